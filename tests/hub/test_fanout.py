@@ -1,0 +1,195 @@
+"""Fan-out: the order of a channel is kept, whoever joins, leaves or lags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hub.rig import Home, Peer
+from ws4redis.hub import fanout
+from ws4redis.hub.channel import Channel
+from ws4redis.protocol.wire import deflate_wire
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home() as home:
+        yield home
+
+
+def join(channel: Channel, *peers: Peer) -> None:
+    for peer in peers:
+        channel.add(peer.websocket)
+        peer.websocket.channels += (channel,)
+
+
+def numbers(messages: list[str | bytes]) -> list[int]:
+    return [int(message) for message in messages]
+
+
+def test_what_arrives_in_a_turn_goes_out_at_its_end_in_one_write(home: Home) -> None:
+    peer = home.peer()
+    channel = Channel(b'broadcast:x')
+    join(channel, peer)
+    home.fanout.arrive(channel, b'one')
+    home.fanout.arrive(channel, b'two')
+    assert peer.messages() == []
+    assert not home.fanout.turn_end()
+    assert peer.socket.recv(100) == b'\x81\x03one\x81\x03two'
+    assert home.fanout.backlog_bytes == 0
+    assert home.statistics.messages_sent == 2
+    assert home.statistics.bytes_sent == 10
+
+
+def test_each_audience_gets_its_own_wire_format(home: Home) -> None:
+    channel = Channel(b'broadcast:x')
+    plain, deflating = home.peer(), home.peer(wire=deflate_wire(15, 6, 10))
+    join(channel, plain, deflating)
+    home.fanout.arrive(channel, b'x' * 1000)
+    home.fanout.turn_end()
+    assert [(f.rsv, len(f.payload)) for f in plain.frames()] == [(0, 1000)]
+    [frame] = deflating.frames()
+    assert frame.rsv == 4
+    assert len(frame.payload) < 100
+
+
+def test_channels_are_served_in_the_order_of_their_messages(home: Home) -> None:
+    channels = [Channel(b'a'), Channel(b'b'), Channel(b'c')]
+    peer = home.peer()
+    for channel in channels:
+        join(channel, peer)
+    for name, number in (('b', 1), ('a', 2), ('c', 3)):
+        home.fanout.arrive(channels['abc'.index(name)], b'%d' % number)
+    home.fanout.turn_end()
+    assert peer.messages() == ['1', '2', '3']
+
+
+def test_the_last_message_and_the_moment_of_its_delivery_are_noted(home: Home) -> None:
+    channel = Channel(b'broadcast:x')
+    join(channel, home.peer())
+    home.fanout.arrive(channel, b'one')
+    home.fanout.arrive(channel, b'two')
+    home.fanout.turn_end()
+    assert channel.repeats(b'two')
+    assert channel.delivered_at > 0
+
+
+def test_a_large_audience_is_served_in_slices_with_room_for_others(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 10)
+    channel, small = Channel(b'large'), Channel(b'small')
+    peers = [home.peer() for _ in range(35)]
+    join(channel, *peers)
+    single = home.peer()
+    join(small, single)
+    home.fanout.arrive(channel, b'1')
+    home.fanout.arrive(small, b'2')
+    served = []
+    while home.fanout.turn_end():
+        served.append(home.statistics.messages_sent)
+        # Between two slices the loop turns: this is when others get their share.
+    assert served[:4] == [10, 20, 30, 35]
+    assert all(peer.messages() == ['1'] for peer in peers)
+    assert single.messages() == ['2']
+
+
+def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_go(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 3)
+    channel = Channel(b'broadcast:x')
+    members = [home.peer() for _ in range(10)]
+    join(channel, *members)
+    received: dict[int, list[int]] = {}
+    everyone = list(members)
+    joined_at: dict[int, int] = {id(peer): 0 for peer in members}
+    left: set[int] = set()
+    for number in range(60):
+        home.fanout.arrive(channel, b'%d' % number)
+        if number % 3 == 0:
+            # As the bus does it: what arrived before goes to those who were there before.
+            home.fanout.settle(channel)
+            newcomer = home.peer()
+            join(channel, newcomer)
+            joined_at[id(newcomer)] = number + 1
+            members.append(newcomer)
+            everyone.append(newcomer)
+        if number % 7 == 0:
+            leaver = members.pop(0)
+            leaver.websocket.home.leave_channels(leaver.websocket)
+            left.add(id(leaver))
+        home.fanout.turn_end()
+    while home.fanout.turn_end():
+        pass
+    for peer in everyone:
+        received[id(peer)] = numbers(peer.messages())
+    for peer in everyone:
+        got = received[id(peer)]
+        first = joined_at[id(peer)]
+        if id(peer) in left:
+            assert got == list(range(first, first + len(got)))
+        else:
+            assert got == list(range(first, 60))
+
+
+def test_one_that_closes_between_two_slices_gets_nothing_after_its_close_frame(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 1)
+    channel = Channel(b'broadcast:x')
+    peers = [home.peer(), home.peer()]
+    join(channel, *peers)
+    home.fanout.arrive(channel, b'message')
+    home.fanout.turn_end()
+    [late] = [peer for peer in peers if not peer.frames()]
+    late.websocket.close(1001)
+    while home.fanout.turn_end():
+        pass
+    [frame] = late.frames()
+    assert frame.close_code == 1001
+    assert home.statistics.messages_dropped == 1
+
+
+def test_a_full_backlog_is_told_until_it_was_delivered(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'MAX_BACKLOG_BYTES', 1000)
+    channel = Channel(b'broadcast:x')
+    join(channel, home.peer())
+    home.fanout.arrive(channel, b'x' * 1000)
+    assert not home.fanout.is_congested
+    home.fanout.arrive(channel, b'x')
+    assert home.fanout.is_congested
+    home.fanout.turn_end()
+    assert not home.fanout.is_congested
+
+
+def test_one_that_lags_gets_all_in_order_and_delays_nobody(home: Home) -> None:
+    channel = Channel(b'broadcast:x')
+    slow, quick = home.peer(small_buffers=True), home.peer()
+    join(channel, slow, quick)
+    got: list[str | bytes] = []
+    for number in range(300):
+        home.fanout.arrive(channel, b'%07d' % number + b' ' * 993)
+        home.turn()
+        assert [int(m) for m in quick.messages()] == [number]
+    assert slow.websocket.queued_bytes > 0
+    while len(got) < 300:
+        got += slow.messages()
+        home.turn()
+    assert numbers(got) == list(range(300))
+    assert home.statistics.messages_sent == 600
+
+
+def test_one_whose_peer_has_gone_is_let_go_and_the_others_are_served(home: Home) -> None:
+    channel = Channel(b'broadcast:x')
+    gone, other = home.peer(), home.peer()
+    join(channel, gone, other)
+    gone.socket.close()
+    home.fanout.arrive(channel, b'message')
+    home.fanout.turn_end()
+    assert other.messages() == ['message']
+    assert [code for code, _ in gone.receiver.closed] == [1006]
+    assert (home.statistics.messages_sent, home.statistics.messages_dropped) == (1, 1)

@@ -1,0 +1,260 @@
+"""The command connection: what websockets send is published, or its sender is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.hub.rig import Clock, Home, Peer
+from tests.servers import RedisServer
+from tests.websocket_client import CLOSE
+from ws4redis.hub import publications
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.websocket import Paused, Phase
+from ws4redis.process import connect_to_redis, pack_publication
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home(options=HubOptions(redis_timeout_seconds=30)) as home:
+        home.turn(2)
+        yield home
+
+
+COMMANDS = 1  # the bus connects first
+
+
+def published(home: Home) -> list[tuple[bytes, bytes]]:
+    """Return what has been published since the last call."""
+    return [
+        (command[1], command[2])
+        for command in home.redis.commands(COMMANDS)
+        if command[0] == b'PUBLISH'
+    ]
+
+
+def publish(home: Home, peer: Peer, *payloads: bytes, channels: tuple[str, ...] = ('x',)) -> None:
+    for payload in payloads:
+        home.publications.publish(peer.websocket, channels, payload)
+    home.turn()
+
+
+def test_messages_are_published_in_order_on_each_channel(home: Home) -> None:
+    peer = home.peer()
+    publish(home, peer, b'1', b'2', channels=('a', 'b'))
+    assert published(home) == [(b'a', b'1'), (b'b', b'1'), (b'a', b'2'), (b'b', b'2')]
+    assert home.publications.unanswered_bytes > 0
+    home.redis.reply(b':0\r\n' * 4, COMMANDS)
+    home.turn()
+    assert home.publications.unanswered_bytes == 0
+    assert home.statistics.messages_published == 2
+
+
+def test_senders_are_held_back_while_redis_lags_and_read_again_when_it_has_caught_up(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publications, 'MAX_UNANSWERED_BYTES', 10_000)
+    quick, idle = home.peer(), home.peer()
+    count = 0
+    while not quick.websocket.paused:
+        publish(home, quick, b'x' * 1000)
+        count += 1
+    assert quick.websocket.paused == Paused.REDIS
+    assert not idle.websocket.paused
+    assert 9 <= count <= 11
+    answered = 0
+    while quick.websocket.paused:
+        home.redis.reply(b':0\r\n', COMMANDS)
+        home.turn()
+        answered += 1
+    assert 4 <= answered <= 7
+    assert len(published(home)) == count
+
+
+def test_unanswered_messages_are_published_again_on_the_next_connection(home: Home) -> None:
+    peer = home.peer()
+    publish(home, peer, b'1', b'2', b'3')
+    home.redis.reply(b':0\r\n', COMMANDS)
+    home.turn()
+    home.redis.hang_up(COMMANDS)
+    home.turn(3)
+    assert [m for c in home.redis.commands(2) for m in c[2:]] == [b'2', b'3']
+    home.redis.reply(b':0\r\n' * 2, 2)
+    home.turn()
+    assert home.statistics.messages_published == 3
+    assert home.publications.unanswered_bytes == 0
+
+
+def test_while_redis_is_away_senders_are_held_back_and_their_messages_wait(home: Home) -> None:
+    home.redis.refuses = True
+    home.redis.hang_up(COMMANDS)
+    home.turn(2)
+    peer = home.peer()
+    publish(home, peer, b'waits')
+    assert peer.websocket.paused == Paused.REDIS
+    assert peer.websocket.phase is Phase.OPEN
+    home.redis.refuses = False
+    home.turn_until(lambda: home.publications.is_connected)
+    home.turn()
+    assert [m for c in home.redis.commands(2) for m in c[2:]] == [b'waits']
+    assert not peer.websocket.paused
+
+
+def test_a_sender_whose_message_redis_does_not_take_in_time_is_closed_with_1013() -> None:
+    clock = Clock()
+    with Home(
+        clock=clock, options=HubOptions(redis_timeout_seconds=10, ping_interval_seconds=None)
+    ) as home:
+        home.turn(2)
+        home.redis.refuses = True
+        home.redis.hang_up(COMMANDS)
+        home.turn(2)
+        early, late, silent = home.peer(), home.peer(), home.peer()
+        publish(home, early, b'early')
+        clock.advance(6)
+        home.turn()
+        publish(home, late, b'late')
+        clock.advance(4.5)
+        home.turn(2)
+        [close] = early.frames()
+        assert (close.opcode, close.close_code) == (CLOSE, 1013)
+        assert late.websocket.phase is Phase.OPEN
+        clock.advance(6)
+        home.turn(2)
+        [close] = late.frames()
+        assert close.close_code == 1013
+        assert silent.websocket.phase is Phase.OPEN
+        assert home.publications.unanswered_bytes == 0
+        assert home.statistics.messages_dropped == 2
+
+
+def test_a_redis_that_hangs_with_a_message_is_given_up_and_its_sender_told() -> None:
+    clock = Clock()
+    with Home(
+        clock=clock, options=HubOptions(redis_timeout_seconds=10, ping_interval_seconds=None)
+    ) as home:
+        home.turn(2)
+        peer = home.peer()
+        publish(home, peer, b'stuck')
+        clock.advance(10.5)
+        home.turn(3)
+        [close] = peer.frames()
+        assert close.close_code == 1013
+        assert len(home.redis.peers) > 2
+
+
+def test_past_the_bound_of_waiting_messages_their_senders_are_closed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publications, 'MAX_WAITING_BYTES', 5000)
+    home.redis.refuses = True
+    home.redis.hang_up(COMMANDS)
+    home.turn(2)
+    peers = [home.peer() for _ in range(10)]
+    for peer in peers:
+        publish(home, peer, b'x' * 1000)
+    closed = [peer for peer in peers if peer.websocket.phase is not Phase.OPEN]
+    assert len(closed) == 6
+    assert home.publications.unanswered_bytes <= 5000
+    assert [f.close_code for f in closed[0].frames()] == [1013]
+
+
+def test_what_a_closed_websocket_had_sent_is_published_all_the_same(home: Home) -> None:
+    home.redis.refuses = True
+    home.redis.hang_up(COMMANDS)
+    home.turn(2)
+    peer = home.peer()
+    publish(home, peer, b'last words')
+    peer.websocket.lost()
+    home.redis.refuses = False
+    home.turn_until(lambda: home.publications.is_connected)
+    home.turn()
+    assert [m for c in home.redis.commands(2) for m in c[2:]] == [b'last words']
+
+
+def test_a_refused_message_closes_its_sender_alone_with_1011(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, other = home.peer(), home.peer()
+    publish(home, refused, b'no', channels=('a', 'b'))
+    publish(home, other, b'yes')
+    no_permission = b'-NOPERM no permissions\r\n'
+    home.redis.reply(no_permission * 2 + b':0\r\n', COMMANDS)
+    home.turn()
+    [close] = refused.frames()
+    assert close.close_code == 1011
+    assert 'NOPERM' not in close.close_reason
+    assert 'NOPERM' in caplog.text
+    assert other.websocket.phase is Phase.OPEN
+    assert home.statistics.messages_published == 1
+    assert home.publications.unanswered_bytes == 0
+
+
+def test_a_refusal_lets_go_of_others_who_were_held_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publications, 'MAX_UNANSWERED_BYTES', 3000)
+    held, refused = home.peer(), home.peer()
+    publish(home, refused, b'x' * 2900)
+    publish(home, held, b'y' * 1000)
+    publish(home, refused, b'x' * 2900)
+    home.redis.reply(b':0\r\n' * 2, COMMANDS)
+    home.turn()
+    # Its own message is published, but only the refused one makes room.
+    assert held.websocket.paused
+    home.redis.reply(b'-OOM out of memory\r\n', COMMANDS)
+    home.turn()
+    assert not held.websocket.paused
+
+
+def test_an_answer_that_nobody_asked_for_starts_the_connection_over(home: Home) -> None:
+    home.redis.reply(b'+OK\r\n', COMMANDS)
+    home.turn(3)
+    assert home.publications.reconnects == 1
+
+
+def test_a_real_redis_keeps_the_message_with_its_expiry_and_publishes_it(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    with (
+        redis_client.pubsub() as pubsub,
+        Home(connect=connect_to_redis, pack=pack_publication) as home,
+    ):
+        pubsub.subscribe('broadcast:x', 'broadcast:y')
+        for _ in range(2):
+            assert pubsub.get_message(timeout=5) is not None
+        peer = home.peer()
+        channels = ('broadcast:x', 'broadcast:y')
+        home.publications.publish(peer.websocket, channels, b'hello')
+        home.turn_until(lambda: home.statistics.messages_published == 1)
+        for channel in channels:
+            message = pubsub.get_message(timeout=5)
+            assert message is not None
+            assert (message['channel'], message['data']) == (channel.encode(), b'hello')
+            assert redis_client.get(channel) == b'hello'
+            assert 3590 <= int(redis_client.ttl(channel)) <= 3600
+        assert peer.frames() == []
+
+
+def test_a_real_redis_that_refuses_by_its_access_list_closes_the_sender(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    redis_client.execute_command(
+        'ACL', 'SETUSER', 'limited', 'on', '>secret', '+@all', '~*', 'resetchannels', '&allowed:*'
+    )
+    from django.test import override_settings
+
+    connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
+    with override_settings(WS4REDIS_CONNECTION=connection):
+        with Home(connect=connect_to_redis, pack=pack_publication) as home:
+            refused, allowed = home.peer(), home.peer()
+            home.publications.publish(refused.websocket, ('broadcast:x',), b'no')
+            home.publications.publish(allowed.websocket, ('allowed:x',), b'yes')
+            home.turn_until(lambda: home.statistics.messages_published == 1)
+            assert [f.close_code for f in refused.frames()] == [1011]
+            assert allowed.frames() == []
+            assert redis_client.get('broadcast:x') is None
+            assert redis_client.get('allowed:x') == b'yes'
+    redis_client.execute_command('ACL', 'DELUSER', 'limited')

@@ -1,0 +1,40 @@
+"""Websockets whose end is found out while a message is delivered to many."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hub.rig import Home
+from ws4redis.hub.channel import Channel
+from ws4redis.hub.websocket import WebSocket
+from ws4redis.protocol.frames import Opcode
+
+
+class FailsAtTheEnd:
+    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
+        pass
+
+    def websocket_drained(self, websocket: WebSocket) -> None:
+        pass
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        raise RuntimeError('the end of one')
+
+
+def test_a_receiver_that_fails_at_the_end_keeps_no_message_from_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Home() as home:
+        home.turn(2)
+        channel = Channel(b'broadcast:foo')
+        broken = home.peer(receiver=FailsAtTheEnd())
+        others = [home.peer() for _ in range(10)]
+        home.turn(2)
+        for peer in (broken, *others):
+            channel.add(peer.websocket)
+        broken.socket.close()
+        home.fanout.arrive(channel, b'message')
+        home.fanout.turn_end()
+        assert [peer.messages() for peer in others] == [['message']] * 10
+        assert 'RuntimeError: the end of one' in caplog.text
+        assert home.open_count == 10

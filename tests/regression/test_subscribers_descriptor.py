@@ -1,0 +1,108 @@
+"""Descriptors that a subscriber brings: their other end may hang up at any moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.hub.rig import Home, Peer
+from tests.timeouts import wait_until
+from ws4redis.subscriber import RedisSubscriber
+from ws4redis.subscriber_bridge import SubscriberBridge
+
+# Whatever the bridge calls may use the database.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home() as home:
+        home.turn(2)
+        yield home
+
+
+class WithPipe(RedisSubscriber):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_end, self.write_end = os.pipe()
+        self.released = 0
+
+    def get_file_descriptor(self) -> int:
+        return self.read_end
+
+    def parse_response(self) -> Any:
+        data = os.read(self.read_end, 100)
+        if not data:
+            raise EOFError
+        return data.decode()
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class Submitted:
+    """Keep what is submitted until the test runs it, as a busy pool does."""
+
+    def __init__(self, home: Home) -> None:
+        self.tasks: list[tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = []
+        self._run = home.hub.driver.submit
+        home.hub.driver.submit = self._submit  # type: ignore[method-assign]
+
+    def _submit(self, done: Callable[..., Any], function: Callable[..., Any], *args: Any) -> None:
+        self.tasks.append((done, function, args))
+
+    def run(self) -> None:
+        tasks, self.tasks = self.tasks, []
+        for done, function, args in tasks:
+            self._run(done, function, *args)
+
+
+def bridged(home: Home, subscriber: RedisSubscriber) -> Peer:
+    bridge = SubscriberBridge(home, subscriber)
+    peer = home.peer(receiver=bridge, companion=bridge, attached=False)
+    bridge.take_descriptor(peer.websocket)
+    bridge.prepare(peer.websocket)
+    peer.attach()
+    home.turn(2)
+    return peer
+
+
+def test_a_hang_up_is_parsed_once_and_does_not_keep_the_loop_busy(home: Home) -> None:
+    subscriber = WithPipe()
+    submitted = Submitted(home)
+    peer = bridged(home, subscriber)
+    os.close(subscriber.write_end)
+    home.turn(5)
+    assert len(submitted.tasks) == 1
+    assert home.hub.poller.poll(0) == []
+    peer.websocket.lost()
+    submitted.run()
+    home.turn(3)
+    wait_until(lambda: subscriber.released == 1)
+    os.close(subscriber.read_end)
+
+
+def test_a_delivery_that_ends_the_websocket_releases_and_raises_nothing(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Messages(WithPipe):
+        def parse_response(self) -> Any:
+            return [b'message', b'pipe', os.read(self.read_end, 100)]
+
+    subscriber = Messages()
+    submitted = Submitted(home)
+    peer = bridged(home, subscriber)
+    os.write(subscriber.write_end, b'message')
+    home.turn(2)
+    peer.socket.close()
+    # The peer has gone, and sending is what finds out.
+    [(done, function, args)] = submitted.tasks
+    home.hub.call_soon(done, function(*args), None)
+    home.hub._run_calls()
+    wait_until(lambda: subscriber.released == 1)
+    assert 'failed' not in caplog.text
+    os.close(subscriber.read_end)
+    os.close(subscriber.write_end)

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.test import override_settings
+
+from tests.server_process import ROOT
+from tests.timeouts import SERVER_SECONDS
+from ws4redis import checks, deployment_checks
+from ws4redis.checks import check_settings
+from ws4redis.conf import Conf
+from ws4redis.deployment_checks import check_deployment
+
+REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
+
+
+def ids(messages: Iterable[CheckMessage]) -> list[str]:
+    return [str(message.id) for message in messages]
+
+
+def allowed_channels(request: object, channels: list[str]) -> list[str]:
+    """Stand for a project's callback."""
+    return channels
+
+
+class Subscriber:
+    """Have what a subscriber needs, under the old spelling."""
+
+    set_pubsub_channels = send_persited_messages = get_file_descriptor = allowed_channels
+    parse_response = publish_message = release = allowed_channels
+
+
+class Incomplete:
+    """Lack what a subscriber or handler needs."""
+
+    on_message = publish_message = allowed_channels
+
+
+class Handler:
+    """Have what a handler needs."""
+
+    on_open = on_message = on_close = allowed_channels
+
+
+# The documentation
+
+
+def source_ids() -> set[str]:
+    sources = [Path(str(module.__file__)).read_text() for module in (checks, deployment_checks)]
+    return set(re.findall(r"'ws4redis\.([EW]\d+)'", ''.join(sources)))
+
+
+def test_every_id_is_documented_and_nothing_else() -> None:
+    documented = re.findall(r'^\| `ws4redis\.([EW]\d+)` \|', REFERENCE.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(source_ids())
+
+
+def test_every_setting_has_one_rule_with_an_id_and_a_hint_of_its_own() -> None:
+    assert sorted(rule.setting for rule in checks.RULES) == sorted(
+        name for name in vars(Conf) if name.isupper()
+    )
+    assert len({rule.id for rule in checks.RULES}) == len(checks.RULES)
+    assert all(rule.hint for rule in checks.RULES)
+
+
+# Errors
+
+WRONG: list[tuple[str, str, Any]] = [
+    ('E001', 'WEBSOCKET_URL', 'ws/'),
+    ('E001', 'WEBSOCKET_URL', None),
+    ('E001', 'WEBSOCKET_URL', ''),
+    ('E002', 'WS4REDIS_CONNECTION', 'redis://localhost'),
+    ('E002', 'WS4REDIS_CONNECTION', None),
+    ('E002', 'WS4REDIS_CONNECTION', {'hots': 'localhost'}),
+    ('E002', 'WS4REDIS_CONNECTION', {'host': None}),
+    ('E002', 'WS4REDIS_CONNECTION', {'port': 'redis'}),
+    ('E002', 'WS4REDIS_CONNECTION', {'port': 70000}),
+    ('E002', 'WS4REDIS_CONNECTION', {'db': -1}),
+    ('E002', 'WS4REDIS_CONNECTION', {'password': 1234}),
+    ('E002', 'WS4REDIS_CONNECTION', {'username': 1}),
+    ('E002', 'WS4REDIS_CONNECTION', {'socket_timeout': '5'}),
+    ('E002', 'WS4REDIS_CONNECTION', {'decode_responses': True}),
+    ('E002', 'WS4REDIS_CONNECTION', {'url': 'http://localhost'}),
+    ('E002', 'WS4REDIS_CONNECTION', {'url': 'redis://localhost', 'port': 1}),
+    ('E002', 'WS4REDIS_CONNECTION', {'ssl_ca_certs': 'ca.pem'}),
+    ('E002', 'WS4REDIS_CONNECTION', {'ssl': True, 'ssl_cert_reqs': 'perhaps'}),
+    ('E003', 'WS4REDIS_EXPIRE', '3600'),
+    ('E003', 'WS4REDIS_EXPIRE', -1),
+    ('E003', 'WS4REDIS_EXPIRE', 1.5),
+    ('E003', 'WS4REDIS_EXPIRE', True),
+    ('E004', 'WS4REDIS_PREFIX', None),
+    ('E005', 'WS4REDIS_SUBSCRIBER', None),
+    ('E005', 'WS4REDIS_SUBSCRIBER', 'tests.nowhere.Subscriber'),
+    ('E005', 'WS4REDIS_SUBSCRIBER', 'tests.test_checks.Incomplete'),
+    ('E005', 'WS4REDIS_SUBSCRIBER', 'tests.test_checks.allowed_channels'),
+    ('E006', 'WS4REDIS_ALLOWED_CHANNELS', 'tests.nowhere.allowed'),
+    ('E006', 'WS4REDIS_ALLOWED_CHANNELS', ['subscribe-broadcast']),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', 'tests.test_checks.missing'),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', 7),
+    ('E008', 'WS4REDIS_HEARTBEAT', ''),
+    ('E008', 'WS4REDIS_HEARTBEAT', b'--heartbeat--'),
+    ('E009', 'WS4REDIS_SUBPROTOCOLS', 'chat'),
+    ('E009', 'WS4REDIS_SUBPROTOCOLS', ['chat v1']),
+    ('E009', 'WS4REDIS_SUBPROTOCOLS', ['chat', 'chat']),
+    ('E009', 'WS4REDIS_SUBPROTOCOLS', [None]),
+    ('E010', 'WS4REDIS_COMPRESSION', 'yes'),
+    ('E010', 'WS4REDIS_COMPRESSION', {'level': 12}),
+    ('E010', 'WS4REDIS_COMPRESSION', {'size': 12}),
+    ('E011', 'WS4REDIS_MAX_MESSAGE_SIZE', 0),
+    ('E011', 'WS4REDIS_MAX_MESSAGE_SIZE', '1MB'),
+    ('E011', 'WS4REDIS_MAX_MESSAGE_SIZE', None),
+    ('E012', 'WS4REDIS_REDIS_TIMEOUT', 0),
+    ('E012', 'WS4REDIS_REDIS_TIMEOUT', float('nan')),
+    ('E013', 'WS4REDIS_MAX_QUEUE_BYTES', 1.5),
+    ('E014', 'WS4REDIS_PING_INTERVAL', -20),
+    ('E014', 'WS4REDIS_PING_INTERVAL', '20'),
+    ('E015', 'WS4REDIS_PING_TIMEOUT', None),
+    ('E016', 'WS4REDIS_CLOSE_TIMEOUT', float('inf')),
+    ('E017', 'WS4REDIS_HANDSHAKE_TIMEOUT', -1),
+    ('E018', 'WS4REDIS_MAX_MESSAGES_PER_SECOND', 0),
+    ('E019', 'WS4REDIS_MAX_CONNECTIONS', 0),
+    ('E019', 'WS4REDIS_MAX_CONNECTIONS', 10.5),
+    ('E020', 'WS4REDIS_MAX_CONNECTIONS_PER_USER', '5'),
+    ('E021', 'WS4REDIS_MAX_CONNECTIONS_PER_ADDRESS', True),
+    ('E022', 'WS4REDIS_CLIENT_ADDRESS_HEADER', 'X Real IP'),
+    ('E022', 'WS4REDIS_CLIENT_ADDRESS_HEADER', True),
+    ('E023', 'WS4REDIS_ALLOWED_ORIGINS', 'https://example.com'),
+    ('E023', 'WS4REDIS_ALLOWED_ORIGINS', ['example.com']),
+    ('E023', 'WS4REDIS_ALLOWED_ORIGINS', ['https://example.com/path']),
+    ('E024', 'WS4REDIS_DRAIN_SECONDS', None),
+    ('E025', 'WS4REDIS_STATISTICS_INTERVAL', 0),
+    ('E026', 'WS4REDIS_WORKER_THREADS', 0),
+    ('E027', 'WS4REDIS_HANDLERS', ['tests.test_checks.Handler']),
+    ('E027', 'WS4REDIS_HANDLERS', {'(': 'tests.test_checks.Handler'}),
+    ('E027', 'WS4REDIS_HANDLERS', {7: 'tests.test_checks.Handler'}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.nowhere.Handler'}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.test_checks.Incomplete'}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.test_checks.allowed_channels'}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': {'chat': Handler}}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': {'default': 'tests.nowhere.Handler'}}),
+    ('E028', 'DEFAULT_WS_HANDLERS', None),
+    ('E028', 'DEFAULT_WS_HANDLERS', {'chat': 'tests.test_checks.Handler'}),
+    ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.nowhere.Handler'}),
+    ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.test_checks.Incomplete'}),
+    ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.test_checks.Handler', 7: Handler}),
+    ('E029', 'WEBSOCKET_ACCEPT_ALL', 'no'),
+]
+
+
+@pytest.mark.parametrize(('number', 'setting', 'value'), WRONG)
+def test_a_wrong_setting_is_an_error_that_names_it_and_says_what_to_do(
+    number: str, setting: str, value: object
+) -> None:
+    with override_settings(**{setting: value}):
+        (error,) = check_settings()
+    assert error.id == f'ws4redis.{number}'
+    assert error.is_serious()
+    assert error.msg.startswith(f'{setting} ')
+    assert error.msg.endswith('.')
+    assert '..' not in error.msg.replace('...', '')
+    assert error.hint
+
+
+def test_every_error_of_a_setting_is_tried() -> None:
+    assert {number for number, _, _ in WRONG} == {rule.id[-4:] for rule in checks.RULES}
+
+
+RIGHT: list[tuple[str, Any]] = [
+    ('WEBSOCKET_URL', '/'),
+    ('WEBSOCKET_URL', '/ws'),
+    ('WS4REDIS_CONNECTION', {}),
+    ('WS4REDIS_CONNECTION', {'host': '10.0.0.1', 'port': '6380', 'db': '3', 'password': b'x'}),
+    ('WS4REDIS_CONNECTION', {'unix_socket_path': '/run/redis.sock', 'username': 'ws'}),
+    ('WS4REDIS_CONNECTION', {'unix_socket_path': Path('/run/redis.sock')}),
+    ('WS4REDIS_CONNECTION', {'url': 'rediss://:pw@redis.example.com/1?ssl_cert_reqs=required'}),
+    ('WS4REDIS_CONNECTION', {'url': 'unix:///run/redis.sock?db=2'}),
+    ('WS4REDIS_CONNECTION', {'ssl': True, 'ssl_ca_certs': '/etc/ca.pem'}),
+    ('WS4REDIS_CONNECTION', {'ssl': False, 'ssl_ca_certs': '/etc/ca.pem'}),
+    ('WS4REDIS_CONNECTION', {'socket_timeout': None, 'max_connections': 50}),
+    ('WS4REDIS_EXPIRE', None),
+    ('WS4REDIS_EXPIRE', 0),
+    ('WS4REDIS_SUBSCRIBER', 'tests.test_checks.Subscriber'),
+    ('WS4REDIS_SUBSCRIBER', Subscriber),
+    ('WS4REDIS_ALLOWED_CHANNELS', allowed_channels),
+    ('WS4REDIS_ALLOWED_CHANNELS', 'tests.test_checks.allowed_channels'),
+    ('WS4REDIS_PROCESS_REQUEST', None),
+    ('WS4REDIS_HEARTBEAT', '--heartbeat--'),
+    ('WS4REDIS_SUBPROTOCOLS', ['chat.v1', 'chat.v2']),
+    ('WS4REDIS_COMPRESSION', False),
+    ('WS4REDIS_COMPRESSION', {'minimum_size': 100, 'level': 1}),
+    ('WS4REDIS_PING_INTERVAL', None),
+    ('WS4REDIS_PING_INTERVAL', 0),
+    ('WS4REDIS_PING_TIMEOUT', 0.5),
+    ('WS4REDIS_MAX_MESSAGES_PER_SECOND', 0.5),
+    ('WS4REDIS_MAX_CONNECTIONS', 5),
+    ('WS4REDIS_CLIENT_ADDRESS_HEADER', 'X-Forwarded-For'),
+    ('WS4REDIS_ALLOWED_ORIGINS', ['*']),
+    ('WS4REDIS_ALLOWED_ORIGINS', ('https://example.com:8443', 'https://*.example.org')),
+    ('WS4REDIS_ALLOWED_ORIGINS', ['http://[::1]:8000', 'capacitor://localhost']),
+    ('WS4REDIS_DRAIN_SECONDS', 0),
+    ('WS4REDIS_STATISTICS_INTERVAL', 60),
+    ('WS4REDIS_HANDLERS', {'^/echo/(?P<room>.*)$': 'tests.test_checks.Handler'}),
+    ('WS4REDIS_HANDLERS', {'^/(?P<namespace>.*)$': {'default': Handler, 'chat': Handler}}),
+    ('DEFAULT_WS_HANDLERS', {'default': Handler, 'chat': 'tests.test_checks.Handler'}),
+    ('WEBSOCKET_ACCEPT_ALL', True),
+]
+
+
+@pytest.mark.parametrize(('setting', 'value'), RIGHT)
+def test_a_right_setting_passes(setting: str, value: object) -> None:
+    with override_settings(**{setting: value}):
+        assert check_settings() == []
+
+
+@pytest.mark.parametrize(
+    'connection',
+    [
+        {'url': 'redis://user:geheim/1@localhost'},
+        {'url': 'geheim://localhost'},
+        {'host': ['geheim']},
+        {'password': ['geheim']},
+    ],
+)
+def test_no_error_shows_the_password(connection: dict[str, Any]) -> None:
+    with override_settings(WS4REDIS_CONNECTION=connection):
+        (error,) = check_settings()
+    assert 'geheim' not in error.msg
+
+
+def test_a_machine_without_hiredis_is_told_so() -> None:
+    script = """
+import sys
+sys.modules['hiredis'] = None
+import django
+django.setup()
+from ws4redis.conf import conf
+conf.validate()
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        env={'DJANGO_SETTINGS_MODULE': 'tests.settings', 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=SERVER_SECONDS,
+        check=False,
+    )
+    assert 'ImproperlyConfigured: hiredis is not installed' in done.stderr
+    assert 'ws4redis.E030' in done.stderr
+
+
+# Warnings of any check
+
+
+@override_settings(WS4REDIS_HEARTBEATS='x', WS4REDIS_EXPIRES=1)
+def test_settings_that_look_like_ours_and_are_not_are_warned_of() -> None:
+    messages = check_settings()
+    assert ids(messages) == ['ws4redis.W101', 'ws4redis.W101']
+    assert 'WS4REDIS_HEARTBEATS' in messages[1].msg
+    assert not any(message.is_serious() for message in messages)
+
+
+@override_settings(WS4REDIS_MAX_QUEUE_BYTES=1000, WS4REDIS_MAX_MESSAGE_SIZE=1001)
+def test_a_queue_smaller_than_a_message_is_warned_of() -> None:
+    assert ids(check_settings()) == ['ws4redis.W102']
+
+
+# Warnings of `check --deploy`
+
+SAFE: dict[str, Any] = {'WS4REDIS_ALLOWED_CHANNELS': allowed_channels}
+
+UNSAFE: list[tuple[str, dict[str, Any]]] = [
+    ('W001', {'WS4REDIS_ALLOWED_CHANNELS': None}),
+    ('W002', {'WS4REDIS_ALLOWED_ORIGINS': ['*']}),
+    ('W003', {'ALLOWED_HOSTS': ['*']}),
+    ('W004', {'WS4REDIS_HEARTBEAT': 'ping'}),
+    ('W004', {'WS4REDIS_HEARTBEAT': 'heartbeat'}),
+    ('W004', {'WS4REDIS_HEARTBEAT': '{"beat": 1}'}),
+    ('W004', {'WS4REDIS_HEARTBEAT': 'I am here'}),
+    ('W004', {'WS4REDIS_HEARTBEAT': '123456789'}),
+    ('W005', {'WS4REDIS_CONNECTION': {'host': 'redis.example.com', 'password': 'x'}}),
+    ('W005', {'WS4REDIS_CONNECTION': {'url': 'redis://:x@192.0.2.1'}}),
+    ('W006', {'WS4REDIS_CONNECTION': {'host': 'redis.example.com'}}),
+    ('W007', {'WS4REDIS_CONNECTION': {'url': 'rediss://:x@a.example/0?ssl_cert_reqs=none'}}),
+    ('W007', {'WS4REDIS_CONNECTION': {'ssl': True, 'ssl_check_hostname': False}}),
+    ('W008', {'WS4REDIS_CONNECTION': {'db': 3}}),
+    ('W008', {'WS4REDIS_CONNECTION': {'url': 'redis://localhost/3'}}),
+    ('W009', {'WS4REDIS_PING_INTERVAL': None}),
+    ('W009', {'WS4REDIS_PING_INTERVAL': 0}),
+    ('W010', {'SESSION_ENGINE': 'django.contrib.sessions.backends.signed_cookies'}),
+    ('W011', {'WEBSOCKET_ACCEPT_ALL': True}),
+]
+
+
+@pytest.mark.parametrize(('number', 'changed'), UNSAFE)
+def test_what_is_not_safe_in_public_is_warned_of(number: str, changed: dict[str, Any]) -> None:
+    with override_settings(**{**SAFE, **changed}):
+        (warning,) = check_deployment()
+    assert warning.id == f'ws4redis.{number}'
+    assert not warning.is_serious()
+    assert warning.hint
+    assert ':x@' not in warning.msg
+
+
+def test_every_warning_of_a_deployment_is_tried() -> None:
+    tried = {number for number, _ in UNSAFE}
+    assert tried == {number for number in source_ids() if number.startswith('W0')}
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {},
+        {'WS4REDIS_HEARTBEAT': '--heartbeat--'},
+        {'WS4REDIS_ALLOWED_ORIGINS': ['https://*.example.com']},
+        {'WS4REDIS_CONNECTION': {'host': '127.0.0.2', 'password': 'x'}},
+        {'WS4REDIS_CONNECTION': {'host': '::1', 'password': 'x'}},
+        {'WS4REDIS_CONNECTION': {'unix_socket_path': '/run/redis.sock', 'password': 'x'}},
+        {'WS4REDIS_CONNECTION': {'host': 'redis.example.com', 'password': 'x', 'ssl': True}},
+        {'WS4REDIS_CONNECTION': {'url': 'rediss://:x@redis.example.com'}},
+        {'WS4REDIS_CONNECTION': {'db': 3}, 'WS4REDIS_PREFIX': 'site'},
+    ],
+)
+def test_what_is_safe_is_not_warned_of(changed: dict[str, Any]) -> None:
+    with override_settings(**{**SAFE, **changed}):
+        assert check_deployment() == []
+
+
+@override_settings(WS4REDIS_ALLOWED_ORIGINS=5, WS4REDIS_HEARTBEAT=b'x')
+def test_while_there_are_errors_there_are_no_warnings_of_the_deployment() -> None:
+    assert check_deployment() == []
+
+
+# Within Django
+
+
+@override_settings(WS4REDIS_EXPIRE='x')
+def test_manage_py_check_finds_errors() -> None:
+    assert 'ws4redis.E003' in ids(run_checks())
+
+
+def test_manage_py_check_warns_of_the_deployment_only_when_asked_to() -> None:
+    assert 'ws4redis.W001' not in ids(run_checks())
+    assert 'ws4redis.W001' in ids(run_checks(include_deployment_checks=True))
+    assert 'ws4redis.W001' in ids(run_checks(tags=['security'], include_deployment_checks=True))

@@ -1,0 +1,283 @@
+"""A websocket through the whole chain, from here to the loop and back, each hop timed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+import redis
+
+from ws4redis.channels import channel_names
+from ws4redis.conf import conf
+from ws4redis.connections import get_client
+from ws4redis.doctor.findings import Finding, error, good, warning
+from ws4redis.protocol.frames import Opcode
+from ws4redis.protocol.handshake import accept_key
+from ws4redis.protocol.masking import apply_mask
+
+TIMEOUT_SECONDS = 5.0
+SUBJECT = 'websocket'
+_DEFAULT_PORTS = {'ws': 80, 'wss': 443}
+
+# What the answers to a failed handshake usually mean.
+REMEDIES = {
+    200: 'Django or a web server answered, not the websocket loop: pass WEBSOCKET_URL on to it.',
+    301: 'Something redirects: use the address it redirects to (wss:// where https is forced).',
+    302: 'Something redirects, perhaps a login: exclude WEBSOCKET_URL from it.',
+    400: 'A proxy drops the headers of the upgrade (NGINX: proxy_http_version 1.1; '
+    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";), or the host '
+    'is not in ALLOWED_HOSTS.',
+    403: 'A callback refuses the handshake, or the Origin is foreign: look at the log, '
+    'or name the origin in WS4REDIS_ALLOWED_ORIGINS.',
+    404: 'The request reached Django instead of the websocket loop, or the path does not lie under '
+    'WEBSOCKET_URL.',
+    426: 'Something between here and the loop changes Sec-WebSocket-Version.',
+    429: 'WS4REDIS_MAX_CONNECTIONS_PER_ADDRESS or _PER_USER is reached.',
+    500: 'A callback raised: the log of the websocket loop has the traceback.',
+    501: 'The server cannot hand over its sockets; the body and the log say more.',
+    502: 'The proxy cannot reach the websocket loop: is it running, on that address or socket, and '
+    'may the proxy open the socket?',
+    503: 'The websocket loop is full or stopping, or the proxy knows no server behind it.',
+    504: 'The websocket loop does not answer the proxy in time.',
+}
+
+
+class ProbeFailed(Exception):
+    """Carry the finding that ends a probe."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.text)
+        self.finding = finding
+
+
+@dataclass
+class Probe:
+    """One websocket to a facility of its own.
+
+    ``url`` is ``ws://`` or ``wss://`` with the host and perhaps the prefix of websockets;
+    ``origin`` and ``cookie`` are sent as headers of these names.
+    """
+
+    url: str
+    origin: str | None = None
+    cookie: str | None = None
+    verify_tls: bool = True
+    facility: str = field(default_factory=lambda: f'ws4redis-doctor-{secrets.token_hex(4)}')
+
+    def run(self) -> Iterator[Finding]:
+        """Yield a finding per hop, up to the first that fails."""
+        try:
+            parts = self._parse_url()
+            sock, finding = self._connect(parts)
+            yield finding
+            with closing(sock):
+                yield self._shake_hands(sock, parts)
+                yield self._ping(sock)
+                yield self._receive_published(sock)
+        except ProbeFailed as exc:
+            yield exc.finding
+
+    def _parse_url(self) -> SplitResult:
+        parts = urlsplit(self.url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ProbeFailed(
+                error(
+                    SUBJECT,
+                    f'{self.url!r} is not the address of a websocket',
+                    'Write ws://host:port/ws/ or wss://host/ws/.',
+                )
+            )
+        return parts
+
+    # Hop 1: the network
+
+    def _connect(self, parts: SplitResult) -> tuple[socket.socket, Finding]:
+        assert parts.hostname is not None
+        address = (parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+        started = time.perf_counter()
+        try:
+            sock = socket.create_connection(address, TIMEOUT_SECONDS)
+            if parts.scheme == 'wss':
+                sock = self._tls_context().wrap_socket(sock, server_hostname=parts.hostname)
+        except ssl.SSLError as exc:
+            raise ProbeFailed(
+                error(
+                    'connection',
+                    f'TLS with {address[0]}:{address[1]} fails: {exc}',
+                    'Correct the certificate of the proxy; --insecure ignores it.',
+                )
+            ) from None
+        except OSError as exc:
+            raise ProbeFailed(
+                error(
+                    'connection',
+                    f'{address[0]}:{address[1]} cannot be reached: {exc}',
+                    'Is the server running, and listening there?',
+                )
+            ) from None
+        return sock, _timed('connection', 'is made', started)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if not self.verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    # Hop 2: the handshake, through proxies to the websocket loop
+
+    def _shake_hands(self, sock: socket.socket, parts: SplitResult) -> Finding:
+        key = base64.b64encode(os.urandom(16)).decode()
+        started = time.perf_counter()
+        try:
+            sock.sendall(self._request(parts, key))
+            status, headers = _read_answer(sock)
+        except OSError as exc:
+            raise ProbeFailed(
+                error(
+                    'handshake',
+                    f'is not answered: {exc}',
+                    'A proxy that waits for the websocket loop looks like this, and so does uWSGI '
+                    'whose workers are all busy.',
+                )
+            ) from None
+        if status != 101:
+            remedy = REMEDIES.get(status, 'Look at the logs of the proxy and the websocket loop.')
+            raise ProbeFailed(
+                error('handshake', f'is answered with {status}', remedy, status=status)
+            )
+        if headers.get('sec-websocket-accept') != accept_key(key):
+            raise ProbeFailed(
+                error(
+                    'handshake',
+                    'is answered with a wrong Sec-WebSocket-Accept',
+                    'A cache answered in place of the websocket loop: exclude WEBSOCKET_URL.',
+                )
+            )
+        return _timed('handshake', 'is accepted', started)
+
+    def _request(self, parts: SplitResult, key: str) -> bytes:
+        prefix = conf.WEBSOCKET_URL.strip('/')
+        path = parts.path.rstrip('/') or f'/{prefix}'
+        lines = [
+            f'GET {path}/{self.facility}?subscribe-broadcast HTTP/1.1',
+            f'Host: {parts.netloc.rpartition("@")[2]}',
+            'Upgrade: websocket',
+            'Connection: Upgrade',
+            'Sec-WebSocket-Version: 13',
+            f'Sec-WebSocket-Key: {key}',
+        ]
+        if self.origin is not None:
+            lines.append(f'Origin: {self.origin}')
+        if self.cookie is not None:
+            lines.append(f'Cookie: {self.cookie}')
+        return ('\r\n'.join(lines) + '\r\n\r\n').encode('latin-1')
+
+    # Hop 3: frames both ways
+
+    def _ping(self, sock: socket.socket) -> Finding:
+        payload = secrets.token_bytes(8)
+        mask = os.urandom(4)
+        started = time.perf_counter()
+        try:
+            sock.sendall(
+                bytes([0x80 | Opcode.PING, 0x80 | len(payload)]) + mask + apply_mask(payload, mask)
+            )
+            while _read_frame(sock) != (Opcode.PONG, payload):
+                pass
+        except OSError as exc:
+            raise ProbeFailed(
+                error(
+                    'ping',
+                    f'comes back without an answer: {exc}',
+                    'What the client sends after the handshake does not arrive. uWSGI with --http '
+                    'needs --http-websockets; other proxies need their support of websockets.',
+                )
+            ) from None
+        return _timed('ping', 'comes back', started)
+
+    # Hop 4: Redis, as these settings name it, to the websocket
+
+    def _receive_published(self, sock: socket.socket) -> Finding:
+        prefix = f'{conf.WS4REDIS_PREFIX}:' if conf.WS4REDIS_PREFIX else ''
+        (channel,) = channel_names(self.facility, broadcast=True, prefix=prefix)
+        payload = secrets.token_hex(8).encode()
+        started = time.perf_counter()
+        try:
+            receivers = get_client().publish(channel, payload)
+        except redis.RedisError as exc:
+            raise ProbeFailed(error('message', f'cannot be published: {exc}', '')) from None
+        if not receivers:
+            raise ProbeFailed(
+                error(
+                    'message',
+                    f'nobody subscribed to {channel!r} in the Redis that these settings name',
+                    'The websocket loop uses another Redis or WS4REDIS_PREFIX, has not reached '
+                    'Redis (see its log), or WS4REDIS_ALLOWED_CHANNELS keeps the doctor out.',
+                )
+            )
+        try:
+            while _read_frame(sock) != (Opcode.TEXT, payload):
+                pass
+        except OSError as exc:
+            raise ProbeFailed(
+                warning(
+                    'message',
+                    f'was published, but does not arrive: {exc}',
+                    'A proxy buffers the answer: switch its buffering off for WEBSOCKET_URL.',
+                )
+            ) from None
+        return _timed('message', 'published through Redis arrives', started)
+
+
+def _timed(subject: str, text: str, started: float) -> Finding:
+    milliseconds = (time.perf_counter() - started) * 1000
+    return good(subject, f'{text} ({milliseconds:.1f} ms)', milliseconds=milliseconds)
+
+
+def _read_answer(sock: socket.socket) -> tuple[int, dict[str, str]]:
+    """Return status and headers of an HTTP response, byte by byte: frames may follow at once."""
+    head = b''
+    while not head.endswith(b'\r\n\r\n'):
+        head += _read_exactly(sock, 1)
+    first, *lines = head.decode('latin-1').split('\r\n')
+    words = first.split()
+    if len(words) < 2 or not words[1].isdigit():
+        raise OSError(f'the answer is not HTTP: {first!r}')
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(':') for line in lines if line)
+    }
+    return int(words[1]), headers
+
+
+def _read_frame(sock: socket.socket) -> tuple[int, bytes]:
+    """Return opcode and payload of one frame of a server (unmasked, not fragmented)."""
+    first, length = _read_exactly(sock, 2)
+    if length >= 126:
+        length = int.from_bytes(_read_exactly(sock, 2 if length == 126 else 8), 'big')
+    payload = _read_exactly(sock, length)
+    if first & 0x0F == Opcode.CLOSE:
+        code = int.from_bytes(payload[:2], 'big')
+        raise OSError(
+            f'the websocket was closed with {code} {payload[2:].decode(errors="replace")}'
+        )
+    return first & 0x0F, payload
+
+
+def _read_exactly(sock: socket.socket, count: int) -> bytes:
+    data = b''
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise ConnectionResetError('the connection was closed')
+        data += more
+    return data

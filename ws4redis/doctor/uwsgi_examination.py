@@ -1,0 +1,92 @@
+"""Whether a configuration file of uWSGI has what websockets need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ws4redis.doctor.findings import Finding, error, good, note, warning
+
+SUBJECT = 'uWSGI'
+# uWSGI's default holds the headers of a request; a browser's cookies may not fit.
+SMALLEST_BUFFER_BYTES = 8192
+TRUE = {'', '1', 'true', 'yes', 'on'}
+
+
+def read_options(path: Path) -> dict[str, str]:
+    """Return the options of the section ``[uwsgi]`` of an ini file.
+
+    uWSGI permits an option several times, and options without a value, which configparser refuses;
+    the last value counts. Raise ``OSError`` for a file that cannot be read.
+    """
+    options: dict[str, str] = {}
+    is_ours = True
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        line = line.strip()
+        if line.startswith('['):
+            is_ours = line.startswith('[uwsgi]')
+        elif line and line[0] not in ';#' and is_ours:
+            name, _, value = line.partition('=')
+            options[name.strip().replace('_', '-')] = value.strip()
+    return options
+
+
+def examine_uwsgi(path: Path) -> Iterator[Finding]:
+    """Yield findings about one ini file of uWSGI."""
+    try:
+        options = read_options(path)
+    except OSError as exc:
+        yield error(SUBJECT, f'{path} cannot be read: {exc}', 'Name an ini file of uWSGI.')
+        return
+    yield _concurrency(path, options)
+    yield from _router(path, options)
+    yield _buffer(path, options)
+    if 'die-on-term' not in options and 'hook-master-start' not in options:
+        yield note(
+            SUBJECT,
+            f'{path}: SIGTERM means reload, not stop',
+            'Add die-on-term = true under systemd, or a process supervisor.',
+        )
+    if 'https-socket' in options:
+        yield error(
+            SUBJECT,
+            f'{path}: a socket of https-socket cannot be handed over to the websocket loop',
+            'Use https, or a proxy such as NGINX, instead.',
+        )
+
+
+def _concurrency(path: Path, options: dict[str, str]) -> Finding:
+    for name in ('gevent', 'threads'):
+        if name in options:
+            return good(SUBJECT, f'{path}: {name} = {options[name]}')
+    if options.get('enable-threads', 'false') in TRUE:
+        return warning(
+            SUBJECT,
+            f'{path}: handshakes are answered one at a time',
+            'Add gevent = 100 (or threads = 10), which bounds the handshakes, not the websockets.',
+        )
+    return error(
+        SUBJECT,
+        f'{path}: neither gevent nor threads is set, so the websocket loop cannot run',
+        'Add gevent = 100 (or threads = 10).',
+    )
+
+
+def _router(path: Path, options: dict[str, str]) -> Iterator[Finding]:
+    if ('http' in options or 'https' in options) and 'http-websockets' not in options:
+        yield error(
+            SUBJECT,
+            f"{path}: uWSGI's router passes nothing on that browsers send after the handshake",
+            'Add http-websockets = true.',
+        )
+
+
+def _buffer(path: Path, options: dict[str, str]) -> Finding:
+    size = options.get('buffer-size', '4096')
+    if size.isdigit() and int(size) < SMALLEST_BUFFER_BYTES:
+        return warning(
+            SUBJECT,
+            f'{path}: buffer-size is {size} bytes; a handshake with more headers is dropped',
+            'Set buffer-size = 32768.',
+        )
+    return good(SUBJECT, f'{path}: buffer-size = {size}')

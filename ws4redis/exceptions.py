@@ -1,0 +1,59 @@
+"""The tree of errors.
+
+WebSocketError
+├── HandshakeError         the peer's handshake is refused: carries the HTTP answer
+├── ProtocolError          the peer broke the protocol: carries the close code
+├── ConnectionClosed       our caller used a websocket that is closed: carries the close code
+└── HandoverNotSupported   the WSGI server cannot give up its socket
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class WebSocketError(Exception):
+    """Base of all errors of this package."""
+
+
+class HandshakeError(WebSocketError):
+    """Refuse a handshake with an HTTP response.
+
+    ``status`` is the HTTP status code, ``body`` a sentence for the client, ``headers`` are added
+    to the response.
+    """
+
+    def __init__(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f'{status}: {body}')
+        self.status = status
+        self.body = body
+        self.headers = dict(headers or {})
+
+
+class ProtocolError(WebSocketError):
+    """Tell that the peer violated the protocol.
+
+    ``close_code`` is the code that the close frame carries (RFC 6455, section 7.4.1).
+    """
+
+    def __init__(self, close_code: int, reason: str) -> None:
+        super().__init__(f'{close_code}: {reason}')
+        self.close_code = close_code
+        self.reason = reason
+
+
+class ConnectionClosed(WebSocketError):
+    """Tell a caller that the websocket is closed.
+
+    ``code`` and ``reason`` are those of the close frame, 1006 where there was none (RFC 6455,
+    section 7.1.5).
+    """
+
+    def __init__(self, code: int, reason: str = '') -> None:
+        super().__init__(f'websocket is closed: {code} {reason}'.rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class HandoverNotSupported(WebSocketError):
+    """Tell that the WSGI server cannot hand over its socket."""

@@ -1,0 +1,72 @@
+"""Backends: how a handshake reaches a handler of this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ws4redis.blocking import with_database
+from ws4redis.conf import conf
+from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.mailbox import Dispatcher, Mailbox
+from ws4redis.handlers.requests import make_lasting_request
+from ws4redis.handlers.runners import GreenletRunner, Runner, ThreadRunner
+from ws4redis.handlers.session import HandlerSession
+from ws4redis.handshake_policy import authorise, refusing_errors, user_to_count
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ws4redis.handlers.routes import Match
+    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.opening import Opening
+
+
+class Backend(Protocol):
+    """Where handlers run."""
+
+    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+        """Let a handler take the websocket of an opening, and complete it.
+
+        Raise ``HandshakeError`` if it does not; the caller then abandons the opening.
+        """
+
+
+class LocalBackend:
+    """Run handlers in this process."""
+
+    def __init__(self, home: WebSockets, runner: Runner) -> None:
+        self._dispatcher = Dispatcher(home, runner)
+
+    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+        opening.home.hub.driver.run_blocking(with_database, self._accept, opening, environ, match)
+        websocket = opening.websocket
+        assert websocket is not None
+        mailbox = websocket.receiver
+        assert isinstance(mailbox, Mailbox)
+        opening.complete()
+        opening.home.hub.call_soon(mailbox.opened)
+
+    def _accept(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+        """Apply the policy, then ask the handler. May block."""
+        request = make_lasting_request(environ)
+        authorise(request)
+        user = user_to_count(request)
+        if user is not None:
+            opening.count_user(user)
+        mailbox = Mailbox(self._dispatcher)
+        mailbox.websocket = opening.make_websocket(mailbox)
+        mailbox.session = HandlerSession(match.handler_class, request, match.kwargs, mailbox)
+        with refusing_errors(request):
+            mailbox.session.connect()
+        if self._dispatcher.home.is_draining:
+            raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+
+
+def threaded_backend(home: WebSockets) -> Backend:
+    """Run handlers in a bounded pool of native threads."""
+    return LocalBackend(home, ThreadRunner(conf.WS4REDIS_WORKER_THREADS))
+
+
+def gevent_backend(home: WebSockets) -> Backend:
+    """Run handlers in greenlets of the loop's thread; the process must be monkey patched."""
+    return LocalBackend(home, GreenletRunner())

@@ -1,0 +1,84 @@
+"""The handshakes of handlers: from a path to a backend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from django.core.handlers.wsgi import get_path_info
+
+from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.backends import Backend, threaded_backend
+from ws4redis.handlers.routes import HandlerRoutes, Match, UnknownNamespace, routes_from_settings
+from ws4redis.hub.native import original
+from ws4redis.hub.websockets import WebSockets
+from ws4redis.opening import Opening
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger('ws4redis')
+
+MakeBackend: TypeAlias = Callable[[WebSockets], Backend]
+
+
+class HandlerServer:
+    """Answer the handshakes of handlers.
+
+    Without ``routes`` they are those of the settings, read at the first request.
+    """
+
+    def __init__(
+        self,
+        routes: HandlerRoutes | None = None,
+        *,
+        make_backend: MakeBackend = threaded_backend,
+    ) -> None:
+        self._routes = routes
+        self._make_backend = make_backend
+        self._backend: tuple[WebSockets, Backend] | None = None
+        self._lock = original('_thread', 'allocate_lock')()
+
+    @property
+    def routes(self) -> HandlerRoutes:
+        """The routes; raise ``ImproperlyConfigured`` if a setting leads to no handler."""
+        if self._routes is None:
+            self._routes = routes_from_settings()
+        return self._routes
+
+    def serves(self, path: str) -> bool:
+        """Tell whether a path belongs to a handler."""
+        return self.routes.serves(path)
+
+    def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        """Open a websocket whose path is served; raise ``HandshakeError`` if it is refused."""
+        match = self._match(get_path_info(environ))
+        opening = Opening(environ, start_response)
+        try:
+            self._backend_of(opening.home).open(opening, environ, match)
+        except BaseException:
+            opening.abandon()
+            raise
+
+    def prepare(self, home: WebSockets) -> None:
+        """Make what handlers need now rather than at the first handshake."""
+        self._backend_of(home)
+
+    def _match(self, path: str) -> Match:
+        try:
+            match = self.routes.match(path)
+        except UnknownNamespace as exc:
+            logger.warning('handshake refused: %r has the unknown namespace %r', path, str(exc))
+            match = None
+        if match is None:
+            raise HandshakeError(404, 'There is no websocket at this address.')
+        return match
+
+    def _backend_of(self, home: WebSockets) -> Backend:
+        # Made at the first handshake, like the loop: before, the process may yet fork.
+        if self._backend is None or self._backend[0] is not home:
+            with self._lock:
+                if self._backend is None or self._backend[0] is not home:
+                    self._backend = (home, self._make_backend(home))
+        return self._backend[1]

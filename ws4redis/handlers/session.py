@@ -1,0 +1,75 @@
+"""The life of one handler: which of its methods is called when, wherever it runs."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ws4redis.handlers.handler import Connection, WebSocketHandler
+from ws4redis.protocol.frames import Opcode
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@cache
+def takes_close_code(handler_class: type[Any]) -> bool:
+    """Tell whether ``on_close`` of a class takes the close code; old ones do not."""
+    try:
+        inspect.signature(handler_class.on_close).bind(None, 1000)
+    except TypeError:
+        return False
+    return True
+
+
+class HandlerSession:
+    """One handler with its websocket.
+
+    Calls must come one at a time, in order. Exceptions of the handler come through, except that
+    the caller must still call :meth:`end` then.
+    """
+
+    __slots__ = ('_connected', '_opened', 'handler')
+
+    def __init__(
+        self,
+        handler_class: type[WebSocketHandler],
+        request: HttpRequest,
+        kwargs: dict[str, str],
+        connection: Connection,
+    ) -> None:
+        # Bound before __init__, so that a handler may use its request there.
+        self.handler = handler_class.__new__(handler_class)
+        self.handler.request = request
+        self.handler.namespace = kwargs.get('namespace', 'default')
+        self.handler.kwargs = kwargs
+        self.handler._connection = connection
+        self._connected = False
+        self._opened = False
+
+    def connect(self) -> None:
+        """Ask the handler whether it takes the websocket; it may raise ``PermissionDenied``."""
+        self.handler.__init__()  # type: ignore[misc]
+        self.handler.on_connect()
+        self._connected = True
+
+    def receive(self, opcode: Opcode, payload: bytes) -> None:
+        """Give a message to the handler."""
+        message: Any = payload.decode() if opcode == Opcode.TEXT else payload
+        if not self._opened:
+            self._opened = True
+            if self.handler.on_open(message) is not None:
+                return
+        self.handler.on_message(message)
+
+    def end(self, code: int) -> None:
+        """Tell the handler that the websocket is closed, if it ever took it, and once."""
+        if not self._connected:
+            return
+        self._connected = False
+        handler_class: Any = type(self.handler)
+        if takes_close_code(handler_class):
+            self.handler.on_close(code)
+        else:
+            self.handler.on_close()  # type: ignore[call-arg]

@@ -1,0 +1,242 @@
+"""All websockets of a process, and what they share: the hub, Redis, the limits, the statistics."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ws4redis.hub.bus import Bus
+from ws4redis.hub.channel import Opening
+from ws4redis.hub.drivers import Driver
+from ws4redis.hub.fanout import Fanout
+from ws4redis.hub.keepalive import Heartbeats, Pings
+from ws4redis.hub.loop import Hub
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.publications import PackPublication, Publications
+from ws4redis.hub.statistics import Statistics
+from ws4redis.hub.websocket import Phase, WebSocket
+from ws4redis.protocol.frames import CloseCode, Opcode
+
+logger = logging.getLogger('ws4redis')
+
+DRAIN_STEP_SECONDS = 0.02
+
+
+class WebSockets:
+    """Open websockets, connect them with Redis, and close them.
+
+    ``connect`` returns a connected and authenticated socket to Redis that speaks RESP3; it may
+    block, and raises when Redis cannot be reached. ``pack`` turns channels and a message into the
+    commands that publish it. ``give_back`` is called with the ``place`` of each websocket that
+    ends.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        connect: Callable[[], socket.socket],
+        pack: PackPublication,
+        give_back: Callable[[Any], object] | None = None,
+        options: HubOptions | None = None,
+    ) -> None:
+        self._give_back = give_back
+        self.options = options or HubOptions()
+        self.statistics = Statistics()
+        self.hub = Hub(driver)
+        self.fanout = Fanout(self.statistics, self.hub.timers.clock)
+        self.bus = Bus(
+            self.hub,
+            connect,
+            fanout=self.fanout,
+            statistics=self.statistics,
+            heartbeat=self.options.heartbeat,
+            timeout_seconds=self.options.redis_timeout_seconds,
+        )
+        self.publications = Publications(
+            self.hub,
+            connect,
+            pack=pack,
+            statistics=self.statistics,
+            timeout_seconds=self.options.redis_timeout_seconds,
+        )
+        self.highest_fd = 0
+        self.open_count = 0
+        # The code and reason with which websockets are closed, once the server stops.
+        self.farewell: tuple[CloseCode, str] | None = None
+        # Deliver first: what then has to be written to Redis goes out in the same turn.
+        self.hub.at_turn_end(self.fanout.turn_end)
+        self.hub.at_turn_end(self.bus.turn_end)
+        self.hub.at_turn_end(self.publications.turn_end)
+        self.hub.at_close(self._close_all)
+
+    def start(self) -> None:
+        """Start the loop and connect to Redis. Called once, from outside the loop."""
+        self.hub.call_soon(self._start_timers)
+        self.hub.call_soon(self.bus.start)
+        self.hub.call_soon(self.publications.start)
+        self.hub.driver.start(self.hub)
+
+    def _start_timers(self) -> None:
+        options = self.options
+        if options.ping_interval_seconds:
+            Pings(self, options.ping_interval_seconds, options.ping_timeout_seconds).start()
+        if options.heartbeat is not None:
+            Heartbeats(self, options.heartbeat, options.heartbeat_interval_seconds).start()
+
+    def __iter__(self) -> Iterator[WebSocket]:
+        """Iterate over the websockets that have a socket, in the loop."""
+        for handler in list(self.hub.handlers.values()):
+            if type(handler) is WebSocket:
+                yield handler
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether the server stops, so that no more handshakes are accepted."""
+        return self.farewell is not None
+
+    # Channels of a websocket
+
+    def join(self, websocket: WebSocket, names: Iterable[str], done: Callable[[], object]) -> None:
+        """Let a websocket join channels, and call ``done`` when Redis has answered for all."""
+        names = list(names)
+        if not names or websocket.phase > Phase.OPEN:
+            done()
+        else:
+            self.bus.join(websocket, names, Opening(len(names), done))
+
+    def leave(self, websocket: WebSocket, names: Iterable[str]) -> None:
+        """Let a websocket leave some of its channels."""
+        leaving = {name.encode() for name in names}
+        self.bus.leave(websocket, [c for c in websocket.channels if c.name in leaving])
+
+    def leave_channels(self, websocket: WebSocket) -> None:
+        """Let a websocket leave all of its channels."""
+        if websocket.channels:
+            self.bus.leave(websocket)
+
+    # What websockets tell
+
+    def opened(self, websocket: WebSocket) -> None:
+        self.open_count += 1
+        self.statistics.handshakes[101] += 1
+        self.highest_fd = max(self.highest_fd, websocket.fd)
+
+    def count_refused_handshake(self, status: int) -> None:
+        self.statistics.handshakes[status] += 1
+
+    def closed(self, websocket: WebSocket, code: int, reason: str, *, was_opened: bool) -> None:
+        self.publications.forget(websocket)
+        if self._give_back is not None and websocket.place is not None:
+            self._give_back(websocket.place)
+        if was_opened:
+            self.open_count -= 1
+            self.statistics.closes[code] += 1
+        try:
+            websocket.receiver.websocket_closed(websocket, code, reason)
+        except Exception:
+            # This may be in the middle of a delivery, which others wait for.
+            logger.exception('telling of the end of %r failed', websocket)
+
+    def admits_message(self, websocket: WebSocket) -> bool:
+        """Count a message, and tell whether its sender keeps to the limit of messages a second."""
+        self.statistics.messages_received += 1
+        limit = self.options.max_messages_per_second
+        if limit is None:
+            return True
+        # A token bucket, which holds the messages of one second: a burst is let through, if it was
+        # quiet before, and on average the limit is kept.
+        now = self.hub.timers.clock()
+        burst = max(1.0, limit)
+        tokens, since = websocket.rate or (burst, now)
+        tokens = min(burst, tokens + (now - since) * limit)
+        websocket.rate = (tokens - 1, now)
+        if tokens >= 1:
+            return True
+        self.statistics.messages_not_published[CloseCode.POLICY_VIOLATION] += 1
+        websocket.close(CloseCode.POLICY_VIOLATION, 'too many messages')
+        return False
+
+    # The end
+
+    def drain(
+        self,
+        code: CloseCode,
+        reason: str,
+        *,
+        spread_seconds: float,
+        close_timeout_seconds: float | None = None,
+    ) -> None:
+        """Close all websockets, then end the loop.
+
+        The closes are spread over a time, so that the clients do not come back all at once. What is
+        queued for a websocket goes out before its close frame. Those that have not answered
+        ``close_timeout_seconds`` after the last close frame are given up; by default the time-out
+        of the options.
+        """
+        if self.farewell is not None:
+            return
+        self.farewell = code, reason
+        if close_timeout_seconds is None:
+            close_timeout_seconds = self.options.close_timeout_seconds
+        steps = max(1, round(spread_seconds / DRAIN_STEP_SECONDS))
+        remaining = list(self)
+        logger.info('closing %d websockets with %d (%s)', len(remaining), code, reason)
+        self._drain_step(remaining, -(-len(remaining) // steps), close_timeout_seconds)
+
+    def _drain_step(
+        self, remaining: list[WebSocket], at_once: int, close_timeout_seconds: float
+    ) -> None:
+        assert self.farewell is not None
+        for websocket in remaining[:at_once]:
+            websocket.close(*self.farewell)
+        del remaining[:at_once]
+        if remaining:
+            self.hub.call_later(
+                DRAIN_STEP_SECONDS, self._drain_step, remaining, at_once, close_timeout_seconds
+            )
+        else:
+            # Not in this turn: a socket whose handshake was answered just now may be on its way to
+            # the loop, and is to be told why it is closed.
+            deadline = self.hub.timers.clock() + close_timeout_seconds
+            self.hub.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
+
+    def _await_drained(self, deadline: float) -> None:
+        # What subscribers and handlers have to do about the end counts as well.
+        is_done = (
+            not self.open_count
+            and not self.publications.unanswered_bytes
+            and not self.hub.driver.workers.unfinished
+        )
+        if is_done or self.hub.timers.clock() >= deadline:
+            self.hub.stop()
+        else:
+            self.hub.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
+
+    def _close_all(self) -> None:
+        for websocket in self:
+            websocket.lost()
+        self.bus.stop()
+        self.publications.stop()
+
+
+class PublishingReceiver:
+    """Publish what websockets send on the channels that they chose; one serves all."""
+
+    def __init__(self, home: WebSockets) -> None:
+        self.home = home
+        self._heartbeat = home.options.heartbeat
+
+    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
+        if payload == self._heartbeat or not websocket.publishes:
+            return
+        websocket.remember_own(payload, websocket.publishes)
+        self.home.publications.publish(websocket, websocket.publishes, payload)
+
+    def websocket_drained(self, websocket: WebSocket) -> None:
+        pass
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        pass

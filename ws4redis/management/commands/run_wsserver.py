@@ -1,0 +1,192 @@
+"""``manage.py run_wsserver``: websockets without uWSGI."""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+
+from ws4redis.conf import conf
+from ws4redis.handlers.routes import DEFAULT_URL, routes_from_settings
+from ws4redis.standalone.addresses import DEFAULT_PORT, Address, listen, parse_address
+from ws4redis.standalone.options import (
+    DEFAULT_PUSH_SOCKET,
+    DEFAULT_SUB_SOCKET,
+    GEVENT,
+    MULTIPROCESS,
+    THREADED,
+    ProcessOptions,
+)
+from ws4redis.standalone.supervisor import CannotStart, Supervisor
+
+
+class Command(BaseCommand):
+    """Serve websockets: those under ``WEBSOCKET_URL``, and those of handlers."""
+
+    help = (
+        'Serve websockets without uWSGI: those under WEBSOCKET_URL, and those of handlers. SIGTERM '
+        'or Ctrl-C stops it, SIGHUP restarts its processes without refusing a connection.'
+    )
+    requires_system_checks = '__all__'
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            'address',
+            nargs='?',
+            default=str(DEFAULT_PORT),
+            metavar='[port | addr:port | unix:path]',
+            help=f'where to listen (default: {DEFAULT_PORT})',
+        )
+        parser.add_argument(
+            '--websocket-url',
+            metavar='REGEX',
+            help='regular expression of the paths of DEFAULT_WS_HANDLERS; its named group '
+            f'"namespace" chooses among them (default: {DEFAULT_URL})',
+        )
+        mode = parser.add_mutually_exclusive_group()
+        for name, text in (
+            (THREADED, 'run handlers in a pool of threads (default)'),
+            (GEVENT, 'run each handler in a greenlet; the standard library is monkey patched'),
+            (MULTIPROCESS, 'run handlers in other processes; see also run_wsworker'),
+        ):
+            mode.add_argument(f'--{name}', action='store_const', const=name, dest='mode', help=text)
+        parser.set_defaults(mode=THREADED)
+        parser.add_argument(
+            '--handler-processes',
+            type=int,
+            metavar='N',
+            help='with --multiprocess: handler processes to start here (default: one per core)',
+        )
+        parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes (1)')
+        parser.add_argument('--certfile', help='certificate chain, PEM: serves wss:// alone')
+        parser.add_argument('--keyfile', help='private key, PEM; may be in the certfile')
+        add_queue_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            programme = programme_of(options)
+            address = parse_address(options['address'])
+            listener = listen(address)
+        except (ValueError, ImproperlyConfigured) as exc:
+            raise CommandError(str(exc)) from None
+        except OSError as exc:
+            reason = exc.strerror or exc
+            raise CommandError(f'cannot listen on {options["address"]}: {reason}') from None
+        port = 0 if address.path else listener.getsockname()[1]
+        url = address.url(tls=bool(options['certfile']), port=port)
+
+        def announce() -> None:
+            self.stdout.write(f'ws4redis serves websockets on {url}')
+            self.stdout.flush()
+
+        from ws4redis.standalone.worker import stop_seconds
+
+        supervisor = Supervisor(programme, listener, stop_seconds=stop_seconds(), announce=announce)
+        try:
+            supervisor.run()
+        except CannotStart as exc:
+            raise CommandError(str(exc)) from None
+        finally:
+            listener.close()
+            _remove_socket_of(address)
+
+
+def add_queue_arguments(parser: ArgumentParser) -> None:
+    """Add the options that the websocket server and its handlers' processes must agree on."""
+    parser.add_argument(
+        '--push-socket',
+        default=DEFAULT_PUSH_SOCKET,
+        metavar='NAME',
+        help='name of the keys in Redis by which events reach handlers of other processes '
+        f'(default: {DEFAULT_PUSH_SOCKET})',
+    )
+    parser.add_argument(
+        '--sub-socket',
+        default=DEFAULT_SUB_SOCKET,
+        metavar='NAME',
+        help='name of the keys in Redis by which their answers come back '
+        f'(default: {DEFAULT_SUB_SOCKET})',
+    )
+
+
+def queue_names(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the names of the two queues; raise ``ValueError`` if one is no name."""
+    names = {name: str(options[name]) for name in ('push_socket', 'sub_socket')}
+    for name, value in names.items():
+        option = '--' + name.replace('_', '-')
+        if '://' in value:
+            raise ValueError(
+                f'{option} {value!r} is the address of a ZeroMQ socket. Events and answers go '
+                'through Redis now, to which WS4REDIS_CONNECTION leads; the option names keys '
+                f'there, such as {DEFAULT_PUSH_SOCKET!r}. Leave it out, or give a plain name.'
+            )
+        if not re.fullmatch(r'[\w.:-]+', value):
+            raise ValueError(f'{option} {value!r} is no name of a key: use letters and digits')
+    if names['push_socket'] == names['sub_socket']:
+        raise ValueError('--push-socket and --sub-socket must differ')
+    return names
+
+
+def programme_of(options: dict[str, Any]) -> list[ProcessOptions]:
+    """Return the processes that the options ask for; raise ``ValueError`` for what is wrong."""
+    conf.validate()
+    websocket_url = _websocket_url(options['websocket_url'])
+    # Loading the handlers here tells of mistakes in one line, before any process starts.
+    routes_from_settings(websocket_url)
+    if options['workers'] < 1:
+        raise ValueError('--workers must be 1 or more')
+    server = ProcessOptions(
+        mode=options['mode'],
+        websocket_url=websocket_url,
+        log_requests=options['verbosity'] > 1,
+        **_certificate(options),
+        **queue_names(options),
+    )
+    programme = [server] * options['workers']
+    if server.mode == MULTIPROCESS:
+        count = options['handler_processes']
+        count = len(os.sched_getaffinity(0)) if count is None else count
+        if count < 0:
+            raise ValueError('--handler-processes must be 0 or more')
+        programme += [
+            ProcessOptions(role='handlers', websocket_url=websocket_url, **queue_names(options))
+        ] * count
+    elif options['handler_processes'] is not None:
+        raise ValueError('--handler-processes goes with --multiprocess')
+    return programme
+
+
+def _websocket_url(regex: str | None) -> str:
+    if regex is None:
+        return DEFAULT_URL
+    if not conf.DEFAULT_WS_HANDLERS:
+        raise ValueError('--websocket-url is for DEFAULT_WS_HANDLERS, which is not set')
+    try:
+        re.compile(regex)
+    except re.error as exc:
+        raise ValueError(f'--websocket-url {regex!r} is no regular expression: {exc}') from None
+    return regex
+
+
+def _certificate(options: dict[str, Any]) -> dict[str, Any]:
+    certfile, keyfile = options['certfile'], options['keyfile']
+    if keyfile and not certfile:
+        raise ValueError('--keyfile needs --certfile')
+    if certfile:
+        from ws4redis.standalone.tls import make_context
+
+        try:
+            make_context(certfile, keyfile)
+        except OSError as exc:
+            raise ValueError(f'cannot use {certfile}: {exc}') from None
+    return {'certfile': certfile, 'keyfile': keyfile}
+
+
+def _remove_socket_of(address: Address) -> None:
+    if address.path:
+        Path(address.path).unlink(missing_ok=True)

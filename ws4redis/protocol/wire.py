@@ -1,0 +1,67 @@
+"""Wire formats: how a message becomes bytes for the websockets of one kind.
+
+A wire format is one object, shared by all websockets that negotiated the same: a message to many
+websockets is encoded once for each wire format among them. It knows no websocket and is safe to use
+from any thread.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+from ws4redis.protocol.deflate import Deflater
+from ws4redis.protocol.frames import Opcode, encode_frame, opcode_of
+
+
+class WireFormat:
+    """Encode messages as uncompressed frames. Use the instance ``PLAIN``."""
+
+    __slots__ = ()
+
+    def encode_message(self, payload: bytes, opcode: Opcode | None = None) -> bytes:
+        """Return the frame of a message.
+
+        ``opcode`` is ``TEXT`` or ``BINARY``; ``None`` means text for a payload that is valid UTF-8
+        and binary for any other. A payload given as ``TEXT`` must be valid UTF-8.
+        """
+        return encode_frame(opcode_of(payload) if opcode is None else opcode, payload)
+
+
+#: The wire format of websockets without compression.
+PLAIN: Final = WireFormat()
+
+
+class DeflateWire(WireFormat):
+    """Encode messages with permessage-deflate (RFC 7692). Made by ``deflate_wire``.
+
+    Messages below ``minimum_size`` bytes, and those that do not shrink, go uncompressed: each
+    message says for itself which it is (section 6).
+    """
+
+    __slots__ = ('_deflater', 'level', 'minimum_size', 'window_bits')
+
+    def __init__(self, window_bits: int, level: int, minimum_size: int) -> None:
+        self.window_bits = window_bits
+        self.level = level
+        self.minimum_size = max(minimum_size, 1)
+        self._deflater = Deflater(window_bits, level)
+
+    def encode_message(self, payload: bytes, opcode: Opcode | None = None) -> bytes:
+        """Return the frame of a message; arguments as for ``WireFormat``."""
+        if opcode is None:
+            opcode = opcode_of(payload)
+        if len(payload) >= self.minimum_size:
+            compressed = self._deflater.compress(payload)
+            if len(compressed) < len(payload):
+                return encode_frame(opcode, compressed, rsv1=True)
+        return encode_frame(opcode, payload)
+
+
+@cache
+def deflate_wire(window_bits: int, level: int, minimum_size: int) -> DeflateWire:
+    """Return the wire format for these parameters: for equal parameters the same object.
+
+    ``window_bits`` is 9 to 15, ``level`` 1 (fast) to 9 (small), ``minimum_size`` in bytes.
+    """
+    return DeflateWire(window_bits, level, minimum_size)

@@ -1,0 +1,41 @@
+"""The Redis commands that one publication consists of, as plain tuples.
+
+They are built here and nowhere else: the publisher hands them to redis-py, the websocket loop
+writes them to a connection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+Command: TypeAlias = tuple[bytes | str | int, ...]
+
+
+def publication_commands(
+    channels: Iterable[str | bytes], message: bytes, expire: int | None
+) -> list[Command]:
+    """Return the commands that publish a message on some channels, and keep it under each.
+
+    ``expire`` is the number of seconds for which it is kept; None and 0: not kept.
+
+    A message is kept before it is published: whoever subscribes between the two gets it twice
+    rather than never. To exclude that too, send the commands as :func:`in_transaction` has them.
+    """
+    commands: list[Command] = []
+    for channel in channels:
+        key = channel.encode() if isinstance(channel, str) else channel
+        if expire:
+            commands.append((b'SET', key, message, b'EX', expire))
+        commands.append((b'PUBLISH', key, message))
+    return commands
+
+
+def in_transaction(commands: Sequence[Command]) -> list[Command]:
+    """Return the commands as Redis is to run them with no other in between.
+
+    Every command has one reply; the last, that of ``EXEC``, holds those of the commands proper.
+    """
+    if len(commands) < 2:
+        return list(commands)
+    return [(b'MULTI',), *commands, (b'EXEC',)]

@@ -1,0 +1,1 @@
+"""The standalone server: websockets without uWSGI, by gevent's pywsgi and the same loop."""
