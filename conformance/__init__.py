@@ -1,0 +1,1 @@
+"""Judge the protocol with the Autobahn test suite: ``python -m conformance --help``."""

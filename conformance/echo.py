@@ -1,0 +1,45 @@
+"""A WSGI application that echoes, on the real hub: for uWSGI and for runserver.
+
+Handshakes take the way of every websocket; only what is received goes back to its sender, with the
+opcode that it came with, instead of to Redis.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conformance.settings')
+
+from conformance.limits import MAX_MESSAGE_BYTES
+from ws4redis.handshake_policy import Admission
+from ws4redis.hub.websocket import Paused, WebSocket
+from ws4redis.opening import Opening
+from ws4redis.protocol.frames import Opcode
+from ws4redis.uwsgi_runserver import uWSGIWebSocketServer
+
+
+class EchoReceiver:
+    """Send each message back. A client that does not read is not read either."""
+
+    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
+        websocket.send_message(payload, opcode)
+        if websocket.queued_bytes > MAX_MESSAGE_BYTES:
+            websocket.pause_reading(Paused.RECEIVER)
+
+    def websocket_drained(self, websocket: WebSocket) -> None:
+        websocket.resume_reading(Paused.RECEIVER)
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        pass
+
+
+class EchoServer(uWSGIWebSocketServer):
+    """Connect websockets with an echo."""
+
+    _echo = EchoReceiver()
+
+    def _connect(self, opening: Opening, admission: Admission) -> None:
+        opening.make_websocket(self._echo)
+
+
+application = EchoServer()

@@ -1,0 +1,33 @@
+"""Django's settings of the echo servers."""
+
+from __future__ import annotations
+
+import os
+
+from conformance.limits import MAX_MESSAGE_BYTES, MAX_QUEUE_BYTES, MINIMUM_COMPRESSED_BYTES
+
+SECRET_KEY = 'for the conformance tests alone'
+DEBUG = False
+ALLOWED_HOSTS = ['127.0.0.1', 'localhost']
+USE_TZ = True
+ROOT_URLCONF = 'conformance.urls'
+WSGI_APPLICATION = 'conformance.echo.application'
+INSTALLED_APPS = [
+    'django.contrib.auth',
+    'django.contrib.contenttypes',
+    'django.contrib.sessions',
+    'ws4redis',
+]
+DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}
+
+WEBSOCKET_URL = '/'
+WS4REDIS_CONNECTION = {
+    'host': os.environ.get('WS4REDIS_TEST_REDIS_HOST', '127.0.0.1'),
+    'port': int(os.environ.get('WS4REDIS_TEST_REDIS_PORT', '6379')),
+}
+WS4REDIS_COMPRESSION = {'minimum_size': MINIMUM_COMPRESSED_BYTES}
+WS4REDIS_MAX_MESSAGE_SIZE = MAX_MESSAGE_BYTES
+WS4REDIS_MAX_QUEUE_BYTES = MAX_QUEUE_BYTES
+# Autobahn's client answers a ping also in the middle of a frame that it sends in pieces, and so
+# breaks its own frame.
+WS4REDIS_PING_INTERVAL = None
