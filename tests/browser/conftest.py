@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.chromium import chromium
+from tests.browser.scripted_server import ScriptedServer
+from tests.browser.static_pages import StaticPages
+from tests.requirements import require, require_executable
+from tests.timeouts import SOON_SECONDS, scaled
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+NPM_OPTIONS = (
+    '--no-audit',
+    '--no-fund',
+    '--no-package-lock',
+    # Without a network, a test is skipped soon.
+    '--fetch-retries=1',
+    '--fetch-timeout=20000',
+)
+
+
+# Not for the session: as long as Playwright runs, its event loop runs in this thread, where Django
+# then refuses the tests of other folders their database.
+@pytest.fixture(scope='package')
+def browser() -> Iterator[Browser]:
+    """Chromium, started once for all tests of this folder."""
+    require(find_spec('playwright'), 'playwright is not installed')
+    executable = require_executable('chromium', 'chromium-browser', 'google-chrome')
+    with chromium(executable) as running:
+        yield running
+
+
+@pytest.fixture
+def browser_context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser profile of its own: no cookies, nothing cached."""
+    context = browser.new_context()
+    context.set_default_timeout(SOON_SECONDS * 1000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope='session')
+def static_pages() -> Iterator[StaticPages]:
+    with StaticPages() as pages:
+        yield pages
+
+
+@pytest.fixture
+def page(browser_context: BrowserContext, static_pages: StaticPages) -> Page:
+    """A page with ``ws4redis.js`` and nothing else."""
+    page = browser_context.new_page()
+    page.goto(static_pages.url)
+    return page
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def node_modules() -> Path:
+    """Packages of npm that check our scripts; once installed, they stay for the next run."""
+    require_executable('node')
+    npm = require_executable('npm')
+    directory = Path(__file__).parent / 'npm'
+    with (directory / 'package.json').open() as lock:
+        # Other processes of this run may want to install at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_installed(directory):
+            installation = subprocess.run(
+                [npm, 'install', *NPM_OPTIONS],
+                cwd=directory,
+                capture_output=True,
+                text=True,
+                timeout=scaled(100),
+                check=False,
+            )
+            require(installation.returncode == 0, f'npm cannot install: {installation.stderr}')
+    return directory / 'node_modules'
+
+
+def _is_installed(directory: Path) -> bool:
+    """Tell whether npm installed what package.json asks for now."""
+    record = directory / 'node_modules' / '.package-lock.json'
+    if not record.exists():
+        return False
+    installed = json.loads(record.read_text(encoding='utf-8'))['packages']
+    wanted = json.loads((directory / 'package.json').read_text(encoding='utf-8'))['dependencies']
+    return all(
+        installed.get(f'node_modules/{name}', {}).get('version') == version
+        for name, version in wanted.items()
+    )

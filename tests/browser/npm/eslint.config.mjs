@@ -1,0 +1,32 @@
+import js from '@eslint/js';
+
+const browser = ['CloseEvent', 'URL', 'WebSocket', 'clearTimeout', 'console', 'document', 'fetch',
+    'FormData', 'reportError', 'requestAnimationFrame', 'self', 'setTimeout', 'window'];
+const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));
+
+export default [
+    js.configs.recommended,
+    {
+        // Scripts as browsers load them: no build step, no module.
+        languageOptions: {
+            ecmaVersion: 2017,
+            sourceType: 'script',
+            globals: {...readonly(browser), module: 'writable', WS4Redis: 'readonly'},
+        },
+        linterOptions: {reportUnusedDisableDirectives: 'error'},
+        rules: {
+            'curly': 'error',
+            'eqeqeq': 'error',
+            'no-implied-eval': 'error',
+            'no-shadow': 'error',
+            // The syntax of ES2017 has no `catch` without a name.
+            'no-unused-vars': ['error', {caughtErrors: 'none'}],
+            'no-use-before-define': ['error', {functions: false}],
+            'no-var': 'error',
+            'prefer-const': 'error',
+            'semi': 'error',
+            'strict': ['error', 'function'],
+            'max-len': ['error', {code: 100}],
+        },
+    },
+];

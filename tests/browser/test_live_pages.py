@@ -1,0 +1,81 @@
+"""The example's pages with handlers in Chromium, under uWSGI and with Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.chat_page import log_in
+from tests.browser.example_server import ExampleServer
+from tests.servers import RedisServer
+from tests.timeouts import SOON_SECONDS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope='module')
+def example(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ExampleServer]:
+    server = ExampleServer(redis_server, tmp_path_factory.mktemp('example'))
+    server.make_database()
+    with server:
+        yield server
+
+
+@pytest.fixture
+def contexts(browser: Browser) -> Iterator[list[BrowserContext]]:
+    """Three people's browsers."""
+    contexts = [browser.new_context() for _ in range(3)]
+    for context in contexts:
+        context.set_default_timeout(SOON_SECONDS * 1000)
+    yield contexts
+    for context in contexts:
+        context.close()
+
+
+def open_page(context: BrowserContext, example: ExampleServer, path: str) -> Page:
+    page = context.new_page()
+    page.goto(example.url + path)
+    page.locator('#connection[data-state="connected"]').wait_for()
+    return page
+
+
+def test_visitors_see_who_comes_and_who_leaves(
+    contexts: list[BrowserContext], example: ExampleServer
+) -> None:
+    log_in(contexts[0], example.url, 'john')
+    john = open_page(contexts[0], example, '/visitors/')
+    john.locator('.visitor.you', has_text='john').wait_for()
+    guests = [open_page(context, example, '/visitors/') for context in contexts[1:]]
+    for page in (john, *guests):
+        page.locator('.visitor').nth(2).wait_for()
+        assert page.locator('#number').inner_text() == '3'
+        assert page.locator('.visitor.you').count() == 1
+    guests[0].close()
+    john.locator('.visitor').nth(2).wait_for(state='detached')
+    assert john.locator('#number').inner_text() == '2'
+
+
+def test_each_window_has_a_counter_of_its_own(
+    contexts: list[BrowserContext], example: ExampleServer
+) -> None:
+    pages = [open_page(context, example, '/counter/') for context in contexts[:2]]
+    for page in pages:
+        page.locator('.steps li').nth(1).wait_for()
+        page.get_by_role('button', name='Pause').click()
+        page.get_by_role('button', name='Go on').wait_for()
+    steps = [
+        page.locator('.steps li').evaluate_all('items => items.map(item => item.className)')
+        for page in pages
+    ]
+    for page, classes in zip(pages, steps, strict=True):
+        total = sum(int(name.removeprefix('step-')) for name in classes)
+        shown = int(page.locator('#count').inner_text())
+        # One more answer may have come between the two looks.
+        assert total <= shown <= total + 9
