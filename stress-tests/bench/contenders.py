@@ -1,0 +1,301 @@
+"""The contenders: how each is started, which URL it wants, and how one publishes to it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import environments
+from .processes import ServerProcess, free_port
+from .publishers import (
+    ChannelsPublisher,
+    Publisher,
+    RedisPublisher,
+    broadcast_command,
+    socket_io_command,
+)
+from .redis_server import RedisServer
+from .swarm import Dialect, Swarm
+
+STRESS_TESTS = Path(__file__).resolve().parent.parent
+REPOSITORY = STRESS_TESTS.parent
+SERVERS = Path(__file__).resolve().parent / 'servers'
+
+LISTEN_BACKLOG = 1024
+MAX_DESCRIPTORS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a server is started with.
+
+    Attributes:
+        redis: the Redis that it reads.
+        directory: for logs and the users' database.
+        workers: number of server processes.
+        compression: accept permessage-deflate.
+    """
+
+    redis: RedisServer
+    directory: Path
+    workers: int = 1
+    compression: bool = False
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the variables that the server files read."""
+        return {
+            'BENCH_REDIS_PORT': str(self.redis.port),
+            'BENCH_DIRECTORY': str(self.directory),
+            'PYTHONPATH': f'{STRESS_TESTS}:{REPOSITORY}',
+            **more,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Which scenarios make sense for a contender."""
+
+    upstream: bool = True
+    sessions: bool = False
+    compression: bool = True
+    several_workers: bool = False
+
+
+class Contender:
+    """One way to get messages from Redis to browsers.
+
+    Attributes:
+        name: as given on the command line.
+        title: as shown in tables.
+        features: what it takes part in.
+        dialect: what it speaks inside of the websocket's messages.
+        deliveries_in_time: how many deliveries of a burst it can be asked for so that they take ten
+            seconds or so. A longer burst is shortened for it: a rate is only fair to a server that
+            was given the time to finish.
+    """
+
+    name: str
+    title: str
+    features = Features()
+    dialect = Dialect.PLAIN
+    deliveries_in_time = 1_000_000
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start the server; it need not be ready yet.
+
+        Raises:
+            environments.NotInstalled: it cannot run here, and why.
+        """
+        raise NotImplementedError
+
+    def path(self, facility: str, *options: str) -> str:
+        """Return path and query of a websocket's URL."""
+        return f'/ws/{facility}?{"&".join(options)}'
+
+    def user_path(self) -> str:
+        """Return path and query of a websocket that gets the messages of its session's user."""
+        return self.path('bench', 'subscribe-user')
+
+    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
+        """Connect what publishes to it."""
+        return RedisPublisher(swarm, setup.redis.address, command=broadcast_command)
+
+    def upstream_message(self, message: bytes) -> bytes:
+        """Return what a client sends to publish a message."""
+        return message
+
+
+class Ws4redis(Contender):
+    """The websocket loop of this package under uWSGI with gevent."""
+
+    name = 'ws4redis'
+    title = 'ws4redis'
+    features = Features(sessions=True, several_workers=True)
+    deliveries_in_time = 1_000_000_000
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start uWSGI."""
+        port = free_port()
+        command: list[str | Path] = [
+            environments.uwsgi(),
+            '--http-socket', f'127.0.0.1:{port}',
+            '--gevent', '100',
+            '--master',
+            '--processes', str(setup.workers),
+            '--listen', str(LISTEN_BACKLOG),
+            '--max-fd', str(MAX_DESCRIPTORS),
+            '--buffer-size', '16384',
+            '--module', 'bench.servers.ws4redis_wsgi',
+            '--need-app', '--die-on-term', '--disable-logging',
+            '--virtualenv', sys.prefix,
+        ]  # fmt: skip
+        return ServerProcess(
+            command,
+            port=port,
+            log=setup.directory / 'ws4redis.log',
+            environment=setup.environment(
+                DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings',
+            ),
+        )
+
+
+class Floor(Contender):
+    """A bare loop that only calls `send` once per websocket and message."""
+
+    name = 'floor'
+    title = 'the floor'
+    features = Features(upstream=False, compression=False)
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start the loop."""
+        port = free_port()
+        return ServerProcess(
+            [sys.executable, SERVERS / 'floor_server.py', str(port), str(setup.redis.port)],
+            port=port,
+            log=setup.directory / 'floor.log',
+        )
+
+
+class Channels(Contender):
+    """Django Channels with one of the layers of channels_redis, under one of two servers.
+
+    Args:
+        server: `uvicorn` or `daphne`.
+        layer: `core` or `pubsub`.
+    """
+
+    deliveries_in_time = 60_000
+
+    def __init__(self, server: str, layer: str) -> None:
+        self.name = f'channels-{server}' + ('' if layer == 'core' else f'-{layer}')
+        self.title = f'Channels ({layer}), {server}'
+        self.features = Features(
+            sessions=True,
+            # Daphne does not negotiate permessage-deflate, and has no workers.
+            compression=server == 'uvicorn',
+            several_workers=server == 'uvicorn',
+        )
+        self._layer = layer
+        self._command = _uvicorn if server == 'uvicorn' else _daphne
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start uvicorn or daphne."""
+        port = free_port()
+        return ServerProcess(
+            [environments.channels_python(), *self._command(port, setup)],
+            port=port,
+            log=setup.directory / f'{self.name}.log',
+            environment=self._environment(setup),
+        )
+
+    def user_path(self) -> str:
+        """Return path and query of a websocket that gets the messages of its session's user."""
+        return '/auth/bench?subscribe-user'
+
+    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
+        """Start the process that publishes through the layer."""
+        return ChannelsPublisher(
+            swarm,
+            environments.channels_python(),
+            environment=self._environment(setup),
+            directory=setup.directory,
+        )
+
+    def _environment(self, setup: Setup) -> dict[str, str]:
+        return setup.environment(
+            BENCH_CHANNEL_LAYER=self._layer,
+            DJANGO_SETTINGS_MODULE='bench.servers.channels_settings',
+        )
+
+
+def _uvicorn(port: int, setup: Setup) -> list[str]:
+    command = [
+        '-m', 'uvicorn', 'bench.servers.channels_app:application',
+        '--host', '127.0.0.1', '--port', str(port), '--backlog', str(LISTEN_BACKLOG),
+        '--log-level', 'warning', '--no-access-log', '--lifespan', 'off',
+        '--ws-per-message-deflate', 'true' if setup.compression else 'false',
+    ]  # fmt: skip
+    return command if setup.workers == 1 else [*command, '--workers', str(setup.workers)]
+
+
+def _daphne(port: int, setup: Setup) -> list[str]:
+    return [
+        '-m', 'daphne', '--bind', '127.0.0.1', '--port', str(port), '--verbosity', '0',
+        'bench.servers.channels_app:application',
+    ]  # fmt: skip
+
+
+class NodeContender(Contender):
+    """A server in Node.
+
+    Args:
+        name: as given on the command line.
+        title: as shown in tables.
+        script: its file.
+    """
+
+    features = Features(several_workers=True)
+
+    def __init__(self, name: str, title: str, script: str) -> None:
+        self.name = name
+        self.title = title
+        self._script = SERVERS / script
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start Node."""
+        port = free_port()
+        node, modules = environments.node()
+        return ServerProcess(
+            [node, self._script],
+            port=port,
+            log=setup.directory / f'{self.name}.log',
+            environment={
+                'NODE_PATH': str(modules),
+                'NODE_ENV': 'production',
+                'PORT': str(port),
+                'REDIS_PORT': str(setup.redis.port),
+                'WORKERS': str(setup.workers),
+                'COMPRESSION': '1' if setup.compression else '',
+            },
+        )
+
+
+class SocketIo(NodeContender):
+    """Socket.IO with its Redis adapter."""
+
+    # Its compression is off by default, and then also compresses the packets by which it connects:
+    # the load client would have to inflate them.
+    features = Features(compression=False, several_workers=True)
+    dialect = Dialect.SOCKET_IO
+
+    def __init__(self) -> None:
+        super().__init__('socket.io', 'Socket.IO', 'node_socketio.js')
+
+    def path(self, facility: str, *options: str) -> str:
+        """Return path and query of a websocket's URL."""
+        query = ''.join(f'&{option}=' for option in options)
+        return f'/socket.io/?EIO=4&transport=websocket&facility={facility}{query}'
+
+    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
+        """Connect what publishes to it."""
+        return RedisPublisher(swarm, setup.redis.address, command=socket_io_command)
+
+    def upstream_message(self, message: bytes) -> bytes:
+        """Return what a client sends to publish a message."""
+        return b'42["message","%b"]' % message
+
+
+def _make_all() -> dict[str, Contender]:
+    contenders: list[Contender] = [
+        Ws4redis(),
+        Floor(),
+        NodeContender('node-ws', 'Node ws', 'node_ws.js'),
+        SocketIo(),
+        Channels('uvicorn', 'core'),
+        Channels('uvicorn', 'pubsub'),
+        Channels('daphne', 'core'),
+        Channels('daphne', 'pubsub'),
+    ]
+    return {contender.name: contender for contender in contenders}
+
+
+CONTENDERS = _make_all()

@@ -1,0 +1,222 @@
+"""What publishes: each contender's own way into Redis, written from the load client's loop.
+
+A publisher must not be what bounds a measurement. So whole batches are encoded at once and written
+in one go; answers are read and thrown away, except for errors. Only Channels needs a process of its
+own for it, since its layers are more than one Redis command (`servers/channels_publisher.py`).
+"""
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from .processes import ServerProcess
+from .swarm import TIMESTAMP_DIGITS, Swarm
+
+MESSAGE_BYTES = 100
+_SEQUENCE_DIGITS = 8
+
+Batch = Iterable[tuple[str, bytes]]
+
+
+def timed_message(sequence: int, *, size: int = MESSAGE_BYTES) -> bytes:
+    """Return an ASCII message of `size` bytes that begins with the current time.
+
+    The clock is `CLOCK_MONOTONIC`, which all processes of a machine share.
+    """
+    stamp = b'%0*d' % (TIMESTAMP_DIGITS, time.monotonic_ns())
+    return (stamp + b' %0*d ' % (_SEQUENCE_DIGITS, sequence)).ljust(size, b'x')
+
+
+class PublishFailed(Exception):
+    """Redis refused a command."""
+
+
+class Publisher(Protocol):
+    """Publish messages on a contender's channels."""
+
+    def publish(self, batch: Batch) -> None:
+        """Queue messages, given as pairs of facility and message; the swarm's loop sends them."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Outlet:
+    """Write to a descriptor from the swarm's loop, as fast as it takes it.
+
+    Args:
+        swarm: its loop is used.
+        descriptor: a non-blocking socket or pipe.
+        receive: called when there is something to read; for a pipe it is `None`.
+    """
+
+    def __init__(
+        self, swarm: Swarm, descriptor: int, *, receive: Callable[[], None] | None = None
+    ) -> None:
+        self._swarm = swarm
+        self._descriptor = descriptor
+        self._receive = receive
+        self._reads = select.EPOLLIN if receive is not None else 0
+        self._outgoing: deque[memoryview] = deque()
+        swarm.attach(descriptor, self._reads, self._ready)
+
+    def write(self, data: bytes) -> None:
+        """Write, or queue what does not fit."""
+        self._outgoing.append(memoryview(data))
+        if len(self._outgoing) > 1:
+            return
+        self._flush()
+        if self._outgoing:
+            self._swarm.change(self._descriptor, self._reads | select.EPOLLOUT)
+
+    def close(self) -> None:
+        """Leave the swarm's loop."""
+        self._swarm.detach(self._descriptor)
+
+    def _ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+            if not self._outgoing:
+                self._swarm.change(self._descriptor, self._reads)
+        if events & ~select.EPOLLOUT:
+            if self._receive is None:
+                raise PublishFailed('what publishes is gone')
+            self._receive()
+
+    def _flush(self) -> None:
+        while self._outgoing:
+            chunk = self._outgoing[0]
+            try:
+                sent = os.write(self._descriptor, chunk)
+            except BlockingIOError:
+                return
+            if sent < len(chunk):
+                self._outgoing[0] = chunk[sent:]
+                return
+            self._outgoing.popleft()
+
+
+class RedisPublisher:
+    """Publish with plain `PUBLISH` commands, pipelined.
+
+    Args:
+        swarm: its loop is used.
+        address: host and port of Redis.
+        command: makes the channel and the payload from a facility and a message.
+    """
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        address: tuple[str, int],
+        *,
+        command: Callable[[str, bytes], tuple[bytes, bytes]],
+    ) -> None:
+        self._socket = socket.create_connection(address)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(0)
+        self._command = command
+        self._outlet = Outlet(swarm, self._socket.fileno(), receive=self._receive)
+
+    def publish(self, batch: Batch) -> None:
+        """Queue messages, given as pairs of facility and message; the swarm's loop sends them."""
+        commands = []
+        for facility, message in batch:
+            channel, payload = self._command(facility, message)
+            commands.append(
+                b'*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n'
+                % (len(channel), channel, len(payload), payload)
+            )
+        self._outlet.write(b''.join(commands))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._outlet.close()
+        self._socket.close()
+
+    def _receive(self) -> None:
+        answers = self._socket.recv(1024 * 1024)
+        if not answers:
+            raise PublishFailed('Redis closed the connection')
+        # Each answer is `:<number of receivers>`.
+        if b'-' in answers:
+            raise PublishFailed(answers[answers.index(b'-') :][:200].decode())
+
+
+def broadcast_command(facility: str, message: bytes) -> tuple[bytes, bytes]:
+    """Publish to ws4redis, and to the servers that took over its channels' names."""
+    return b'broadcast:' + facility.encode(), message
+
+
+def socket_io_command(facility: str, message: bytes) -> tuple[bytes, bytes]:
+    """Publish the way of @socket.io/redis-emitter: MessagePack of (uid, packet, options).
+
+    https://github.com/socketio/socket.io-redis-adapter#how-does-it-work-under-the-hood
+    """
+    room = facility.encode()
+    payload = b''.join((
+        b'\x93', _msgpack_text(b'emitter'),
+        b'\x83', _msgpack_text(b'type'), b'\x02',
+        _msgpack_text(b'data'), b'\x92', _msgpack_text(b'message'), _msgpack_text(message),
+        _msgpack_text(b'nsp'), _msgpack_text(b'/'),
+        b'\x83', _msgpack_text(b'rooms'), b'\x91', _msgpack_text(room),
+        _msgpack_text(b'except'), b'\x90',
+        _msgpack_text(b'flags'), b'\x80',
+    ))  # fmt: skip
+    return b'socket.io#/#' + room + b'#', payload
+
+
+def _msgpack_text(text: bytes) -> bytes:
+    if len(text) < 32:
+        return b'%c%b' % (0xA0 | len(text), text)
+    if len(text) < 256:
+        return b'\xd9%c%b' % (len(text), text)
+    return b'\xda%b%b' % (len(text).to_bytes(2), text)
+
+
+class ChannelsPublisher:
+    """Publish through a channel layer, in a process of its own that reads from a pipe.
+
+    Args:
+        swarm: its loop is used.
+        python: the Python of the environment with Channels in it.
+        environment: variables that choose layer and Redis.
+        directory: where its log goes.
+    """
+
+    def __init__(
+        self, swarm: Swarm, python: Path, *, environment: Mapping[str, str], directory: Path
+    ) -> None:
+        self._process = ServerProcess(
+            [python, '-m', 'bench.servers.channels_publisher'],
+            port=None,
+            log=directory / 'channels-publisher.log',
+            environment=environment,
+            stdin=subprocess.PIPE,
+        )
+        stdin = self._process.popen.stdin
+        assert stdin is not None
+        self._stdin = stdin
+        os.set_blocking(stdin.fileno(), False)
+        self._outlet = Outlet(swarm, stdin.fileno())
+
+    def publish(self, batch: Batch) -> None:
+        """Queue messages, given as pairs of facility and message; the swarm's loop sends them."""
+        self._outlet.write(
+            b''.join(b'%b %b\n' % (facility.encode(), message) for facility, message in batch)
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        self._outlet.close()
+        try:
+            self._stdin.close()
+        except BrokenPipeError:
+            pass
+        self._process.stop()

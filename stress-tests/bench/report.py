@@ -1,0 +1,143 @@
+"""Tables: of what was measured, and of what was to be reached; as text and as Markdown."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .results import Measurement, Results
+from .scenarios import Scenario
+from .targets import US, outcomes
+
+# From there on, a faster server might not have been seen to be faster.
+CLIENT_IS_THE_BOUND = 0.9
+COMPLETE = 0.999
+LOWER_IS_BETTER = ('latency_', 'server_cpu_', 'kb_', 'sent_bytes_')
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        head: titles of the columns.
+        rows: as many texts each.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_text(self) -> str:
+        """Return it aligned; the first column to the left, the others to the right."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
+        return '\n'.join(
+            [
+                self.title,
+                *(
+                    '  '
+                    + line[0].ljust(widths[0])
+                    + ''.join(
+                        '  ' + cell.rjust(width)
+                        for cell, width in zip(line[1:], widths[1:], strict=True)
+                    )
+                    for line in lines
+                ),
+            ]
+        )
+
+    def as_markdown(self) -> str:
+        """Return it as a Markdown table under a heading."""
+        rule = ['---'] + ['---:'] * (len(self.head) - 1)
+        lines = [self.head, rule, *self.rows]
+        return f'### {self.title}\n\n' + '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def print_measurement(measurement: Measurement) -> None:
+    """Print one line about a measurement that has just been made."""
+    text = measurement.failure or (measurement.skipped and f'skipped: {measurement.skipped}')
+    if not text:
+        text = '  '.join(f'{name} {number(value)}' for name, value in measurement.metrics.items())
+    print(
+        f'{measurement.round}  {measurement.scenario:<20} {measurement.contender:<24} {text}',
+        flush=True,
+    )
+
+
+def print_results(results: Results, scenarios: Sequence[Scenario], *, targets: bool) -> None:
+    """Print all tables."""
+    print()
+    for table in scenario_tables(results, scenarios):
+        print(table.as_text(), end='\n\n')
+    if targets:
+        print(targets_table(results).as_text(), end='\n\n')
+
+
+def scenario_tables(results: Results, scenarios: Sequence[Scenario]) -> Iterator[Table]:
+    """Yield one table of medians and ratios per scenario that was run."""
+    for scenario in scenarios:
+        names = results.contenders(scenario.name)
+        if names:
+            first = next(iter(scenario.metrics))
+            yield Table(
+                scenario.title,
+                ['', *scenario.metrics.values(), 'ws4redis is'],
+                [_row(results, scenario, name, first) for name in names],
+            )
+
+
+def targets_table(results: Results) -> Table:
+    """Return the table of what was to be reached."""
+    rows = []
+    for outcome in outcomes(results):
+        target = outcome.target
+        factor = f'{target.wanted:g}' + (' ×' if outcome.rival else '')
+        wanted = f'{target.bound.value} {factor} {outcome.rival}'.rstrip()
+        value = '–' if outcome.value is None else number(outcome.value)
+        rows.append([target.title, wanted, value, outcome.verdict])
+    return Table('Targets', ['', 'wanted', 'measured', ''], rows)
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, at least."""
+    if abs(value) >= 100:
+        return f'{value:,.0f}'
+    return f'{value:.3g}'
+
+
+def _row(results: Results, scenario: Scenario, name: str, first: str) -> list[str]:
+    cells = []
+    for metric in scenario.metrics:
+        value = results.median(scenario.name, name, metric)
+        cells.append('–' if value is None else number(value))
+    return [
+        results.titles.get(name, name) + _remarks(results, scenario.name, name),
+        *cells,
+        _ratio(results, scenario.name, name, first),
+    ]
+
+
+def _ratio(results: Results, scenario: str, name: str, metric: str) -> str:
+    ours = results.median(scenario, US, metric)
+    theirs = results.median(scenario, name, metric)
+    if name == US or not ours or not theirs or metric.startswith('one_'):
+        return ''
+    if metric.startswith(LOWER_IS_BETTER):
+        return f'{number(ours / theirs)} × that'
+    return f'{number(ours / theirs)} × as fast'
+
+
+def _remarks(results: Results, scenario: str, name: str) -> str:
+    remarks = []
+    measurements = results.of(scenario, name)
+    if all(measurement.skipped for measurement in measurements):
+        remarks.append('not there')
+    elif any(measurement.failure for measurement in measurements):
+        remarks.append('failed')
+    complete = results.median(scenario, name, 'complete_share')
+    if complete is not None and complete < COMPLETE:
+        remarks.append(f'{complete:.0%} arrived in time')
+    busy = results.median(scenario, name, 'client_busy_share')
+    if busy is not None and busy >= CLIENT_IS_THE_BOUND:
+        remarks.append('client busy')
+    return f' ({", ".join(remarks)})' if remarks else ''

@@ -1,0 +1,12 @@
+"""Settings of the ws4redis contender."""
+
+import os
+
+from bench.servers.django_settings import *  # noqa: F403
+from bench.servers.django_settings import INSTALLED_APPS
+
+INSTALLED_APPS += ['ws4redis']
+WEBSOCKET_URL = '/ws/'
+WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': int(os.environ['BENCH_REDIS_PORT'])}
+# No contender keeps messages.
+WS4REDIS_EXPIRE = 0

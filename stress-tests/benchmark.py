@@ -1,0 +1,165 @@
+#!/usr/bin/env python
+"""Measure ws4redis side by side with what one would pick instead.
+
+Starts Redis and the servers by itself, and ends them. See docs/explanation/benchmarks.md.
+"""
+
+import argparse
+import gc
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench import chart, document, report
+from bench.contenders import CONTENDERS
+from bench.environments import NODE_PACKAGES, PYTHON_PACKAGES, NotInstalled, node
+from bench.programme import exit_by_signal, open_theatre, perform
+from bench.results import Measurement, Results, describe_machine, installed_versions
+from bench.scenarios import Scenario, make_scenarios
+from bench.stage import Limits
+
+QUICK_SCALE = 0.02
+QUICK_CONTENDERS = ['ws4redis', 'floor']
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit status."""
+    options = _parse(arguments)
+    if options.document:
+        results = Results.load(options.document)
+        document.insert(results)
+        return 0
+    signal.signal(signal.SIGTERM, exit_by_signal)
+    # The load client makes no cycles, and no pause of the collector is to be measured.
+    gc.disable()
+    scenarios = _selected(make_scenarios(QUICK_SCALE if options.quick else 1.0), options.scenario)
+    names = options.contender or (QUICK_CONTENDERS if options.quick else list(CONTENDERS))
+    contenders = [CONTENDERS[name] for name in names]
+    limits = Limits(run_seconds=options.limit)
+    if options.quick:
+        # A busy machine may be slow: only what never arrives is an error.
+        limits = replace(limits, straggle_seconds=options.limit)
+    with open_theatre(limits, accounts=20 if options.quick else 1000) as theatre:
+        results = Results(
+            describe_machine([('Redis', theatre.redis.version()), *_versions(names)]),
+            _command_line(options),
+            {contender.name: contender.title for contender in contenders},
+        )
+        for measurement in perform(
+            theatre, scenarios, contenders, rounds=options.rounds, report=report.print_measurement
+        ):
+            results.measurements.append(measurement)
+            if options.json:
+                results.save(options.json)
+    report.print_results(results, scenarios, targets=not options.quick)
+    if options.svg:
+        options.svg.write_text(chart.draw(results))
+    return _check(results, deliveries=options.quick)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [scenario.name for scenario in make_scenarios()]
+    parser.add_argument(
+        '--scenario', action='append', metavar='NAME',
+        help=f'one or more of {", ".join(names)}; a name may end with *',
+    )  # fmt: skip
+    parser.add_argument('--contender', action='append', choices=list(CONTENDERS))
+    parser.add_argument('--rounds', type=int, default=None, help='default: 3, with --quick 1')
+    parser.add_argument(
+        '--limit', type=float, default=20.0, metavar='SECONDS',
+        help='of one measured part; what arrives later is not waited for (default: 20)',
+    )  # fmt: skip
+    parser.add_argument('--quick', action='store_true', help='small, asserts all deliveries')
+    parser.add_argument('--json', type=Path, help='file to write the measurements to')
+    parser.add_argument('--svg', type=Path, help='file to write the chart to')
+    parser.add_argument(
+        '--document', type=Path, metavar='JSON',
+        help='measure nothing; insert these measurements into docs/explanation/benchmarks.md',
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else 3
+    return options
+
+
+def _command_line(options: argparse.Namespace) -> str:
+    """Return the command line, without the names of files, which mean nothing to others."""
+    command = ['python', 'stress-tests/benchmark.py', '--rounds', str(options.rounds)]
+    command += ['--limit', f'{options.limit:g}'] + ['--quick'] * options.quick
+    for scenario in options.scenario or ():
+        command += ['--scenario', scenario]
+    for contender in options.contender or ():
+        command += ['--contender', contender]
+    return shlex.join(command)
+
+
+def _selected(scenarios: Sequence[Scenario], patterns: Sequence[str] | None) -> list[Scenario]:
+    if not patterns:
+        return list(scenarios)
+    selected = [
+        scenario
+        for scenario in scenarios
+        if any(
+            scenario.name == pattern
+            or (pattern.endswith('*') and scenario.name.startswith(pattern[:-1]))
+            for pattern in patterns
+        )
+    ]
+    if not selected:
+        sys.exit(f'no such scenario: {", ".join(patterns)}')
+    return selected
+
+
+def _versions(contenders: Sequence[str]) -> list[tuple[str, str]]:
+    versions = list(installed_versions(['Django', 'redis', 'hiredis', 'gevent', 'pyuwsgi']))
+    if any(name.startswith('channels') for name in contenders):
+        wanted = ('channels', 'channels_redis', 'daphne', 'uvicorn[standard]', 'uvloop')
+        versions += [(name, PYTHON_PACKAGES[name]) for name in wanted]
+    if {'node-ws', 'socket.io'}.intersection(contenders):
+        versions += NODE_PACKAGES.items()
+        versions += [('Node', _node_version())]
+    return versions
+
+
+def _node_version() -> str:
+    try:
+        executable, _ = node()
+        return subprocess.check_output([executable, '--version'], text=True).strip()
+    except (NotInstalled, OSError) as exc:
+        return f'not there: {exc}'
+
+
+def _check(results: Results, *, deliveries: bool) -> int:
+    """Return the exit status, and say what went wrong.
+
+    Args:
+        results: of all scenarios.
+        deliveries: nothing may be missing: neither a contender nor a message.
+    """
+    wrong = {
+        f'{measurement.contender}, {measurement.scenario}: {reason.splitlines()[0]}'
+        for measurement in results.measurements
+        if (reason := measurement.failure or (deliveries and _incompleteness(measurement)))
+    }
+    for line in sorted(wrong):
+        print(line, file=sys.stderr)
+    if deliveries and not wrong:
+        print(f'{len(results.measurements)} measurements: everything was delivered')
+    return 1 if wrong else 0
+
+
+def _incompleteness(measurement: Measurement) -> str:
+    if measurement.skipped:
+        return measurement.skipped
+    if measurement.metrics.get('complete_share', 1.0) < 1.0:
+        return 'not everything was delivered'
+    return ''
+
+
+if __name__ == '__main__':
+    sys.exit(main())

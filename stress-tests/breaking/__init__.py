@@ -1,0 +1,1 @@
+"""Cause faults under load, and count what they do."""

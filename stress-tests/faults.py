@@ -1,0 +1,168 @@
+#!/usr/bin/env python
+"""Break Redis, clients and workers under load, and count what is lost.
+
+Prints what must be reached beside what was, and fails where it was not. ``--quick`` takes at most
+five minutes, and only shows the delays, which tell little on a busy machine; without it there is
+more of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
+os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
+
+from breaking.churn import Churn, churn, footprint, slow_readers
+from breaking.delays import Delay, measure_delays
+from breaking.restarts import restart_redis
+
+from tests.faults.observed import ObservedServer
+from tests.servers import RedisServer
+from ws4redis.hub.keepalive import SLOTS as PING_SLOTS
+
+MAX_ADDED_SECONDS = 0.050
+MAX_GROWTH = 0.01
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure that must be reached; a time is one that depends on the machine, too."""
+
+    what: str
+    wanted: str
+    got: str
+    is_reached: bool
+    is_time: bool = False
+
+
+def restart_figures(*, quick: bool) -> list[Figure]:
+    """Restart Redis twenty times."""
+    outcome = restart_redis(websockets=300 if quick else 1000, restarts=20)
+    note = f'{outcome.reconnects} reconnections in {outcome.seconds:.0f} s'
+    return [
+        Figure(
+            f'connections held through {outcome.restarts} Redis restarts under load',
+            f'all {outcome.websockets}',
+            f'{outcome.held} ({note})',
+            outcome.held == outcome.websockets,
+        ),
+        Figure(
+            f'lost of {outcome.published_while_up} messages published while Redis and bus were up',
+            '0',
+            f'{outcome.lost}, and {outcome.repeated_or_out_of_order} repeated or out of order',
+            outcome.lost == 0 and outcome.published_while_up > 500,
+        ),
+        Figure(
+            f'not published of {outcome.sent_by_clients} messages sent by clients meanwhile',
+            '0',
+            str(outcome.not_published),
+            outcome.not_published == 0,
+        ),
+    ]
+
+
+def delay_figures(*, quick: bool) -> list[Figure]:
+    """Measure what disturbs others."""
+    modes: dict[str, dict[str, int | None]] = {
+        'gevent': {'gevent': 100},
+        'threads': {'gevent': None, 'threads': 20},
+    }
+    figures = []
+    for name, mode in modes.items():
+        for delay in measure_delays(seconds=1.2 if quick else 6, mode=mode):
+            figures.append(delay_figure(name, delay))
+    return figures
+
+
+def delay_figure(mode: str, delay: Delay) -> Figure:
+    """Judge one delay."""
+    return Figure(
+        f'delay added at the 99th percentile by {delay.what} (--{mode})',
+        f'< {MAX_ADDED_SECONDS * 1000:.0f} ms',
+        f'{delay.added * 1000:.1f} ms (from {delay.before * 1000:.1f} to '
+        f'{delay.during * 1000:.1f})',
+        delay.added < MAX_ADDED_SECONDS,
+        is_time=True,
+    )
+
+
+def leak_figures(*, quick: bool) -> list[Figure]:
+    """Let 20,000 connections come and go, and compare what the worker holds."""
+    count, warm_up = 20_000, 10_000
+    chance = random.Random(4)
+    # The log of requests would grow in this process, not in the worker's.
+    options = ['--disable-logging']
+    with (
+        RedisServer() as redis_server,
+        ObservedServer(
+            redis_server, {'WS4REDIS_MAX_QUEUE_BYTES': 200_000}, options=options
+        ) as server,
+    ):
+        counted = Churn()
+        churn(server, warm_up, counted, chance)
+        slow_readers(server, redis_server, 40)
+        server.wait_for_bus()
+        before = footprint(server, redis_server)
+        counted = Churn()
+        churn(server, count, counted, chance)
+        slow_readers(server, redis_server, 40)
+        after = footprint(server, redis_server)
+    left = after.descriptors - before.descriptors
+    # With pings due, each slot of their wheel has one timer at most, however many websockets.
+    timers = max(0, after.timers - before.timers - PING_SLOTS)
+    growth = after.rss_bytes / before.rss_bytes - 1
+    kinds = ', '.join(f'{kind} {n}' for kind, n in sorted(counted.by_end.items()))
+    return [
+        Figure(
+            f'descriptors left after {counted.connections} connections',
+            '0',
+            f'{left} ({kinds}, never opened {counted.refused})',
+            left <= 0,
+        ),
+        Figure(
+            'subscriptions, places, timers and websockets left',
+            '0',
+            f'{after.subscriptions}, {after.places}, {timers}, {after.websocket_objects}',
+            after.subscriptions == after.places == after.websocket_objects == 0 and timers == 0,
+        ),
+        Figure(
+            'growth of memory after warm-up',
+            '< 1%',
+            f'{growth * 100:+.2f}% of {before.rss_bytes / 1e6:.1f} MB '
+            f'({after.objects - before.objects:+d} objects)',
+            growth < MAX_GROWTH,
+        ),
+    ]
+
+
+SECTIONS = {'restarts': restart_figures, 'delays': delay_figures, 'leaks': leak_figures}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='take at most five minutes')
+    parser.add_argument('sections', nargs='*', metavar='SECTION', help=f'of {", ".join(SECTIONS)}')
+    arguments = parser.parse_args()
+    missed = 0
+    for name in arguments.sections or SECTIONS:
+        started = time.monotonic()
+        for figure in SECTIONS[name](quick=arguments.quick):
+            # On a busy machine a delay says nothing; the quick form is run on any.
+            missed += not (figure.is_reached or (figure.is_time and arguments.quick))
+            verdict = 'reached' if figure.is_reached else 'MISSED '
+            print(f'{verdict}  {figure.what}\n         wanted {figure.wanted}, got {figure.got}')
+        print(f'         [{name}: {time.monotonic() - started:.0f} s]', flush=True)
+    print('All reached.' if not missed else f'{missed} missed.')
+    return 1 if missed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

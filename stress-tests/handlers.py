@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Measure handlers: echoes through threads, greenlets and processes, and scaling by processes.
+
+    python stress-tests/handlers.py [--seconds 5] [--websockets 200] [--json FILE]
+
+It starts a Redis and the standalone server, with the server on one core and the client on another.
+Every websocket has one message under way: it sends the next when the echo has arrived. On a machine
+that is busy with other things the server gets less than a core: then the last column counts. It
+takes about ``seconds`` for each line of the table, and the start of its server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+from tests.free_ports import free_port
+from tests.servers import RedisServer
+from tests.websocket_client import TEXT, RawWebSocket, encode_frame
+
+PAYLOAD = b'x' * 32
+REQUEST = encode_frame(TEXT, PAYLOAD)
+ECHO_BYTES = 2 + len(PAYLOAD)
+WARM_UP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    name: str
+    options: tuple[str, ...]
+    namespace: str = 'echo'
+    threads: int = 16
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured in a case."""
+
+    name: str
+    messages_per_second: float
+    median_ms: float
+    server_cpu: float
+
+    @property
+    def messages_per_cpu_second(self) -> float:
+        """What one core would do that had nothing else to do."""
+        return self.messages_per_second / max(self.server_cpu, 0.001)
+
+
+MULTIPROCESS = ('--multiprocess', '--handler-processes')
+ONE_PROCESS = ('--multiprocess', '--handler-processes', '1')
+TWO_PROCESSES = ('--multiprocess', '--handler-processes', '2')
+
+CASES = (
+    Case('threaded: echo', ('--threaded',)),
+    Case('gevent: echo', ('--gevent',)),
+    Case('multiprocess: echo, 1 process', ONE_PROCESS),
+    Case('threaded: 1 ms of computing', ('--threaded',), 'busy'),
+    Case('multiprocess: 1 ms of computing, 1 process', ONE_PROCESS, 'busy'),
+    Case('multiprocess: 1 ms of computing, 2 processes', TWO_PROCESSES, 'busy'),
+    # With one thread to each process, waiting shows how it scales where cores are scarce.
+    Case('multiprocess: 1 ms of waiting, 1 process', ONE_PROCESS, 'waiting', threads=1),
+    Case('multiprocess: 1 ms of waiting, 2 processes', TWO_PROCESSES, 'waiting', threads=1),
+    Case('multiprocess: 1 ms of waiting, 16 threads', ONE_PROCESS, 'waiting'),
+)
+
+
+def main() -> None:
+    """Measure the cases, and print a table."""
+    options = parse_arguments()
+    results = []
+    with RedisServer() as redis_server:
+        for case in CASES:
+            if options.only in case.name:
+                with server(case, redis_server.port, pin=options.pin) as (port, process):
+                    results.append(measure(case, port, process.pid, options))
+                    print_result(results[-1])
+    if options.json:
+        Path(options.json).write_text(json.dumps([asdict(result) for result in results], indent=2))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seconds', type=float, default=5.0, help='for each case (default: 5)')
+    parser.add_argument('--websockets', type=int, default=200)
+    parser.add_argument('--json', metavar='FILE', help='write the results here too')
+    parser.add_argument('--only', default='', metavar='TEXT', help='cases whose name holds this')
+    parser.add_argument(
+        '--no-pin', dest='pin', action='store_false', help='let the server use all cores'
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def server(
+    case: Case, redis_port: int, *, pin: bool
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run the standalone server for a case."""
+    port = free_port()
+    # One core for the server, except where several processes are to show what they gain.
+    pins = pin and 'multiprocess' not in case.name
+    command = [sys.executable, '-m', 'django', 'run_wsserver', str(port), *case.options]
+    before = os.sched_getaffinity(0)
+    if pins:
+        # A child has the affinity of its parent.
+        os.sched_setaffinity(0, {min(before)})
+    process = subprocess.Popen(
+        [*command, '--websocket-url', r'/socket/(?P<namespace>\w+)'],
+        env=os.environ
+        | {
+            'PYTHONPATH': os.pathsep.join((str(ROOT), str(HERE))),
+            'DJANGO_SETTINGS_MODULE': 'handlers_settings',
+            'WS4REDIS_STRESS_REDIS_PORT': str(redis_port),
+            'WS4REDIS_STRESS_THREADS': str(case.threads),
+        },
+        stdout=subprocess.PIPE,
+    )
+    os.sched_setaffinity(0, before - {min(before)} if pins and len(before) > 1 else before)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert b'serves websockets' in line, line
+        yield port, process
+    finally:
+        os.sched_setaffinity(0, before)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def measure(case: Case, port: int, pid: int, options: argparse.Namespace) -> Result:
+    """Let websockets send and await echoes for a while."""
+    url = f'ws://127.0.0.1:{port}/socket/{case.namespace}'
+    websockets = [RawWebSocket(url, timeout=30) for _ in range(options.websockets)]
+    try:
+        pump(websockets, WARM_UP_SECONDS)
+        cpu_before = cpu_seconds(pid)
+        started = time.perf_counter()
+        count, latencies = pump(websockets, options.seconds)
+        elapsed = time.perf_counter() - started
+        return Result(
+            case.name,
+            count / elapsed,
+            statistics.median(latencies) * 1000,
+            (cpu_seconds(pid) - cpu_before) / elapsed,
+        )
+    finally:
+        for websocket in websockets:
+            websocket.socket.close()
+
+
+def pump(websockets: Sequence[RawWebSocket], seconds: float) -> tuple[int, list[float]]:
+    """Keep one message of each websocket under way; return how many came back, and delays."""
+    selector = selectors.DefaultSelector()
+    sent_at: dict[socket.socket, float] = {}
+    for websocket in websockets:
+        websocket.socket.settimeout(30)
+        selector.register(websocket.socket, selectors.EVENT_READ)
+        websocket.socket.sendall(REQUEST)
+        sent_at[websocket.socket] = time.perf_counter()
+    count, latencies = 0, []
+    deadline = time.perf_counter() + seconds
+    while sent_at:
+        ready = selector.select(5)
+        assert ready, 'the echoes stopped'
+        now = time.perf_counter()
+        for key, _ in ready:
+            sock: socket.socket = key.fileobj  # type: ignore[assignment]
+            data = sock.recv(4096)
+            assert len(data) == ECHO_BYTES, data
+            latencies.append(now - sent_at[sock])
+            if now < deadline:
+                count += 1
+                sock.sendall(REQUEST)
+                sent_at[sock] = now
+            else:
+                # What is under way comes home before the next measurement.
+                del sent_at[sock]
+                selector.unregister(sock)
+    selector.close()
+    return count, latencies
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its children so far."""
+    import psutil
+
+    root = psutil.Process(pid)
+    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
+def print_result(result: Result) -> None:
+    print(
+        f'{result.name:45} {result.messages_per_second:9,.0f}/s  median {result.median_ms:7.2f} ms'
+        f'  server CPU {result.server_cpu:4.0%}  {result.messages_per_cpu_second:9,.0f} per CPU s',
+        flush=True,
+    )
+
+
+if __name__ == '__main__':
+    main()
