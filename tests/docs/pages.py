@@ -1,0 +1,83 @@
+"""The pages of the documentation, and the project that a page makes its reader write."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks
+from tests.server_process import ROOT
+
+PAGES = sorted(
+    page for page in DOCS.rglob('*.md') if not page.relative_to(DOCS).parts[0].startswith('_')
+)
+TEXTS = [ROOT / 'README.md', *PAGES]
+
+
+def name_of(page: Path) -> str:
+    """Return how a test calls a page."""
+    return str(page.relative_to(ROOT))
+
+
+def blocks_in(page: Path, *languages: str) -> list[CodeBlock]:
+    """Return the blocks of a page in some languages, in their order."""
+    return [block for block in code_blocks(page) if block.language in languages]
+
+
+def assigns_settings(block: CodeBlock) -> bool:
+    """Tell whether a block of Python does nothing but to set settings."""
+    body = ast.parse(block.text).body
+    return bool(body) and all(
+        isinstance(node, ast.Assign | ast.AugAssign)
+        and all(isinstance(t, ast.Name) and t.id.isupper() for t in _targets(node))
+        for node in body
+    )
+
+
+def _targets(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def modules_of(page: Path) -> dict[str, str]:
+    """Return the modules of the reader's project by their names, settings left out.
+
+    They are the blocks whose caption is the path of a module in a package.
+    """
+    modules: dict[str, str] = {}
+    for block in blocks_in(page, 'python'):
+        path = Path(block.caption)
+        if len(path.parts) > 1 and path.suffix == '.py' and not assigns_settings(block):
+            name = '.'.join(path.with_suffix('').parts)
+            modules[name] = f'{modules.get(name, "")}\n{block.text}'
+    return modules
+
+
+def defines(page: Path, dotted_path: str) -> bool:
+    """Tell whether a page shows what a dotted path leads to."""
+    module, _, name = dotted_path.rpartition('.')
+    body = ast.parse(modules_of(page).get(module, '')).body
+    return any(getattr(node, 'name', None) == name for node in body)
+
+
+@contextmanager
+def project_of(page: Path, directory: Path) -> Iterator[list[str]]:
+    """Make the modules of a page importable from a directory; yield their names."""
+    modules = modules_of(page)
+    for name, text in modules.items():
+        path = directory.joinpath(*name.split('.')).with_suffix('.py')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+    sys.path.insert(0, str(directory))
+    importlib.invalidate_caches()
+    try:
+        yield list(modules)
+    finally:
+        sys.path.remove(str(directory))
+        packages = {name.partition('.')[0] for name in modules}
+        for name in [n for n in sys.modules if n.partition('.')[0] in packages]:
+            del sys.modules[name]
+        importlib.invalidate_caches()

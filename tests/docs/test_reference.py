@@ -1,0 +1,145 @@
+"""The reference leaves nothing out, and invents nothing."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
+
+from tests.docs.code_blocks import DOCS
+from tests.docs.log_calls import log_calls
+from tests.server_process import ROOT
+from ws4redis.handlers.routes import DEFAULT_URL
+from ws4redis.process import make_websockets
+from ws4redis.statistics import statistics_of
+
+REFERENCE = DOCS / 'reference'
+PACKAGE = ROOT / 'ws4redis'
+
+
+def section(page: str, heading: str) -> str:
+    """Return the text under a heading, down to the next one of the same level or a higher one."""
+    level = heading.partition(' ')[0]
+    text = (REFERENCE / page).read_text(encoding='utf-8')
+    _, found, rest = text.partition(f'\n{heading}\n')
+    assert found, f'{page} has no {heading!r}'
+    return re.split(rf'^#{{1,{len(level)}}} ', rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """Return the first cell of each row of the tables in a text, without their headers."""
+    cells = re.findall(r'^\| (.*?) \|', text, re.MULTILINE)
+    return [cell for cell in cells if '`' in cell or cell.isdigit()]
+
+
+# Log lines
+
+LEVELS = {
+    'ERROR': '## Errors',
+    'WARNING': '## Warnings',
+    'INFO': '## Information',
+    'DEBUG': '## For debugging',
+}
+#: Where a line consists of what an exception says: the texts of ``HandoverNotSupported``.
+TEXTS_OF_EXCEPTIONS = {'view_server.py', 'wsgi_server.py'}
+#: Where a complaint is logged that was composed elsewhere.
+COMPOSED_ELSEWHERE = {'hub/redis_link.py'}
+
+
+def documented_lines(level: str) -> set[str]:
+    return set(re.findall(r'^\| `(.*?)` \|', section('log-lines.md', LEVELS[level]), re.MULTILINE))
+
+
+def logged_lines(level: str) -> set[str]:
+    return {
+        'This server cannot hand over its sockets, so it cannot serve websockets. …'
+        if call.text == '…'
+        else call.text
+        for call in log_calls()
+        if call.level == level and not (call.text == '…' and call.path in COMPOSED_ELSEWHERE)
+    }
+
+
+@pytest.mark.parametrize('level', LEVELS)
+def test_the_page_of_log_lines_has_each_line_of_the_package_and_no_other(level: str) -> None:
+    assert documented_lines(level) == logged_lines(level)
+
+
+def test_lines_that_differ_as_a_whole_are_known() -> None:
+    paths = {call.path for call in log_calls() if call.text == '…'}
+    assert paths == TEXTS_OF_EXCEPTIONS | COMPOSED_ELSEWHERE
+    assert 'cannot hand over its sockets, so it cannot serve websockets.' in (
+        PACKAGE / 'handover.py'
+    ).read_text(encoding='utf-8')
+
+
+# Answers to handshakes
+
+
+def test_the_page_of_answers_has_each_status_that_the_package_answers_with() -> None:
+    answered = {101}
+    for path in PACKAGE.rglob('*.py'):
+        source = path.read_text(encoding='utf-8')
+        found = re.findall(r'\b(?:HandshakeError|Refusal)\(\s*(\d{3}),', source)
+        answered |= {int(status) for status in found}
+    http_handler = (PACKAGE / 'standalone' / 'http_handler.py').read_text(encoding='utf-8')
+    answered |= {int(status) for status in re.findall(r'HTTP/1\.1 (\d{3})', http_handler)}
+    page = (REFERENCE / 'handshake-answers.md').read_text(encoding='utf-8')
+    assert {int(cell) for cell in first_cells(page)} == answered
+
+
+# Statistics
+
+
+def test_the_page_of_statistics_has_each_number_and_no_other() -> None:
+    websockets = make_websockets()
+    try:
+        numbers = statistics_of(websockets)
+    finally:
+        websockets.hub.close()
+    page = (REFERENCE / 'statistics.md').read_text(encoding='utf-8')
+    assert {cell.strip('`') for cell in first_cells(page)} == numbers.keys()
+
+
+# Management commands
+
+COMMANDS = sorted(
+    path.stem
+    for path in (PACKAGE / 'management' / 'commands').glob('*.py')
+    if path.stem != '__init__'
+)
+
+
+def own_actions(name: str) -> list[argparse.Action]:
+    """Return the arguments of a command that not every command has."""
+    parser = load_command_class('ws4redis', name).create_parser('manage.py', name)
+    stock = BaseCommand().create_parser('manage.py', name)
+    common = {option for action in stock._actions for option in action.option_strings}
+    return [a for a in parser._actions if not common.intersection(a.option_strings)]
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_the_page_of_commands_has_all_their_options_and_no_other(name: str) -> None:
+    documented = set(
+        re.findall(r'^\| `(--[\w-]+)', section('commands.md', f'## `{name}`'), re.MULTILINE)
+    )
+    assert documented == {o for action in own_actions(name) for o in action.option_strings}
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_the_page_of_commands_has_the_right_defaults(name: str) -> None:
+    text = section('commands.md', f'## `{name}`')
+    stated = dict(re.findall(r'^\| `?(--[\w-]+|address)[^|]*\| ([^|]*) \|', text, re.MULTILINE))
+    for action in own_actions(name):
+        default = stated[action.option_strings[0] if action.option_strings else action.dest]
+        if isinstance(action.default, str | int) and not isinstance(action.default, bool):
+            expected = 'yes' if action.const == action.default else f'`{action.default}`'
+            if action.const is None or action.const == action.default:
+                assert default == expected, action.dest
+        elif action.nargs != 0 and default.startswith('`'):
+            # What is not given here is decided later.
+            assert action.dest == 'websocket_url'
+            assert default == f'`{DEFAULT_URL}`'

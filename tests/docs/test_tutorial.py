@@ -1,0 +1,108 @@
+"""The tutorial, followed to the letter: with the wheel, in an empty virtual environment."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import chromium
+from tests.distributions import run
+from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks, commands
+from tests.free_ports import free_port
+from tests.requirements import require, require_executable
+from tests.servers import RedisServer, RunserverProcess
+from tests.timeouts import SOON_SECONDS, scaled
+
+pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(scaled(600))]
+
+MOST_COMMANDS = 8
+MOST_LINES = 25
+
+
+@pytest.fixture(scope='module')
+def tutorial() -> list[CodeBlock]:
+    return list(code_blocks(DOCS / 'tutorial.md'))
+
+
+@pytest.fixture(scope='module')
+def project(
+    tutorial: list[CodeBlock], installed_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of the project as the tutorial makes it."""
+    directory = tmp_path_factory.mktemp('tutorial')
+    for block in tutorial:
+        if block.caption == 'commands':
+            for command in commands(block):
+                _follow(command, installed_python, directory)
+        elif block.caption.startswith('append to '):
+            with (directory / block.caption.removeprefix('append to ')).open('a') as file:
+                file.write(block.text)
+        elif block.caption.startswith('mysite/'):
+            path = directory / block.caption
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text)
+    return directory
+
+
+def _follow(command: str, python: Path, directory: Path) -> None:
+    """Run one command of the tutorial; the environment and the server are the test's own."""
+    words = shlex.split(command)
+    if words[0] == 'django-admin':
+        run(python.parent / 'django-admin', *words[1:], cwd=directory)
+    elif words[:2] == ['python', 'manage.py'] and words[2] != 'runserver':
+        run(python, *words[1:], cwd=directory)
+
+
+@pytest.fixture(scope='module')
+def site(
+    project: Path, installed_python: Path, redis_server: RedisServer
+) -> Iterator[RunserverProcess]:
+    # The reader has Redis on its usual port; the test's listens elsewhere.
+    with (project / 'mysite' / 'settings.py').open('a') as file:
+        file.write(f'WS4REDIS_CONNECTION = {redis_server.connection!r}\n')
+    with RunserverProcess(
+        settings='mysite.settings',
+        manage=project / 'manage.py',
+        python=installed_python,
+        # What was installed is to be served, not the checkout.
+        env={'PYTHONPATH': ''},
+        cwd=project,
+        port=free_port(),
+    ) as server:
+        yield server
+
+
+def test_it_takes_few_commands_and_few_lines(tutorial: list[CodeBlock]) -> None:
+    typed = [command for block in tutorial for command in commands(block)]
+    lines = [
+        line
+        for block in tutorial
+        if block.language != 'console'
+        for line in block.text.splitlines()
+        if line.strip()
+    ]
+    assert len(typed) <= MOST_COMMANDS
+    assert len(lines) <= MOST_LINES
+
+
+def test_its_message_reaches_the_browser(
+    tutorial: list[CodeBlock], site: RunserverProcess, project: Path, installed_python: Path
+) -> None:
+    require(find_spec('playwright'), 'playwright is not installed')
+    (shell,) = (block.text for block in tutorial if block.caption == 'in the shell')
+    with chromium(require_executable('chromium', 'chromium-browser', 'google-chrome')) as browser:
+        page = browser.new_page()
+        page.set_default_timeout(SOON_SECONDS * 1000)
+        with page.expect_websocket():
+            page.goto(f'http://localhost:{site.port}/')
+        run(installed_python, 'manage.py', 'shell', cwd=project, stdin=shell)
+        page.get_by_text('Hello from Django').wait_for()
+        # The kept message is there at once in another window.
+        another = browser.new_page()
+        another.set_default_timeout(SOON_SECONDS * 1000)
+        another.goto(f'http://localhost:{site.port}/')
+        another.get_by_text('Hello from Django').wait_for()
