@@ -146,7 +146,11 @@ class Outbox:
             statistics.handler_lag_seconds = self._backend.home.hub.timers.clock() - event.since
             if event.kind is Kind.END:
                 self._backend.forget(self)
-        if self._full and len(unseen) <= MAX_UNSEEN_MESSAGES // 2:
+        if (
+            self._full
+            and len(unseen) <= MAX_UNSEEN_MESSAGES // 2
+            and self.unseen_bytes <= MAX_UNSEEN_BYTES // 2
+        ):
             self._full = False
             if self.websocket is not None:
                 self.websocket.resume_reading(Paused.RECEIVER)
