@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from . import environments
@@ -24,6 +25,13 @@ LISTEN_BACKLOG = 1024
 MAX_DESCRIPTORS = 20_000
 
 
+class Code(Enum):
+    """How the code that a websocket's messages are handed to is written."""
+
+    BLOCKING = 'blocking'
+    COOPERATIVE = 'cooperative'
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a server is started with.
@@ -33,12 +41,14 @@ class Setup:
         directory: for logs and the users' database.
         workers: number of server processes.
         compression: accept permessage-deflate.
+        handlers: hand messages from websockets to code written in this way.
     """
 
     redis: RedisServer
     directory: Path
     workers: int = 1
     compression: bool = False
+    handlers: Code | None = None
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the variables that the server files read."""
@@ -58,6 +68,8 @@ class Features:
     sessions: bool = False
     compression: bool = True
     several_workers: bool = False
+    blocking_handlers: bool = False
+    cooperative_handlers: bool = False
 
 
 class Contender:
@@ -95,6 +107,10 @@ class Contender:
         """Return path and query of a websocket that gets the messages of its session's user."""
         return self.path('bench', 'subscribe-user')
 
+    def handler_path(self, code: Code) -> str:
+        """Return path of the URL of a websocket whose messages are sent back by a handler."""
+        return f'/handler/{code.value}'
+
     def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
         """Connect what publishes to it."""
         return RedisPublisher(swarm, setup.redis.address, command=broadcast_command)
@@ -105,29 +121,22 @@ class Contender:
 
 
 class Ws4redis(Contender):
-    """The websocket loop of this package under uWSGI with gevent."""
+    """The websocket loop of this package under uWSGI with gevent.
+
+    Handlers run under `run_wsserver`: there one can choose between threads and greenlets.
+    """
 
     name = 'ws4redis'
     title = 'ws4redis'
-    features = Features(sessions=True, several_workers=True)
+    features = Features(
+        sessions=True, several_workers=True, blocking_handlers=True, cooperative_handlers=True
+    )
     deliveries_in_time = 1_000_000_000
 
     def start(self, setup: Setup) -> ServerProcess:
-        """Start uWSGI."""
+        """Start uWSGI, or the standalone server for handlers."""
         port = free_port()
-        command: list[str | Path] = [
-            environments.uwsgi(),
-            '--http-socket', f'127.0.0.1:{port}',
-            '--gevent', '100',
-            '--master',
-            '--processes', str(setup.workers),
-            '--listen', str(LISTEN_BACKLOG),
-            '--max-fd', str(MAX_DESCRIPTORS),
-            '--buffer-size', '16384',
-            '--module', 'bench.servers.ws4redis_wsgi',
-            '--need-app', '--die-on-term', '--disable-logging',
-            '--virtualenv', sys.prefix,
-        ]  # fmt: skip
+        command = _uwsgi(port, setup) if setup.handlers is None else _run_wsserver(port, setup)
         return ServerProcess(
             command,
             port=port,
@@ -136,6 +145,30 @@ class Ws4redis(Contender):
                 DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings',
             ),
         )
+
+
+def _uwsgi(port: int, setup: Setup) -> list[str | Path]:
+    return [
+        environments.uwsgi(),
+        '--http-socket', f'127.0.0.1:{port}',
+        '--gevent', '100',
+        '--master',
+        '--processes', str(setup.workers),
+        '--listen', str(LISTEN_BACKLOG),
+        '--max-fd', str(MAX_DESCRIPTORS),
+        '--buffer-size', '16384',
+        '--module', 'bench.servers.ws4redis_wsgi',
+        '--need-app', '--die-on-term', '--disable-logging',
+        '--virtualenv', sys.prefix,
+    ]  # fmt: skip
+
+
+def _run_wsserver(port: int, setup: Setup) -> list[str | Path]:
+    return [
+        sys.executable, '-m', 'django', 'run_wsserver', f'127.0.0.1:{port}',
+        '--threaded' if setup.handlers is Code.BLOCKING else '--gevent',
+        '--websocket-url', r'^/handler/(?P<namespace>\w+)$',
+    ]  # fmt: skip
 
 
 class Floor(Contender):
@@ -173,6 +206,9 @@ class Channels(Contender):
             # Daphne does not negotiate permessage-deflate, and has no workers.
             compression=server == 'uvicorn',
             several_workers=server == 'uvicorn',
+            # Which layer there is makes no difference to a consumer that uses none.
+            blocking_handlers=layer == 'core',
+            cooperative_handlers=layer == 'core',
         )
         self._layer = layer
         self._command = _uvicorn if server == 'uvicorn' else _daphne
@@ -233,7 +269,7 @@ class NodeContender(Contender):
         script: its file.
     """
 
-    features = Features(several_workers=True)
+    features = Features(several_workers=True, cooperative_handlers=True)
 
     def __init__(self, name: str, title: str, script: str) -> None:
         self.name = name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .contenders import Contender, Features
+from .contenders import Code, Contender, Features
 from .publishers import timed_message
 from .stage import Stage, Theatre, Usage, Wrong
 
@@ -230,30 +230,45 @@ def echo(theatre: Theatre, contender: Contender, *, clients: int, round_trips: i
     with theatre.stage(contender) as stage:
         stage.open([contender.path(name, *options) for name in facilities])
         stage.await_subscribed(facilities)
-        expected = clients * round_trips
-        swarm = stage.swarm
-        swarm.reset(reads_latency=True)
-        sent = clients
+        return _go_round(stage, clients, round_trips)
 
-        def answer(descriptor: int) -> None:
-            nonlocal sent
-            if sent < expected:
-                sent += 1
-                swarm.send_from(descriptor, contender.upstream_message(stage.message()))
 
-        swarm.call_on_message(answer)
-        with stage.measure() as usage:
-            for index in range(clients):
-                swarm.send(index, contender.upstream_message(stage.message()))
-            complete = stage.receive(expected)
-        swarm.call_on_message(None)
-        if complete:
-            stage.check_nothing_more(expected)
-        return {
-            'round_trips_per_second': swarm.tally.messages / usage.seconds,
-            **_latencies(stage),
-            **_spent(stage, usage, expected),
-        }
+def handler_echo(
+    theatre: Theatre, contender: Contender, *, code: Code, clients: int, round_trips: int
+) -> Metrics:
+    """Let each client send a message, wait until a handler sends it back, and send the next."""
+    with theatre.stage(contender, handlers=code) as stage:
+        stage.open([contender.handler_path(code)] * clients)
+        # Threads and imports are made with the first ones.
+        _go_round(stage, clients, max(1, round_trips // 10))
+        return _go_round(stage, clients, round_trips)
+
+
+def _go_round(stage: Stage, clients: int, round_trips: int) -> Metrics:
+    swarm, contender = stage.swarm, stage.contender
+    expected = clients * round_trips
+    swarm.reset(reads_latency=True)
+    sent = clients
+
+    def answer(descriptor: int) -> None:
+        nonlocal sent
+        if sent < expected:
+            sent += 1
+            swarm.send_from(descriptor, contender.upstream_message(stage.message()))
+
+    swarm.call_on_message(answer)
+    with stage.measure() as usage:
+        for index in range(clients):
+            swarm.send(index, contender.upstream_message(stage.message()))
+        complete = stage.receive(expected)
+    swarm.call_on_message(None)
+    if complete:
+        stage.check_nothing_more(expected)
+    return {
+        'round_trips_per_second': swarm.tally.messages / usage.seconds,
+        **_latencies(stage),
+        **_spent(stage, usage, expected),
+    }
 
 
 def handshakes(
@@ -451,6 +466,7 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             {'round_trips_per_second': 'round trips/s'} | LATENCY,
             lambda features: features.upstream,
         ),
+        *_handler_scenarios(scaled),
         Scenario(
             'handshakes',
             'handshakes, anonymous broadcast',
@@ -496,6 +512,23 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
         for name, title, run, metric, suits in _scaled_runs(scaled)
     ]
     return scenarios
+
+
+def _handler_scenarios(scaled: Callable[[int], int]) -> list[Scenario]:
+    suits: dict[Code, Callable[[Features], bool]] = {
+        Code.BLOCKING: lambda features: features.blocking_handlers,
+        Code.COOPERATIVE: lambda features: features.cooperative_handlers,
+    }
+    return [
+        Scenario(
+            f'handler-{code.value}',
+            f'echo by a handler, {code.value} code, {scaled(200)} clients',
+            partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
+            {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
+            suits[code],
+        )
+        for code in Code
+    ]
 
 
 def _scaled_runs(

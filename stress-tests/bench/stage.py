@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from . import frames
 from .contenders import Contender, Setup
@@ -252,10 +252,14 @@ class Theatre:
     session_keys: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
 
-    def stage(self, contender: Contender, *, workers: int = 1, compression: bool = False) -> Stage:
-        """Return a stage for a contender; enter it to start its server."""
-        setup = Setup(self.redis, self.directory, workers=workers, compression=compression)
-        return Stage(contender, setup, self.limits)
+    def stage(self, contender: Contender, **options: Any) -> Stage:
+        """Return a stage for a contender; enter it to start its server.
+
+        Args:
+            contender: whose server is started.
+            options: attributes of `Setup` that are not the default.
+        """
+        return Stage(contender, Setup(self.redis, self.directory, **options), self.limits)
 
     def with_limits(self, limits: Limits) -> 'Theatre':
         """Return the same with other limits."""

@@ -72,6 +72,7 @@ class Outcome:
 _MORE, _LESS = Bound.AT_LEAST, Bound.AT_MOST
 _RATE, _CPU = 'delivered_per_second', 'server_cpu_us_per_delivery'
 _LATENCY, _PEAK = 'latency_median_ms', 'peak_delivered_per_second'
+_ROUNDS = 'round_trips_per_second'
 _HANDSHAKES, _MEMORY = 'handshakes_per_second', 'kb_per_websocket'
 
 TARGETS = (
@@ -87,6 +88,7 @@ TARGETS = (
     Target('handshakes, anonymous', 'handshakes', _HANDSHAKES, _MORE, 3, CHANNELS),
     Target('handshakes, session and user', 'handshakes-user', _HANDSHAKES, _MORE, 2, CHANNELS),
     Target('upstream', 'upstream', 'messages_per_second', _MORE, 3, CHANNELS),
+    Target('echo by a handler, blocking code', 'handler-blocking', _ROUNDS, _MORE, 5, CHANNELS),
     Target('KB per idle websocket', 'memory', _MEMORY, _LESS, 2),
     Target('memory per idle websocket', 'memory', _MEMORY, _LESS, 0.25, NODE),
     Target('KB per idle websocket, compression', 'memory-compressed', _MEMORY, _LESS, 2),

@@ -1,7 +1,8 @@
 """The Channels contenders: one consumer that does what ws4redis does with a facility.
 
 `/ws/<facility>` needs no session; `/auth/<facility>` goes through `AuthMiddlewareStack` and joins
-the user's own group.
+the user's own group. Two further consumers send back what they receive: one of blocking code, which
+Channels runs in threads, and an asynchronous one.
 """
 
 import os
@@ -14,7 +15,10 @@ import django
 django.setup()
 
 from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
-from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-untyped]
+from channels.generic.websocket import (  # type: ignore[import-untyped]
+    AsyncWebsocketConsumer,
+    WebsocketConsumer,
+)
 from channels.routing import ProtocolTypeRouter, URLRouter  # type: ignore[import-untyped]
 from django.urls import re_path
 
@@ -47,6 +51,20 @@ class FacilityConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.send(text_data=event['text'])
 
 
+class BlockingEcho(WebsocketConsumer):  # type: ignore[misc]
+    """Send each message back."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data=text_data, bytes_data=bytes_data)
+
+
+class CooperativeEcho(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """Send each message back."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=text_data, bytes_data=bytes_data)
+
+
 _consumer = FacilityConsumer.as_asgi()
 
 application = ProtocolTypeRouter(
@@ -58,6 +76,8 @@ application = ProtocolTypeRouter(
                     r'^auth/(?P<facility>[\w.-]+)$',
                     AuthMiddlewareStack(_consumer),
                 ),
+                re_path(r'^handler/blocking$', BlockingEcho.as_asgi()),
+                re_path(r'^handler/cooperative$', CooperativeEcho.as_asgi()),
             ]
         )
     }

@@ -29,6 +29,10 @@ function serve() {
     const url = new URL(request.url, 'ws://localhost');
     const channel = 'broadcast:' + url.pathname.slice('/ws/'.length);
     websocket.on('error', () => {});
+    if (url.pathname.startsWith('/handler/')) {
+      websocket.on('message', (message, isBinary) => websocket.send(message, { binary: isBinary }));
+      return;
+    }
     if (url.searchParams.has('subscribe-broadcast')) {
       if (!audiences.has(channel)) {
         audiences.set(channel, new Set());
