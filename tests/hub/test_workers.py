@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from typing import Any
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from tests.hub.rig import run_program
 from tests.timeouts import SOON_SECONDS, wait_until
-from ws4redis.hub.workers import Workers
+from ws4redis.hub.workers import TASKS_BETWEEN_CARES, ProcessLoad, Workers
 
 
 def test_tasks_run_in_the_order_in_which_they_came() -> None:
@@ -50,34 +51,175 @@ def test_no_more_tasks_run_at_once_than_the_pool_has_threads() -> None:
     workers.stop()
 
 
-class SlowQueue:
-    """A queue whose takers dawdle between taking a task and beginning it."""
+class SetLoad:
+    """A load that is as full as a test says."""
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-        self.put = queue.put
-        self.qsize = queue.qsize
-        self.taken = threading.Event()
-        self.may_begin = threading.Event()
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.full = is_full
 
-    def get(self) -> Any:
-        task = self._queue.get()
-        if not self.taken.is_set():
-            self.taken.set()
-            assert self.may_begin.wait(SOON_SECONDS)
-        return task
+    def is_full(self) -> bool:
+        return self.full
 
 
-def test_a_task_does_not_wait_for_one_that_is_about_to_begin_while_threads_are_left() -> None:
-    workers = Workers(2)
-    queue = workers._tasks = SlowQueue(workers._tasks)
+class Gate:
+    """Tasks that wait until they may end."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+
+    def task(self) -> None:
+        self.begun.release()
+        assert self.may_end.wait(SOON_SECONDS)
+
+
+def test_a_task_does_not_wait_for_another_while_threads_are_left() -> None:
+    workers = Workers(2, load=SetLoad())
+    gate = Gate()
+    workers.submit(gate.task)
     finished = threading.Event()
-    workers.submit(lambda: None)
-    assert queue.taken.wait(SOON_SECONDS)
     workers.submit(finished.set)
-    assert finished.wait(1)
-    queue.may_begin.set()
+    assert finished.wait(SOON_SECONDS)
+    gate.may_end.set()
     workers.stop()
+
+
+def test_while_the_process_has_a_full_load_one_thread_runs_what_makes_progress() -> None:
+    workers = Workers(8, load=SetLoad(is_full=True))
+    idents: list[int] = []
+    finished = threading.Event()
+    for _ in range(1000):
+        workers.submit(lambda: idents.append(threading.get_ident()))
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    most, count = Counter(idents).most_common(1)[0]
+    # The watching thread may step in where the one was not given a processor in time.
+    assert count > 500, most
+    workers.stop()
+
+
+def test_tasks_that_are_stuck_hold_no_others_up_though_the_load_is_full() -> None:
+    workers = Workers(4, load=SetLoad(is_full=True))
+    gate = Gate()
+    for _ in range(3):
+        workers.submit(gate.task)
+    done: list[int] = []
+    for number in range(100):
+        workers.submit(done.append, number)
+    for _ in range(3):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    wait_until(lambda: len(done) == 100)
+    assert not gate.may_end.is_set()
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+    workers.stop()
+
+
+def test_threads_give_up_when_the_load_becomes_full_and_come_back_when_it_is_not() -> None:
+    load = SetLoad()
+    workers = Workers(4, load=load)
+    gate = Gate()
+    for _ in range(4):
+        workers.submit(gate.task)
+    for _ in range(4):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    load.full = True
+    running, most = 0, 0
+    lock = threading.Lock()
+    steps = threading.Semaphore(0)
+
+    def task() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        steps.acquire(timeout=SOON_SECONDS)
+        with lock:
+            running -= 1
+
+    for _ in range(6):
+        workers.submit(task)
+    gate.may_end.set()
+    wait_until(lambda: running >= 1)
+    load.full = False
+    # With room again all four work at once.
+    wait_until(lambda: running == 4)
+    steps.release(6)
+    wait_until(lambda: workers.unfinished == 0)
+    assert most == 4
+    workers.stop()
+
+
+def test_a_stopped_pool_ends_its_threads_though_tasks_wait_and_the_load_is_full() -> None:
+    before = threading.active_count()
+    workers = Workers(4, load=SetLoad(is_full=True))
+    gate = Gate()
+    done: list[int] = []
+    workers.submit(gate.task)
+    for number in range(100):
+        workers.submit(done.append, number)
+    workers.stop()
+    gate.may_end.set()
+    wait_until(lambda: done == list(range(100)))
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_each_of_many_tasks_from_many_threads_runs_once_whatever_the_load() -> None:
+    load = SetLoad()
+    workers = Workers(5, load=load)
+    counts: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def count(number: int) -> None:
+        with lock:
+            counts[number] += 1
+            load.full = not load.full
+
+    def submit(first: int) -> None:
+        for number in range(first, first + 2000):
+            workers.submit(count, number)
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in range(0, 8000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: workers.unfinished == 0)
+    assert counts == Counter(range(8000))
+    workers.stop()
+
+
+def test_a_thread_is_looked_after_when_it_has_nothing_left_to_do() -> None:
+    cared: list[int] = []
+    idents: list[int] = []
+    workers = Workers(1, care=lambda: cared.append(threading.get_ident()))
+    workers.submit(lambda: idents.append(threading.get_ident()))
+    wait_until(lambda: len(cared) == 1)
+    assert cared == idents
+    for _ in range(TASKS_BETWEEN_CARES + 1):
+        workers.submit(lambda: None)
+    wait_until(lambda: len(cared) >= 3)
+    workers.stop()
+
+
+def test_the_load_is_full_when_the_process_used_a_whole_core_in_the_last_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, used = 100.0, 7.0
+    times = SimpleNamespace(monotonic=lambda: clock, process_time=lambda: used)
+    monkeypatch.setattr('ws4redis.hub.workers.time', times)
+    load = ProcessLoad()
+    assert not load.is_full()
+    # It has computed all the time, but the window has only begun.
+    clock, used = 100.001, 7.001
+    assert not load.is_full()
+    clock, used = 100.01, 7.01
+    assert load.is_full()
+    # Full until a window says otherwise: half of this one was waited.
+    clock, used = 100.012, 7.01
+    assert load.is_full()
+    clock, used = 100.02, 7.015
+    assert not load.is_full()
 
 
 def test_an_idle_thread_is_used_again() -> None:
