@@ -120,6 +120,7 @@ faults: $(VENV)/.installed ## Break Redis, clients and workers under load, and c
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
 	$(BIN)/python stress-tests/benchmark.py $(ARGS)
 	$(BIN)/python stress-tests/views.py
+	$(BIN)/python stress-tests/handlers.py $(filter --quick,$(ARGS))
 
 .PHONY: matrix
 matrix: $(VENV)/.installed ## Run the tests with every supported Python and Django (tox)

@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 from tests.free_ports import free_port
 from tests.servers import RedisServer
+from tests.timeouts import wait_until
 from tests.websocket_client import TEXT, RawWebSocket, encode_frame
 
 PAYLOAD = b'x' * 32
@@ -44,9 +45,17 @@ class Case:
     """One line of the table."""
 
     name: str
-    options: tuple[str, ...]
+    mode: str
     namespace: str = 'echo'
     threads: int = 16
+    processes: int = 0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of `run_wsserver`."""
+        if not self.processes:
+            return (self.mode,)
+        return (self.mode, '--handler-processes', str(self.processes))
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,19 @@ class Result:
         return self.messages_per_second / max(self.server_cpu, 0.001)
 
 
-MULTIPROCESS = ('--multiprocess', '--handler-processes')
-ONE_PROCESS = ('--multiprocess', '--handler-processes', '1')
-TWO_PROCESSES = ('--multiprocess', '--handler-processes', '2')
+THREADED, GEVENT, MULTIPROCESS = '--threaded', '--gevent', '--multiprocess'
 
 CASES = (
-    Case('threaded: echo', ('--threaded',)),
-    Case('gevent: echo', ('--gevent',)),
-    Case('multiprocess: echo, 1 process', ONE_PROCESS),
-    Case('threaded: 1 ms of computing', ('--threaded',), 'busy'),
-    Case('multiprocess: 1 ms of computing, 1 process', ONE_PROCESS, 'busy'),
-    Case('multiprocess: 1 ms of computing, 2 processes', TWO_PROCESSES, 'busy'),
+    Case('threaded: echo', THREADED),
+    Case('gevent: echo', GEVENT),
+    Case('multiprocess: echo, 1 process', MULTIPROCESS, processes=1),
+    Case('threaded: 1 ms of computing', THREADED, 'busy'),
+    Case('multiprocess: 1 ms of computing, 1 process', MULTIPROCESS, 'busy', processes=1),
+    Case('multiprocess: 1 ms of computing, 2 processes', MULTIPROCESS, 'busy', processes=2),
     # With one thread to each process, waiting shows how it scales where cores are scarce.
-    Case('multiprocess: 1 ms of waiting, 1 process', ONE_PROCESS, 'waiting', threads=1),
-    Case('multiprocess: 1 ms of waiting, 2 processes', TWO_PROCESSES, 'waiting', threads=1),
-    Case('multiprocess: 1 ms of waiting, 16 threads', ONE_PROCESS, 'waiting'),
+    Case('multiprocess: 1 ms of waiting, 1 process', MULTIPROCESS, 'waiting', 1, processes=1),
+    Case('multiprocess: 1 ms of waiting, 2 processes', MULTIPROCESS, 'waiting', 1, processes=2),
+    Case('multiprocess: 1 ms of waiting, 16 threads', MULTIPROCESS, 'waiting', processes=1),
 )
 
 
@@ -89,7 +96,7 @@ def main() -> None:
     with RedisServer() as redis_server:
         for case in CASES:
             if options.only in case.name:
-                with server(case, redis_server.port, pin=options.pin) as (port, process):
+                with server(case, redis_server, pin=options.pin) as (port, process):
                     results.append(measure(case, port, process.pid, options))
                     print_result(results[-1])
     if options.json:
@@ -101,22 +108,26 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seconds', type=float, default=5.0, help='for each case (default: 5)')
     parser.add_argument('--websockets', type=int, default=200)
+    parser.add_argument('--quick', action='store_true', help='half a second for each case')
     parser.add_argument('--json', metavar='FILE', help='write the results here too')
     parser.add_argument('--only', default='', metavar='TEXT', help='cases whose name holds this')
     parser.add_argument(
         '--no-pin', dest='pin', action='store_false', help='let the server use all cores'
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds = 0.5
+    return options
 
 
 @contextmanager
 def server(
-    case: Case, redis_port: int, *, pin: bool
+    case: Case, redis_server: RedisServer, *, pin: bool
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run the standalone server for a case."""
     port = free_port()
     # One core for the server, except where several processes are to show what they gain.
-    pins = pin and 'multiprocess' not in case.name
+    pins = pin and not case.processes
     command = [sys.executable, '-m', 'django', 'run_wsserver', str(port), *case.options]
     before = os.sched_getaffinity(0)
     if pins:
@@ -128,7 +139,7 @@ def server(
         | {
             'PYTHONPATH': os.pathsep.join((str(ROOT), str(HERE))),
             'DJANGO_SETTINGS_MODULE': 'handlers_settings',
-            'WS4REDIS_STRESS_REDIS_PORT': str(redis_port),
+            'WS4REDIS_STRESS_REDIS_PORT': str(redis_server.port),
             'WS4REDIS_STRESS_THREADS': str(case.threads),
         },
         stdout=subprocess.PIPE,
@@ -138,6 +149,9 @@ def server(
         assert process.stdout is not None
         line = process.stdout.readline()
         assert b'serves websockets' in line, line
+        # A websocket that opens before a worker is there goes to another one.
+        with redis_server.client() as client:
+            wait_until(lambda: len(client.keys('ws_push:alive:*')) == case.processes)
         yield port, process
     finally:
         os.sched_setaffinity(0, before)
@@ -146,6 +160,8 @@ def server(
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+        with redis_server.client() as client:
+            client.flushall()
 
 
 def measure(case: Case, port: int, pid: int, options: argparse.Namespace) -> Result:

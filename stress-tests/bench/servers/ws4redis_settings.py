@@ -10,4 +10,4 @@ WEBSOCKET_URL = '/ws/'
 WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': int(os.environ['BENCH_REDIS_PORT'])}
 # No contender keeps messages.
 WS4REDIS_EXPIRE = 0
-DEFAULT_WS_HANDLERS = {'default': 'stress_handlers.Echo'}
+DEFAULT_WS_HANDLERS = dict.fromkeys(('default', 'blocking', 'cooperative'), 'stress_handlers.Echo')
