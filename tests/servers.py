@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,7 +24,7 @@ from tests.free_ports import free_port
 from tests.requirements import require
 from tests.scratch import scratch_directory
 from tests.server_process import HttpServerProcess, ServerFailed, ServerProcess, wait_for_port
-from tests.timeouts import SERVER_SECONDS, SOON_SECONDS
+from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 
 __all__ = [
     'RedisServer',
@@ -216,6 +217,7 @@ class UwsgiServer(HttpServerProcess):
         self._unix_http = unix_http
         self._options = list(options)
         self.unix_socket_path = str(scratch_directory() / 'uwsgi.sock')
+        self._stats_path = str(scratch_directory() / 'stats.sock')
 
     def command(self) -> Sequence[str]:
         arguments = [
@@ -228,6 +230,8 @@ class UwsgiServer(HttpServerProcess):
             str(self.workers),
             '--module',
             self.app,
+            '--stats',
+            self._stats_path,
         ]
         if self._unix_http:
             arguments += ['--http-socket', self.unix_socket_path]
@@ -256,6 +260,20 @@ class UwsgiServer(HttpServerProcess):
         found = re.findall(r'worker (\d+) .*?\(?pid: (\d+)', self.log_text())
         latest = {int(number): int(pid) for number, pid in found}
         return [latest[number] for number in sorted(latest)]
+
+    def wait_until_idle(self) -> None:
+        """Wait until no worker is inside of a request.
+
+        A websocket may be open, and even have been sent something, before its request has ended.
+        """
+        wait_until(lambda: not self._requests_under_way(), message='a request does not end')
+
+    def _requests_under_way(self) -> int:
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.settimeout(SOON_SECONDS)
+            stats.connect(self._stats_path)
+            workers = json.loads(b''.join(iter(lambda: stats.recv(65536), b'')))['workers']
+        return sum(core['in_request'] for worker in workers for core in worker['cores'])
 
     def reload(self) -> None:
         """Reload the workers gracefully (SIGHUP) and wait until the new ones serve."""

@@ -57,14 +57,6 @@ def crowd(server: UwsgiServer | RunserverProcess, size: int = 30) -> WebSocketCr
     return WebSocketCrowd([f'{server.ws_url}/ws/foo?subscribe-broadcast'] * size)
 
 
-def wait_for_idle(server: UwsgiServer) -> None:
-    """Wait until the last request is logged: uWSGI skips its hooks in a worker that is busy."""
-    server.get('/hello/')
-    server.wait_for_log(r'GET /hello/ => generated')
-    # It is busy for a moment longer than until its log, of which nothing tells.
-    time.sleep(SETTLE_SECONDS)
-
-
 def codes(websockets: WebSocketCrowd) -> set[int]:
     """Return the close codes that websockets got; each has to get one."""
     return {end[0] for end in websockets.receive_close() if end is not None}
@@ -80,7 +72,8 @@ def test_a_stop_closes_websockets_with_1001_and_a_reload_with_1012(
             assert codes(websockets) == {1012}
             server.wait_until_ready(since)
         with crowd(server) as websockets:
-            wait_for_idle(server)
+            # uWSGI skips its hooks in a worker that is busy.
+            server.wait_until_idle()
             server.signal(signal.SIGTERM)
             assert codes(websockets) == {1001}
             # Well inside of uWSGI's mercy of 60 seconds.
@@ -193,7 +186,8 @@ def test_what_is_queued_is_delivered_before_the_close_frame(
             server.wait_for_statistics(
                 lambda statistics: statistics['redis_messages'] == 100 and statistics['queues'] == 1
             )
-            wait_for_idle(server)
+            # uWSGI skips its hooks in a worker that is busy.
+            server.wait_until_idle()
             server.signal(signal.SIGTERM)
             messages = [str(message)[:3] for message in slow.receive_many(99)]
             assert messages == [f'{number:03}' for number in range(1, 100)]
@@ -221,7 +215,8 @@ def test_a_client_that_does_not_answer_holds_up_the_stop_for_the_close_timeout_o
     settings = {'WS4REDIS_CLOSE_TIMEOUT': 1}
     with uwsgi(redis_server, mode, django_settings=settings) as server:
         with RawWebSocket(f'{server.ws_url}/ws/foo?subscribe-broadcast') as silent:
-            wait_for_idle(server)
+            # uWSGI skips its hooks in a worker that is busy.
+            server.wait_until_idle()
             server.signal(signal.SIGTERM)
             assert silent.receive_frame().opcode == CLOSE
             assert server.wait(timeout=scaled(10)) == 0

@@ -80,6 +80,9 @@ def test_handlers_hear_of_the_end_of_uwsgi(redis_server: RedisServer, gevent: in
     ) as server:
         with RawWebSocket(f'{server.ws_url}/chat/log') as websocket:
             assert websocket.receive() == 'welcome'
+            # The handler may be faster than the request: while one runs, uWSGI with threads ends
+            # without a word.
+            server.wait_until_idle()
             server.signal(signal.SIGTERM)
             assert websocket.receive_close()[0] == 1001
             websocket.send_close(1001)
