@@ -50,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {contender.name: contender.title for contender in contenders},
         )
         for measurement in perform(
-            theatre, scenarios, contenders, rounds=options.rounds, report=report.print_measurement
+            theatre,
+            scenarios,
+            contenders,
+            rounds=options.rounds,
+            once=options.once or (),
+            report=report.print_measurement,
         ):
             results.measurements.append(measurement)
             if options.json:
@@ -69,6 +74,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f'one or more of {", ".join(names)}; a name may end with *',
     )  # fmt: skip
     parser.add_argument('--contender', action='append', choices=list(CONTENDERS))
+    parser.add_argument(
+        '--once', action='append', choices=list(CONTENDERS),
+        help='a contender for the first round only: a slow one takes most of the time',
+    )  # fmt: skip
     parser.add_argument('--rounds', type=int, default=None, help='default: 3, with --quick 1')
     parser.add_argument(
         '--limit', type=float, default=20.0, metavar='SECONDS',
@@ -95,6 +104,8 @@ def _command_line(options: argparse.Namespace) -> str:
         command += ['--scenario', scenario]
     for contender in options.contender or ():
         command += ['--contender', contender]
+    for contender in options.once or ():
+        command += ['--once', contender]
     return shlex.join(command)
 
 
