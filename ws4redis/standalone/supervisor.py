@@ -92,7 +92,8 @@ class Supervisor:
         with self._signals() as signals:
             try:
                 self._start_all()
-                self._announce()
+                if not self._stopping:
+                    self._announce()
                 while self._children or not self._stopping:
                     self._turn(signals)
             finally:
