@@ -101,7 +101,8 @@ def describe_machine(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
         'processor': _processor(),
         'cores': str(os.cpu_count()),
         'memory': f'{os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30:.0f} GiB',
-        'kernel': platform.release(),
+        # Without what a distribution or a host adds to the version.
+        'kernel': platform.release().partition('-')[0],
         'Python': platform.python_version(),
         **dict(versions),
     }

@@ -83,6 +83,8 @@ def _fan_out(stage: Stage, published: Sequence[bytes], websockets: int) -> Metri
     if complete:
         stage.check_nothing_more(expected)
     stage.check_witness(published, complete=complete)
+    if not stage.swarm.tally.messages:
+        raise Wrong(f'nothing arrived within {stage.limits.run_seconds:g} seconds')
     return {
         'delivered_per_second': stage.swarm.tally.messages / usage.seconds,
         'published_messages': len(published),
