@@ -39,6 +39,10 @@ class ChatPage:
         """Wait until the page says that its websocket is connecting, connected or closed."""
         self.page.wait_for_selector(f'#connection[data-state={state}]', timeout=timeout_ms)
 
+    def wait_until_not_connected(self) -> None:
+        """Wait until the page says that its websocket is anything but connected."""
+        self.page.wait_for_selector('#connection:not([data-state=connected])')
+
     def write(self, text: str) -> None:
         """Type a message and press Enter."""
         self.page.fill('#text_message', text)

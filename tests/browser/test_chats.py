@@ -23,8 +23,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 # The longest delay before the first reconnection is 2 seconds, and that doubles at each attempt.
 RECONNECTION_MS = scaled(40) * 1000
 
-CONNECTION_STATE = 'document.getElementById("connection").dataset.state'
-
 NewContext = Callable[..., 'BrowserContext']
 
 
@@ -234,7 +232,7 @@ def test_chats_reconnect_after_the_server_was_killed(
     ann, bob = (open_chat(new_context(), example, '/chat/') for _browser in range(2))
     example.kill()
     for chat in (ann, bob):
-        chat.page.wait_for_function(f'{CONNECTION_STATE} !== "connected"')
+        chat.wait_until_not_connected()
     ann.write('Nobody hears this')
     ann.wait_for_error('was not sent')
     assert ann.page.input_value('#text_message') == 'Nobody hears this'
@@ -272,7 +270,7 @@ def test_missed_heartbeats_end_the_connection_and_it_comes_back(
         page.clock.run_for(15_000)
         assert page.get_attribute('#connection', 'data-state') == 'connected'
         page.clock.run_for(10_500)
-        page.wait_for_function(f'{CONNECTION_STATE} !== "connected"')
+        chat.wait_until_not_connected()
     finally:
         example.resume()
 

@@ -136,7 +136,8 @@ class Workers:
             return None
         if self._sleepers:
             thread = self._sleepers.pop()
-        elif self._threads < self.size:
+        elif self._threads < min(self._unfinished, self.size):
+            # Fewer than the tasks: those that are about to sleep look whether there is one, first.
             self._threads += 1
             thread = _Thread()
         else:
