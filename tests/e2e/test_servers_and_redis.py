@@ -40,6 +40,7 @@ def test_without_redis_at_the_start_it_is_said_once_and_served_when_redis_comes(
             websocket = connect(server, 'foo?subscribe-broadcast&publish-broadcast&echo')
             server.wait_for_log(r'cannot connect to Redis \(pub/sub\)')
             websocket.send('waits for Redis')
+            server.wait_for_log(r'cannot connect to Redis \(commands\)')
             redis_server.start()
             server.wait_for_log(r'connected to Redis again \(pub/sub\)')
             server.wait_for_log(r'connected to Redis again \(commands\)')
