@@ -12,17 +12,35 @@ Nothing of this happens unless coverage is measured.
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+_CONFIG = 'COVERAGE_PROCESS_CONFIG'
+
 
 def measured() -> Any:
     """Return coverage.py's object that measures this process, None if there is none."""
     coverage = sys.modules.get('coverage')
     return coverage.Coverage.current() if coverage is not None else None
+
+
+def environment_without_greenlets() -> dict[str, str]:
+    """Return the variables by which coverage.py asks for no greenlets in a server.
+
+    At the end of a worker that runs no gevent, uWSGI calls Python where greenlets cannot be asked
+    for: the worker would die.
+    """
+    if measured() is None:
+        return {}
+    from coverage.config import CoverageConfig
+
+    config = CoverageConfig.deserialize(os.environ[_CONFIG])
+    config.concurrency = ['thread']
+    return {_CONFIG: config.serialize()}
 
 
 def measure_native_threads() -> None:

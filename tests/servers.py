@@ -23,6 +23,7 @@ from redis.retry import Retry
 from tests.free_ports import free_port
 from tests.requirements import require
 from tests.scratch import scratch_directory
+from tests.server_coverage import environment_without_greenlets
 from tests.server_process import HttpServerProcess, ServerFailed, ServerProcess, wait_for_port
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 
@@ -207,6 +208,8 @@ class UwsgiServer(HttpServerProcess):
         cwd: Path | None = None,
     ) -> None:
         django_env = _django_environment(settings, redis_server, django_settings)
+        if not gevent:
+            django_env |= environment_without_greenlets()
         super().__init__(env=django_env | dict(env or {}), cwd=cwd)
         self.app = app
         self.port = port or free_port()
