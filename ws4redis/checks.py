@@ -342,7 +342,7 @@ RULES = (
         'ws4redis.E014',
         'WS4REDIS_PING_INTERVAL',
         must_be('a number of seconds or None', or_none(is_not_negative)),
-        'Give the idle seconds after which a websocket is sent a PING; 0 or None: never.',
+        'Say every how many seconds a websocket is sent a PING; 0 or None: never.',
     ),
     Rule(
         'ws4redis.E015',

@@ -125,7 +125,7 @@ class Conf:
 
     @property
     def WS4REDIS_PING_INTERVAL(self) -> float | None:
-        """Return after how many idle seconds a PING is sent; None and 0: never."""
+        """Return every how many seconds a PING is sent; None and 0: never."""
         return _setting('WS4REDIS_PING_INTERVAL', default=20)
 
     @property

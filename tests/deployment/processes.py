@@ -96,12 +96,12 @@ class RunWsserver(ServerProcess):
         self._path = installation.directory / 'wsserver.socket'
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, 'manage.py', 'run_wsserver', f'unix:{self._path}']
+        # As the unit for systemd: the proxy runs as another user.
+        umask = ['sh', '-c', 'umask 0111; exec "$@"', 'sh']
+        return [*umask, sys.executable, 'manage.py', 'run_wsserver', f'unix:{self._path}']
 
     def wait_until_ready(self, since: int) -> None:
         wait_for_port(str(self._path))
-        # The proxy runs as another user.
-        self._path.chmod(0o666)
 
     def reload(self) -> None:
         since = self.log_position()

@@ -181,7 +181,7 @@ def _check_command(words: list[str], redis_client: redis.Redis) -> None:
 WELL_KNOWN = {
     *('.', 'a2enmod', 'a2ensite', 'apt', 'brew', 'cat', 'cd', 'cp', 'curl', 'django-admin'),
     *('docker', 'git', 'gunicorn', 'kill', 'ln', 'mkdir', 'nginx', 'npm', 'openssl', 'python'),
-    *('python3', 'sudo', 'sysctl', 'systemctl', 'systemd-analyze', 'tox', 'ulimit'),
+    *('python3', 'sudo', 'sysctl', 'systemctl', 'systemd-analyze', 'tox', 'ulimit', 'umask'),
 }
 
 

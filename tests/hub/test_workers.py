@@ -6,12 +6,14 @@ import gc
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from tests.hub.rig import run_program
 from tests.timeouts import SOON_SECONDS, wait_until
+from ws4redis.hub.native import start_thread
 from ws4redis.hub.workers import TASKS_BETWEEN_CARES, ProcessLoad, Workers
 
 
@@ -200,6 +202,90 @@ def test_a_thread_is_looked_after_when_it_has_nothing_left_to_do() -> None:
         workers.submit(lambda: None)
     wait_until(lambda: len(cared) >= 3)
     workers.stop()
+
+
+def test_a_stuck_task_under_full_load_does_not_make_the_others_change_threads() -> None:
+    workers = Workers(8, load=SetLoad(is_full=True))
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    idents: list[int] = []
+    for _ in range(200):
+        workers.submit(lambda: idents.append(threading.get_ident()))
+    wait_until(lambda: len(idents) == 200)
+    assert Counter(idents).most_common(1)[0][1] > 100
+    gate.may_end.set()
+    workers.stop()
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again_and_its_task_not_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("can't start new thread")] * 3
+
+    def fail_at_first(function: Callable[..., object], *args: object) -> None:
+        if failures:
+            raise failures.pop()
+        start_thread(function, *args)
+
+    monkeypatch.setattr('ws4redis.hub.workers.start_thread', fail_at_first)
+    workers = Workers(2)
+    done: list[int] = []
+    for number in range(4):
+        workers.submit(done.append, number)
+    wait_until(lambda: done == [0, 1, 2, 3])
+    assert caplog.text.count('could not be started') == 3
+    workers.stop()
+
+
+def test_a_thread_that_is_looked_after_for_long_holds_nobody_up() -> None:
+    care = Gate()
+    workers = Workers(2, care=care.task)
+    workers.submit(lambda: None)
+    assert care.begun.acquire(timeout=SOON_SECONDS)
+    finished = threading.Event()
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    care.may_end.set()
+    workers.stop()
+
+
+def test_neither_a_failing_care_nor_a_failing_log_ends_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr('ws4redis.hub.workers.logger.exception', fail)
+    workers = Workers(1, care=fail)
+    for _ in range(3):
+        finished = threading.Event()
+        workers.submit(fail)
+        workers.submit(finished.set)
+        assert finished.wait(SOON_SECONDS)
+    workers.stop()
+
+
+def test_what_interrupts_a_thread_that_has_the_lock_may_submit_and_stop() -> None:
+    class Interrupting(SetLoad):
+        """Asked with the lock, as a finalizer may be run."""
+
+        def is_full(self) -> bool:
+            if pending:
+                pending.pop()()
+            return False
+
+    workers = Workers(2, load=Interrupting())
+    done: list[str] = []
+    pending = [workers.stop, lambda: workers.submit(done.append, 'interrupting')]
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    workers.submit(done.append, 'second')
+    workers.submit(done.append, 'third')
+    wait_until(lambda: sorted(done) == ['interrupting', 'second', 'third'])
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
 
 
 def test_the_load_is_full_when_the_process_used_a_whole_core_in_the_last_window(

@@ -16,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 from ws4redis.hub.native import original, start_thread
@@ -70,6 +71,11 @@ class _Thread:
         self.is_watcher = False
 
 
+def _even_if_logging_fails() -> AbstractContextManager[None]:
+    # A handler of the log that raises must not end a thread, which the pool counts on.
+    return suppress(BaseException)
+
+
 class Workers:
     """Run functions in at most ``size`` native threads, in the order in which they came.
 
@@ -82,7 +88,8 @@ class Workers:
         self.size = size
         self._care = care
         self._load = ProcessLoad() if load is None else load
-        self._lock = original('_thread', 'allocate_lock')()
+        # Not for what it permits, but since it knows its owner: see submit().
+        self._lock = original('_thread', 'RLock')()
         self._tasks: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         # The last one to fall asleep is woken first: few threads stay busy, and with them their
         # caches and database connections.
@@ -91,6 +98,8 @@ class Workers:
         # Threads that run tasks, or are on their way to.
         self._active = 0
         self._is_watched = False
+        # Threads that are being looked after, however long that takes.
+        self._caring = 0
         self._taken = 0
         # Submitted and not finished.
         self._unfinished = 0
@@ -108,6 +117,10 @@ class Workers:
 
     def submit(self, function: Callable[..., object], *args: Any) -> None:
         """Run ``function(*args)`` soon; its result is dropped, its exception logged."""
+        if self._lock._is_owned():
+            # A finalizer or a signal's handler has interrupted this thread while it has the lock.
+            start_thread(self.submit, function, *args)
+            return
         with self._lock:
             self._unfinished += 1
             self._tasks.append((function, args))
@@ -116,6 +129,9 @@ class Workers:
 
     def stop(self) -> None:
         """Let each thread end once it has done what was submitted before."""
+        if self._lock._is_owned():
+            start_thread(self.stop)
+            return
         with self._lock:
             self._is_stopped = True
             sleepers, self._sleepers = self._sleepers, []
@@ -136,8 +152,8 @@ class Workers:
             return None
         if self._sleepers:
             thread = self._sleepers.pop()
-        elif self._threads < min(self._unfinished, self.size):
-            # Fewer than the tasks: those that are about to sleep look whether there is one, first.
+        elif self._threads < min(self._unfinished + self._caring, self.size):
+            # As many as the tasks would do: before a thread sleeps it looks whether there is one.
             self._threads += 1
             thread = _Thread()
         else:
@@ -158,7 +174,23 @@ class Workers:
             thread.lock.release()
         else:
             thread.is_started = True
-            start_thread(self._run, thread)
+            try:
+                start_thread(self._run, thread)
+            except BaseException:
+                # The next task tries again. Until then the threads that there are do it all.
+                with _even_if_logging_fails():
+                    logger.exception('a thread of the worker pool could not be started')
+                self._wake(self._do_without(thread))
+
+    def _do_without(self, thread: _Thread) -> _Thread | None:
+        """Take back that a thread was started; return one to wake, should some rely on it."""
+        with self._lock:
+            self._threads -= 1
+            if thread.is_watcher:
+                self._is_watched = False
+            else:
+                self._active -= 1
+            return self._call() if self._tasks and self._sleepers else None
 
     def _run(self, thread: _Thread) -> None:
         while True:
@@ -171,13 +203,19 @@ class Workers:
         """Run tasks until there are none, or fewer threads do as well."""
         done = 0
         finished = 0
+        last = 0
         while True:
             with self._lock:
                 self._unfinished -= finished
-                if not self._tasks or (done and self._active > 1 and self._load.is_full()):
+                # Left to others only if one of them has taken something: the rest may be stuck.
+                if not self._tasks or (
+                    done and self._active > 1 and self._taken != last and self._load.is_full()
+                ):
                     self._active -= 1
+                    self._caring += 1
                     break
                 self._taken += 1
+                last = self._taken
                 function, args = self._tasks.popleft()
                 called = self._call() if self._tasks else None
             self._wake(called)
@@ -185,7 +223,8 @@ class Workers:
                 function(*args)
             except BaseException:
                 # Even what calls sys.exit() must not end this thread, which the pool counts on.
-                logger.exception('a task of the worker pool failed')
+                with _even_if_logging_fails():
+                    logger.exception('a task of the worker pool failed')
             # Nothing of a task may outlive it in this frame.
             del function, args
             finished = 1
@@ -194,13 +233,16 @@ class Workers:
                 self._take_care()
         if done:
             self._take_care()
+        with self._lock:
+            self._caring -= 1
 
     def _take_care(self) -> None:
         if self._care is not None:
             try:
                 self._care()
-            except Exception:
-                logger.exception('a thread of the worker pool could not be looked after')
+            except BaseException:
+                with _even_if_logging_fails():
+                    logger.exception('a thread of the worker pool could not be looked after')
 
     def _sleep(self, thread: _Thread) -> bool:
         """Sleep until called; return whether there is anything to do, rather than the end."""
