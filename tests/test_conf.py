@@ -127,23 +127,6 @@ def test_the_subscriber_is_loaded_by_its_path() -> None:
     assert conf.load_subscriber().__qualname__ == 'Handler'
 
 
-@override_settings(
-    WS4REDIS_HANDLERS={'^/echo': 'tests.test_conf.Handler'},
-    DEFAULT_WS_HANDLERS={'default': 'tests.test_conf.Handler'},
-)
-def test_handlers_are_loaded_by_their_paths() -> None:
-    assert {key: cls.__qualname__ for key, cls in conf.load_handlers().items()} == {
-        '^/echo': 'Handler'
-    }
-    assert conf.load_default_ws_handlers()['default'].__qualname__ == 'Handler'
-
-
-@override_settings(DEFAULT_WS_HANDLERS={'default': 'tests.nowhere.Handler'})
-def test_a_handler_that_does_not_import_is_named_with_its_key() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"DEFAULT_WS_HANDLERS\['default'\] names"):
-        conf.load_default_ws_handlers()
-
-
 @pytest.mark.parametrize(
     'path', ['nowhere.at.all', 'tests.test_conf.missing', 'plain', '', '.relative.path']
 )

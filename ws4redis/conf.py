@@ -211,12 +211,12 @@ class Conf:
 
     @property
     def WS4REDIS_HANDLERS(self) -> Mapping[str, str | type[Any]]:
-        """Return regular expressions of paths and their handlers; see :meth:`load_handlers`."""
+        """Return regular expressions of paths and their handlers, or namespaces with handlers."""
         return _setting('WS4REDIS_HANDLERS', default=cast('Mapping[str, str | type[Any]]', {}))
 
     @property
     def DEFAULT_WS_HANDLERS(self) -> Mapping[str, str | type[Any]]:
-        """Return namespaces and their handlers; see :meth:`load_default_ws_handlers`."""
+        """Return namespaces and their handlers."""
         return _setting('DEFAULT_WS_HANDLERS', default=cast('Mapping[str, str | type[Any]]', {}))
 
     # Objects that settings name
@@ -234,22 +234,6 @@ class Conf:
         """Return the callable that ``WS4REDIS_PROCESS_REQUEST`` names, or None."""
         value = self.WS4REDIS_PROCESS_REQUEST
         return None if value is None else load('WS4REDIS_PROCESS_REQUEST', value)
-
-    def load_handlers(self) -> dict[str, type[Any]]:
-        """Return the handler classes of ``WS4REDIS_HANDLERS`` by regular expression."""
-        handlers = self.WS4REDIS_HANDLERS
-        return {
-            regex: cast('type[Any]', load(f'WS4REDIS_HANDLERS[{regex!r}]', handler))
-            for regex, handler in handlers.items()
-        }
-
-    def load_default_ws_handlers(self) -> dict[str, type[Any]]:
-        """Return the handler classes of ``DEFAULT_WS_HANDLERS`` by namespace."""
-        handlers = self.DEFAULT_WS_HANDLERS
-        return {
-            namespace: cast('type[Any]', load(f'DEFAULT_WS_HANDLERS[{namespace!r}]', handler))
-            for namespace, handler in handlers.items()
-        }
 
     def validate(self) -> None:
         """Raise ``ImproperlyConfigured`` with the first error that the system checks find.
