@@ -33,6 +33,7 @@ from tests.free_ports import free_port
 from tests.servers import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import TEXT, RawWebSocket, encode_frame
+from ws4redis.handlers.multiprocess.names import ALIVE_INTERVAL_SECONDS
 
 PAYLOAD = b'x' * 32
 REQUEST = encode_frame(TEXT, PAYLOAD)
@@ -152,6 +153,9 @@ def server(
         # A websocket that opens before a worker is there goes to another one.
         with redis_server.client() as client:
             wait_until(lambda: len(client.keys('ws_push:alive:*')) == case.processes)
+        if case.processes:
+            # The server looks for them at this interval.
+            time.sleep(2 * ALIVE_INTERVAL_SECONDS)
         yield port, process
     finally:
         os.sched_setaffinity(0, before)
