@@ -202,11 +202,11 @@ class Workers:
     def _work(self) -> None:
         """Run tasks until there are none, or fewer threads do as well."""
         done = 0
-        finished = 0
         last = 0
         while True:
             with self._lock:
-                self._unfinished -= finished
+                if done:
+                    self._unfinished -= 1
                 # Left to others only if one of them has taken something: the rest may be stuck.
                 if not self._tasks or (
                     done and self._active > 1 and self._taken != last and self._load.is_full()
@@ -227,7 +227,6 @@ class Workers:
                     logger.exception('a task of the worker pool failed')
             # Nothing of a task may outlive it in this frame.
             del function, args
-            finished = 1
             done += 1
             if done % TASKS_BETWEEN_CARES == 0:
                 self._take_care()
