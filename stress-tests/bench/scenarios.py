@@ -113,16 +113,24 @@ def steady(
 
         pace = Pace(1 / per_second, round(per_second * seconds), publish)
         expected = pace.times * websockets
-        with stage.measure() as usage:
-            complete = stage.receive(
-                expected,
-                next_due=pace.next_due,
-                limit_seconds=pace.seconds + stage.limits.straggle_seconds,
-            )
-        if complete:
-            stage.check_nothing_more(expected)
-        stage.check_witness(published, complete=complete)
+        usage, _ = _measure_at_pace(stage, pace, expected, published)
         return {**_latencies(stage), **_spent(stage, usage, expected)}
+
+
+def _measure_at_pace(
+    stage: Stage, pace: 'Pace', expected: int, to_witness: Sequence[bytes]
+) -> tuple[Usage, bool]:
+    """Publish at a pace; return what was spent, and whether all has arrived in time."""
+    with stage.measure() as usage:
+        complete = stage.receive(
+            expected,
+            next_due=pace.next_due,
+            limit_seconds=pace.seconds + stage.limits.straggle_seconds,
+        )
+    if complete:
+        stage.check_nothing_more(expected)
+    stage.check_witness(to_witness, complete=complete)
+    return usage, complete
 
 
 def private(
@@ -156,15 +164,7 @@ def private(
 
         pace = Pace(PRIVATE_BATCH_SECONDS, round(seconds / PRIVATE_BATCH_SECONDS), publish)
         expected = pace.times * batch
-        with stage.measure() as usage:
-            complete = stage.receive(
-                expected,
-                next_due=pace.next_due,
-                limit_seconds=pace.seconds + stage.limits.straggle_seconds,
-            )
-        if complete:
-            stage.check_nothing_more(expected)
-        stage.check_witness(to_witness, complete=complete)
+        usage, complete = _measure_at_pace(stage, pace, expected, to_witness)
         metrics = {
             'delivered_per_second': stage.swarm.tally.messages / usage.seconds,
             **_latencies(stage),

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.chromium import chromium
+from tests.browser.example_server import ExampleServer
 from tests.browser.scripted_server import ScriptedServer
 from tests.browser.static_pages import StaticPages
 from tests.requirements import require, require_executable
+from tests.servers import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled
 
 if TYPE_CHECKING:
@@ -38,6 +40,17 @@ def browser() -> Iterator[Browser]:
     executable = require_executable('chromium', 'chromium-browser', 'google-chrome')
     with chromium(executable) as running:
         yield running
+
+
+@pytest.fixture(scope='module')
+def example(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ExampleServer]:
+    """The example project under uWSGI, one for each file of tests."""
+    server = ExampleServer(redis_server, tmp_path_factory.mktemp('example'))
+    server.make_database()
+    with server:
+        yield server
 
 
 @pytest.fixture

@@ -26,16 +26,6 @@ RECONNECTION_MS = scaled(40) * 1000
 NewContext = Callable[..., 'BrowserContext']
 
 
-@pytest.fixture(scope='module')
-def example(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ExampleServer]:
-    server = ExampleServer(redis_server, tmp_path_factory.mktemp('example'))
-    server.make_database()
-    with server:
-        yield server
-
-
 @pytest.fixture
 def new_context(browser: Browser, example: ExampleServer) -> Iterator[NewContext]:
     """Make browser contexts; each stands for one person's browser.

@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.example_server import ExampleServer
-from tests.servers import RedisServer
 from tests.timeouts import SOON_SECONDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-@pytest.fixture(scope='module')
-def example(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ExampleServer]:
-    server = ExampleServer(redis_server, tmp_path_factory.mktemp('example'))
-    server.make_database()
-    with server:
-        yield server
 
 
 @pytest.fixture
