@@ -43,6 +43,16 @@ def test_when_all_places_are_taken_the_next_is_refused_with_503_until_one_is_giv
     assert limits.taken == 2
 
 
+def test_a_place_is_given_back_once_and_takes_no_user_afterwards() -> None:
+    limits = ConnectionLimits()
+    first, _ = limits.take_place(environ()), limits.take_place(environ())
+    limits.give_back(first)
+    limits.give_back(first)
+    assert limits.taken == 1
+    assert refusal(limits.take_place_of_user, first, 'john').status == 503
+    assert limits._by_user == {}
+
+
 @override_settings(WS4REDIS_MAX_CONNECTIONS_PER_ADDRESS=1)
 def test_each_address_has_its_own_limit() -> None:
     limits = ConnectionLimits()

@@ -44,6 +44,8 @@ def echo_application(environ: Any, start_response: Any) -> list[bytes]:
             if 'HTTP_X_FAIL_EARLY' in environ:
                 raise HandshakeError(418, 'early')
             opening.make_websocket(Echo())
+            if user := environ.get('HTTP_X_LATE_USER'):
+                opening.count_user(user)
             if 'HTTP_X_FAIL_LATE' in environ:
                 raise HandshakeError(418, 'late')
             opening.complete()
@@ -146,6 +148,16 @@ def test_a_user_has_a_limit(url: str) -> None:
     with RawWebSocket(url, headers={'X-User': 'john'}):
         assert status(url, X_User='john') == 429
         RawWebSocket(url, headers={'X-User': 'mary'}).reset()
+    wait_until(lambda: connection_limits.taken == 0)
+
+
+@override_settings(WS4REDIS_MAX_CONNECTIONS_PER_USER=1)
+def test_a_user_who_becomes_known_when_there_is_a_websocket_is_counted_as_well(url: str) -> None:
+    with RawWebSocket(url, headers={'X-Late-User': 'john'}):
+        assert status(url, X_Late_User='john') == 429
+        wait_until(lambda: connection_limits.taken == 1)
+    wait_until(lambda: connection_limits.taken == 0)
+    RawWebSocket(url, headers={'X-Late-User': 'john'}).reset()
     wait_until(lambda: connection_limits.taken == 0)
 
 

@@ -20,11 +20,12 @@ RESERVED_DESCRIPTORS = 256
 class Place:
     """The place that one websocket takes among the limits, from its handshake to its end."""
 
-    __slots__ = ('address', 'user')
+    __slots__ = ('address', 'is_taken', 'user')
 
     def __init__(self, address: str | None) -> None:
         self.address = address
         self.user: str | None = None
+        self.is_taken = True
 
 
 class ConnectionLimits:
@@ -56,17 +57,25 @@ class ConnectionLimits:
         return place
 
     def take_place_of_user(self, place: Place, user: str) -> None:
-        """Count the place for a user as well; raise ``HandshakeError`` 429 if that is too many."""
+        """Count the place for a user as well; raise ``HandshakeError`` 429 if that is too many.
+
+        A place that was given back meanwhile is not counted: raise ``HandshakeError`` 503.
+        """
         per_user = conf.WS4REDIS_MAX_CONNECTIONS_PER_USER
         with self._lock:
+            if not place.is_taken:
+                raise HandshakeError(503, 'The websocket has ended.')
             if per_user is not None and self._by_user[user] >= per_user:
                 raise HandshakeError(429, 'You have too many websockets.')
             self._by_user[user] += 1
             place.user = user
 
     def give_back(self, place: Place) -> None:
-        """Give a place back, once."""
+        """Give a place back; a second time does nothing."""
         with self._lock:
+            if not place.is_taken:
+                return
+            place.is_taken = False
             self._taken -= 1
             for counter, name in ((self._by_address, place.address), (self._by_user, place.user)):
                 if name is not None:

@@ -62,13 +62,16 @@ class Opening:
             raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
         self._environ = environ
         self._start_response = start_response
-        self._place: Place | None = connection_limits.take_place(environ)
+        # The websocket, once there is one, gives it back at its end; before, abandon() does.
+        self._place: Place = connection_limits.take_place(environ)
         self._extensions: str | None = None
         self.websocket: WebSocket | None = None
 
     def count_user(self, username: str) -> None:
-        """Count the websocket for a user; raise ``HandshakeError`` 429 if that is too many."""
-        assert self._place is not None
+        """Count the websocket for a user; raise ``HandshakeError`` 429 if that is too many.
+
+        May be called before and after :meth:`make_websocket`.
+        """
         connection_limits.take_place_of_user(self._place, username)
 
     @property
@@ -103,7 +106,6 @@ class Opening:
             companion=companion,
             place=self._place,
         )
-        self._place = None
         return self.websocket
 
     def complete(self) -> None:
@@ -136,6 +138,5 @@ class Opening:
         """Give back what was taken; the handshake is refused."""
         if self.websocket is not None:
             self.home.hub.call_soon(self.websocket.close, CloseCode.ABNORMAL_CLOSURE)
-        elif self._place is not None:
+        else:
             connection_limits.give_back(self._place)
-            self._place = None

@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 
 from tests.servers import RedisServer
-from tests.standalone.server import WEBSOCKET_URL, StandaloneServer
+from tests.standalone.server import WEBSOCKET_URL, StandaloneServer, settings_with_handlers
 from tests.timeouts import scaled
 from tests.websocket_client import HandshakeRefused, RawWebSocket, WebSocketCrowd
 
@@ -21,6 +21,7 @@ MODES = {
     'gevent': ('--gevent',),
     'multiprocess': ('--multiprocess', '--handler-processes', '2'),
 }
+MAX_PER_USER = 2
 
 
 @pytest.fixture(params=MODES, scope='module')
@@ -29,7 +30,9 @@ def server(
 ) -> Iterator[StandaloneServer]:
     """The standalone server in each mode, with the sample handlers."""
     with StandaloneServer(
-        *MODES[request.param], '--websocket-url', WEBSOCKET_URL, redis_server=redis_server
+        *(*MODES[request.param], '--websocket-url', WEBSOCKET_URL),
+        redis_server=redis_server,
+        django_settings=settings_with_handlers(WS4REDIS_MAX_CONNECTIONS_PER_USER=MAX_PER_USER),
     ) as server:
         server.mode = request.param  # type: ignore[attr-defined]
         yield server
@@ -157,8 +160,8 @@ def test_a_request_without_upgrade_gets_400(server: StandaloneServer) -> None:
     assert refused.value.response.status == 400
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_handler_knows_request_user_and_session(server: StandaloneServer) -> None:
+def cookie_of_a_user() -> str:
+    """Log a user in, with something in the session, and return the session's cookie."""
     user = get_user_model().objects.create_user('john', password='secret')
     session = SessionStore()
     session['colour'] = 'green'
@@ -166,7 +169,23 @@ def test_a_handler_knows_request_user_and_session(server: StandaloneServer) -> N
     session['_auth_user_backend'] = 'django.contrib.auth.backends.ModelBackend'
     session['_auth_user_hash'] = user.get_session_auth_hash()
     session.create()
-    with connect(server, 'about?a=1', Cookie=f'sessionid={session.session_key}') as websocket:
+    return f'sessionid={session.session_key}'
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_websockets_of_a_user_are_counted(server: StandaloneServer) -> None:
+    cookie = cookie_of_a_user()
+    with WebSocketCrowd(
+        [f'{server.ws_url}/socket/echo'] * MAX_PER_USER, headers={'Cookie': cookie}
+    ):
+        with pytest.raises(HandshakeRefused) as refused:
+            connect(server, 'echo', Cookie=cookie)
+        assert refused.value.response.status == 429
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_handler_knows_request_user_and_session(server: StandaloneServer) -> None:
+    with connect(server, 'about?a=1', Cookie=cookie_of_a_user()) as websocket:
         websocket.send('who?')
         assert json.loads(websocket.receive()) == {
             'path': '/socket/about',
