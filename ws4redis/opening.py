@@ -55,7 +55,11 @@ class Opening:
 
     def __init__(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> None:
         self.headers = handshake_headers(environ)
-        check_upgrade(environ['REQUEST_METHOD'], self.headers)
+        check_upgrade(
+            environ['REQUEST_METHOD'],
+            self.headers,
+            http_version=environ.get('SERVER_PROTOCOL', 'HTTP/1.1'),
+        )
         check_supported(environ, start_response)
         self.home = get_websockets()
         if self.home.is_draining:

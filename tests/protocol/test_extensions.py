@@ -126,6 +126,11 @@ def test_nothing_is_agreed_on_when_compression_is_off() -> None:
         'a; b=1 2',
         'a/b',
         'ä',
+        '\n',
+        'a\n',
+        'a; b\n',
+        'a; b="1\n"',
+        'a, \n',
     ],
 )
 @pytest.mark.parametrize('config', [ON, Compression()])

@@ -67,6 +67,22 @@ def test_a_request_without_upgrade_is_told_to_upgrade(changes: dict[str, str | N
     assert 'upgrade to a websocket' in error.body
 
 
+@pytest.mark.parametrize('http_version', ['HTTP/1.0', 'HTTP/0.9'])
+def test_http_without_upgrades_is_told_to_use_1_1(http_version: str) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        check_upgrade('GET', HEADERS, http_version=http_version)
+    assert caught.value.status == 400
+    assert 'proxy_http_version 1.1' in caught.value.body
+
+
+@pytest.mark.parametrize('character', ['\n', '\r', '\0'])
+@pytest.mark.parametrize('name', ['sec-websocket-extensions', 'sec-websocket-key', 'x-anything'])
+def test_a_line_break_in_a_header_is_refused(name: str, character: str) -> None:
+    error = refused(changes={name: f'{HEADERS.get(name, "")}{character}'})
+    assert error.status == 400
+    assert 'line break' in error.body
+
+
 @pytest.mark.parametrize('method', ['POST', 'PUT', 'HEAD', 'OPTIONS', 'DELETE'])
 def test_only_get_upgrades(method: str) -> None:
     error = refused(method)

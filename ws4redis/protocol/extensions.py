@@ -25,7 +25,8 @@ _NAME_CHARACTERS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME = re.compile(rf'[ \t]*({_NAME_CHARACTERS})[ \t]*')
 _VALUE = re.compile(rf'=[ \t]*(?:({_NAME_CHARACTERS})|"((?:[^"\\]|\\.)*)")[ \t]*')
 _WHOLE_TOKEN = re.compile(_NAME_CHARACTERS)
-_EMPTY_ELEMENT = re.compile(r'[ \t]*(?:,|$)')
+# `$` would match before a line feed at the end, too, and so without moving on.
+_EMPTY_ELEMENT = re.compile(r'[ \t]*(?:,|\Z)')
 _WINDOW_BITS = re.compile(r'[89]|1[0-5]')
 
 #: One parameter: its name, and its value or None.
@@ -167,6 +168,7 @@ def parse_extensions(header: str) -> list[tuple[str, list[Parameter]]]:
     while position < len(header):
         empty = _EMPTY_ELEMENT.match(header, position)
         if empty:
+            assert empty.end() > position
             position = empty.end()
             continue
         name, position = _parse_name(header, position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
@@ -18,19 +19,32 @@ MAX_HEADER_BYTES: Final = 32768
 _ACCEPT_GUID: Final = b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 _KEY_BYTES: Final = 16
 
+#: Versions without upgrades: an upgrade in such a request is ignored (RFC 9110, section 7.8).
+_TOO_OLD: Final = frozenset({'HTTP/0.9', 'HTTP/1.0'})
+
+#: What no value of a header may contain (RFC 9110, section 5.5); some servers let it through.
+_LINE_BREAK: Final = re.compile(r'[\0\r\n]')
+
 
 def check_upgrade(
-    method: str, headers: Mapping[str, str], *, max_header_bytes: int = MAX_HEADER_BYTES
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    http_version: str = 'HTTP/1.1',
+    max_header_bytes: int = MAX_HEADER_BYTES,
 ) -> None:
     """Check that a request is a websocket's opening handshake (RFC 6455, section 4.2.1).
 
     ``headers`` has lower-case names; a header that came several times is one value with commas.
 
-    Raises ``HandshakeError`` with the status 400 (not an upgrade, or no valid key), 426 (another
-    version) or 431 (headers of more than ``max_header_bytes``).
+    Raises ``HandshakeError`` with the status 400 (not an upgrade, HTTP/1.0, no valid key, or a line
+    break inside a header), 426 (another version) or 431 (headers of more than
+    ``max_header_bytes``).
     """
     if sum(map(len, headers)) + sum(map(len, headers.values())) > max_header_bytes:
         raise HandshakeError(431, 'The headers of the request are too large.')
+    if any(map(_LINE_BREAK.search, headers.values())):
+        raise HandshakeError(400, 'A header of the request has a line break in its value.')
     if (
         method.upper() != 'GET'
         or 'websocket' not in _tokens(headers.get('upgrade', ''))
@@ -38,6 +52,12 @@ def check_upgrade(
     ):
         raise HandshakeError(
             400, 'This is the address of a websocket: the client must upgrade to a websocket.'
+        )
+    if http_version in _TOO_OLD:
+        raise HandshakeError(
+            400,
+            'Websockets need HTTP/1.1, and this request is HTTP/1.0. '
+            'Behind NGINX, set proxy_http_version 1.1.',
         )
     if headers.get('sec-websocket-version', '').strip() != VERSION:
         raise HandshakeError(
