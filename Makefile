@@ -18,9 +18,10 @@ IN_PARALLEL := -n $(WORKERS) --dist worksteal
 QUICK := -m 'not (slow or browser or deployment or packaging)'
 # What runs in the same process as a project that is patched. The loop is tested so in processes of
 # its own, and uWSGI with gevent, which patches too, in the end-to-end tests.
-UNDER_GEVENT := tests/protocol tests/handlers/test_routes.py $(addprefix tests/test_, \
-	channels.py checks.py conf.py connection_limits.py connections.py context_processors.py \
-	origins.py publisher.py receivers.py redis_store.py subscriber.py)
+UNDER_GEVENT := tests/protocol tests/handlers/test_routes.py tests/publishing \
+	tests/broker/test_channels.py tests/broker/test_connections.py tests/test_checks.py \
+	tests/test_conf.py tests/test_context_processors.py tests/handshake/test_connection_limits.py \
+	tests/handshake/test_origins.py tests/handshake/test_subscriber.py
 
 .DEFAULT_GOAL := help
 

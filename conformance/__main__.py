@@ -28,7 +28,7 @@ from conformance.autobahn import (
 )
 from conformance.report import NOT_RUN, CaseResult, format_report, read_results
 from conformance.targets import DEFAULT_TARGETS, TARGETS
-from tests.servers import ServerFailed
+from tests.programs import ServerFailed
 
 #: Names for sets of cases; any other word is one of Autobahn's patterns.
 CASE_SETS = {

@@ -11,10 +11,10 @@ import os
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conformance.settings')
 
 from conformance.limits import MAX_MESSAGE_BYTES
-from ws4redis.handshake_policy import Admission
+from ws4redis.handshake.policy import Admission
 from ws4redis.hub.websocket import Paused, WebSocket
-from ws4redis.opening import Opening
 from ws4redis.protocol.frames import Opcode
+from ws4redis.servers.opening import Opening
 from ws4redis.uwsgi_runserver import uWSGIWebSocketServer
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from conformance import bare_echo
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 
 SETTINGS: Final = 'conformance.settings'
 VIEW_SETTINGS: Final = 'conformance.view_settings'

@@ -130,7 +130,7 @@ def why_configured_redis_is_unusable() -> str | None:
     """Return None if the Redis of the settings serves and is new enough, else the reason."""
     import redis
 
-    from ws4redis.connections import get_client
+    from ws4redis.broker.connections import get_client
 
     try:
         version = get_client().info('server')['redis_version']

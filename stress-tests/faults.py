@@ -25,7 +25,7 @@ from breaking.delays import Delay, measure_delays
 from breaking.restarts import restart_redis
 
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from ws4redis.hub.keepalive import SLOTS as PING_SLOTS
 
 MAX_ADDED_SECONDS = 0.050

@@ -30,7 +30,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 from tests.free_ports import free_port
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import TEXT, RawWebSocket, encode_frame
 from ws4redis.handlers.multiprocess.names import ALIVE_INTERVAL_SECONDS

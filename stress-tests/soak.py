@@ -24,7 +24,7 @@ from breaking.listeners import Listeners
 from breaking.restarts import Publisher
 
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 
 CONNECTIONS_PER_ROUND = 2000
 WARM_UP_ROUNDS = 5

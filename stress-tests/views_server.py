@@ -17,7 +17,7 @@ from django.http import HttpResponse
 from django.urls import path
 
 from ws4redis.decorators import require_websocket
-from ws4redis.opening import Opening
+from ws4redis.servers.opening import Opening
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -13,9 +13,9 @@ from django.test import override_settings
 
 from tests import server_process
 from tests.distributions import build_distributions, install_alone, made_once, python_of
+from tests.programs import RedisServer
 from tests.requirements import NOT_APPLICABLE, UNDER_CI
 from tests.server_coverage import measure_native_threads
-from tests.servers import RedisServer
 
 measure_native_threads()
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from tests.timeouts import SOON_SECONDS
-from ws4redis.process import drop_websockets
+from ws4redis.servers.process import drop_websockets
 
 
 class Served:

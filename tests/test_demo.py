@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer
 from tests.requirements import not_applicable, require
 from tests.server_process import ROOT, HttpServerProcess, still_alive
-from tests.servers import RedisServer
 from tests.timeouts import SERVER_SECONDS
 from tests.websocket_client import RawWebSocket
 

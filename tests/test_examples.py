@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import redis_executable
+from tests.programs import redis_executable
 from tests.timeouts import scaled
 
 EXAMPLES = Path(__file__).resolve().parent.parent / 'examples'

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.hub.rig import Home
 from tests.protocol.client_frames import client_frame
 from tests.step_limit import TooManyStepsError, step_limit
-from ws4redis.channels import facility_of, options_of
-from ws4redis.connection_limits import client_address
+from ws4redis.broker.channels import facility_of, options_of
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.connection_limits import client_address
+from ws4redis.handshake.origins import is_origin_allowed
 from ws4redis.hub.options import HubOptions
-from ws4redis.origins import is_origin_allowed
 from ws4redis.protocol.connection import ServerConnection
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import Opcode

@@ -16,8 +16,8 @@ import redis
 from django.contrib.auth.models import User
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 from tests.server_process import ROOT, ServerFailed, running, still_alive
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer
 from tests.timeouts import SOON_SECONDS, wait_until
 
 
@@ -161,7 +161,7 @@ def test_a_server_sees_the_database_of_its_test(django_user_model: type[User]) -
 
 def test_servers_die_with_a_killed_test_run(tmp_path: Path) -> None:
     program = (
-        'import sys; from tests.servers import RedisServer;'
+        'import sys; from tests.programs import RedisServer;'
         'server = RedisServer().start(); print(server.port, server.pid, flush=True);'
         'sys.stdin.read()'
     )

@@ -18,7 +18,7 @@ class Ws4redisConfig(AppConfig):
         """Connect receivers and register system checks."""
         from ws4redis.checks import check_settings
         from ws4redis.deployment_checks import check_deployment
-        from ws4redis.receivers import follow_changed_setting, store_groups_in_session
+        from ws4redis.publishing.receivers import follow_changed_setting, store_groups_in_session
 
         user_logged_in.connect(
             store_groups_in_session, dispatch_uid='ws4redis.store_groups_in_session'

@@ -19,8 +19,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 
+from ws4redis.broker.connections import make_bus_connection
 from ws4redis.conf import CONNECTION_DEFAULTS, Conf, conf, load
-from ws4redis.connections import make_bus_connection
 from ws4redis.protocol.extensions import Compression
 
 # Returns what is wrong with a value, to stand after the setting's name, or None.
@@ -288,7 +288,7 @@ RULES = (
         'ws4redis.E005',
         'WS4REDIS_SUBSCRIBER',
         judge_subscriber,
-        'Give the dotted path of a subclass of ws4redis.subscriber.RedisSubscriber.',
+        'Give the dotted path of a subclass of ws4redis.handshake.subscriber.RedisSubscriber.',
     ),
     Rule(
         'ws4redis.E006',

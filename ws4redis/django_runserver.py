@@ -1,20 +1,10 @@
-"""Both loops inside ``manage.py runserver``.
-
-``WSGI_APPLICATION = 'ws4redis.django_runserver.application'`` makes Django's development server
-serve websockets too: :data:`application` gives websockets to the websocket loop, and everything
-else to Django.
-"""
+"""Public names: the WSGI application for `manage.py runserver`."""
 
 from __future__ import annotations
 
-from ws4redis.wsgi_server import CombinedServer
+from ws4redis.applications.runserver import DevelopmentServer, application
 
-
-class DevelopmentServer(CombinedServer):
-    """A WSGI application with both loops.
-
-    Django is set up at the first request, so that importing this module does nothing.
-    """
-
-
-application = DevelopmentServer()
+__all__ = [
+    'DevelopmentServer',
+    'application',
+]

@@ -1,72 +1,9 @@
-"""What this process has done with its websockets, as numbers."""
+"""Public names: what this process has done, as numbers."""
 
 from __future__ import annotations
 
-import logging
-import os
-from typing import Any
+from ws4redis.servers.statistics import get_statistics
 
-from ws4redis.connection_limits import connection_limits
-from ws4redis.hub.websockets import WebSockets
-
-logger = logging.getLogger('ws4redis')
-
-
-def get_statistics() -> dict[str, Any]:
-    """Return the statistics of this process. Safe in any thread, and never blocks.
-
-    ``handshakes`` counts by HTTP status, ``closes`` by close code; ``messages_not_delivered`` and
-    ``messages_not_published`` count messages by the close code of the websocket that explains why.
-    Sizes are in bytes. All are described in ``docs/reference/statistics.md``. A process that never
-    had a handshake returns ``{}``.
-    """
-    # That module makes the websockets, and lets them log their statistics.
-    from ws4redis.process import existing_websockets
-
-    websockets = existing_websockets()
-    return {} if websockets is None else statistics_of(websockets)
-
-
-def statistics_of(websockets: WebSockets) -> dict[str, Any]:
-    """Return the statistics of one hub; the counts go back to when it was made."""
-    queues = [size for w in websockets if (size := w.queued_bytes)]
-    publications = websockets.publications
-    return {
-        'pid': os.getpid(),
-        'open': websockets.open_count,
-        'places_taken': connection_limits.taken,
-        **websockets.statistics.as_dict(),
-        'queued_bytes': sum(queues),
-        'queued_bytes_max': max(queues, default=0),
-        'queues': len(queues),
-        'backlog_bytes': websockets.fanout.backlog_bytes,
-        'unpublished_messages': publications.unanswered,
-        'unpublished_bytes': publications.unanswered_bytes,
-        'channels': len(websockets.bus.channels),
-        'redis_connected': websockets.bus.is_connected and publications.is_connected,
-        'redis_reconnects': websockets.bus.reconnects + publications.reconnects,
-        'tasks': websockets.hub.driver.workers.unfinished,
-    }
-
-
-def log_statistics_every(websockets: WebSockets, interval_seconds: float) -> None:
-    """Log the statistics at an interval, in the loop of ``websockets``."""
-
-    def log() -> None:
-        logger.info('statistics: %s', as_line(statistics_of(websockets)))
-        websockets.hub.call_later(interval_seconds, log)
-
-    websockets.hub.call_soon(websockets.hub.call_later, interval_seconds, log)
-
-
-def as_line(statistics: dict[str, Any]) -> str:
-    """Return statistics as ``name=value`` words; codes follow the name, as in ``closes.1001=5``."""
-    words = []
-    for name, value in statistics.items():
-        if isinstance(value, dict):
-            words += [f'{name}.{int(code)}={count}' for code, count in sorted(value.items())]
-        elif isinstance(value, float):
-            words.append(f'{name}={value:.3f}')
-        else:
-            words.append(f'{name}={int(value)}')
-    return ' '.join(words)
+__all__ = [
+    'get_statistics',
+]

@@ -12,8 +12,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.connections import get_client
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

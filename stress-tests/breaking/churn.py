@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import CLOSE, PING, TEXT, close_payload, encode_frame, handshake_request
 

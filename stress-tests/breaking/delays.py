@@ -15,7 +15,7 @@ from typing import Any
 from breaking.listeners import Listeners, percentile
 from breaking.restarts import Publisher
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.websocket_client import RawWebSocket, handshake_request, new_key
 
 LISTENERS = 50

@@ -11,7 +11,7 @@ import redis
 
 from breaking.listeners import Listeners
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 
 UP_SECONDS = 0.4
 MESSAGES_PER_SECOND = 400

@@ -14,8 +14,8 @@ from tests.browser.chromium import chromium
 from tests.browser.example_server import ExampleServer
 from tests.browser.scripted_server import ScriptedServer
 from tests.browser.static_pages import StaticPages
+from tests.programs import RedisServer
 from tests.requirements import require, require_executable
-from tests.servers import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.programs import RedisServer, UwsgiServer
 from tests.server_process import ROOT
-from tests.servers import RedisServer, UwsgiServer
 from tests.timeouts import SERVER_SECONDS
 
 EXAMPLES = ROOT / 'examples'

@@ -26,7 +26,7 @@ if __name__ == '__main__':
 from tests.browser.chat_page import ChatPage, log_in  # noqa: E402
 from tests.browser.chromium import chromium  # noqa: E402
 from tests.browser.example_server import FACILITY, ExampleServer  # noqa: E402
-from tests.servers import RedisServer  # noqa: E402
+from tests.programs import RedisServer  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext

@@ -12,7 +12,7 @@ import redis
 
 from tests.browser.chat_page import ChatPage, log_in
 from tests.browser.example_server import ExampleServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
 
 if TYPE_CHECKING:

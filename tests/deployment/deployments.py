@@ -15,7 +15,7 @@ from websockets.typing import Origin
 
 from tests.deployment.installation import Installation
 from tests.deployment.processes import Apache, Gunicorn, IniUwsgi, Nginx, RunWsserver, UwsgiEmperor
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS
 
 

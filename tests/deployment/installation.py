@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer, run_management_command
 from tests.server_process import ROOT
-from tests.servers import RedisServer, run_management_command
 from tests.timeouts import SERVER_SECONDS
 
 EXAMPLES = ROOT / 'examples'

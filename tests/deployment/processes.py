@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.deployment.installation import EXAMPLES, Installation
+from tests.programs import uwsgi_command, wait_for_port
 from tests.requirements import require, require_executable
 from tests.server_process import ServerProcess
-from tests.servers import uwsgi_command, wait_for_port
 
 _APACHE_MODULES = Path('/usr/lib/apache2/modules')
 

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.deployment.deployments import DEPLOYMENTS, Deployment
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(scaled(180))]

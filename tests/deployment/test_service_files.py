@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.deployment.installation import DEPLOY, EXAMPLES, Installation
+from tests.programs import RedisServer, uwsgi_command, wait_for_port
 from tests.requirements import require_executable
 from tests.server_process import ServerProcess
-from tests.servers import RedisServer, uwsgi_command, wait_for_port
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, scaled
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(scaled(180))]

@@ -34,9 +34,9 @@ from tests.docs.pages import (
     name_of,
     project_of,
 )
+from tests.programs import uwsgi_command
 from tests.requirements import require_executable
 from tests.server_process import ROOT
-from tests.servers import uwsgi_command
 from tests.timeouts import SOON_SECONDS
 from ws4redis.checks import check_settings
 from ws4redis.conf import Conf

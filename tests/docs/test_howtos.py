@@ -21,8 +21,8 @@ from django.test import override_settings
 from tests.django_requests import logged_in_request, make_user
 from tests.docs.code_blocks import DOCS
 from tests.docs.pages import blocks_in, project_of
+from tests.programs import RedisServer, UwsgiServer
 from tests.server_process import ROOT
-from tests.servers import RedisServer, UwsgiServer
 from ws4redis.exceptions import HandshakeError
 from ws4redis.publisher import RedisPublisher
 from ws4redis.test import WebSocketClient, WebSocketTestCase

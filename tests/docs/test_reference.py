@@ -13,8 +13,8 @@ from tests.docs.code_blocks import DOCS
 from tests.docs.log_calls import log_calls
 from tests.server_process import ROOT
 from ws4redis.handlers.routes import DEFAULT_URL
-from ws4redis.process import make_websockets
-from ws4redis.statistics import statistics_of
+from ws4redis.servers.process import make_websockets
+from ws4redis.servers.statistics import statistics_of
 
 REFERENCE = DOCS / 'reference'
 PACKAGE = ROOT / 'ws4redis'
@@ -44,9 +44,9 @@ LEVELS = {
     'DEBUG': '## For debugging',
 }
 #: Where a line consists of what an exception says: the texts of ``HandoverNotSupported``.
-TEXTS_OF_EXCEPTIONS = {'view_server.py', 'wsgi_server.py'}
+TEXTS_OF_EXCEPTIONS = {'views/server.py', 'applications/wsgi.py'}
 #: Where a complaint is logged that was composed elsewhere.
-COMPOSED_ELSEWHERE = {'hub/redis_link.py'}
+COMPOSED_ELSEWHERE = {'broker/link.py'}
 
 
 def documented_lines(level: str) -> set[str]:
@@ -72,7 +72,7 @@ def test_lines_that_differ_as_a_whole_are_known() -> None:
     paths = {call.path for call in log_calls() if call.text == '…'}
     assert paths == TEXTS_OF_EXCEPTIONS | COMPOSED_ELSEWHERE
     assert 'cannot hand over its sockets, so it cannot serve websockets.' in (
-        PACKAGE / 'handover.py'
+        PACKAGE / 'servers' / 'handover.py'
     ).read_text(encoding='utf-8')
 
 

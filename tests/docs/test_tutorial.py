@@ -13,8 +13,8 @@ from tests.browser.chromium import chromium
 from tests.distributions import run
 from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks, commands
 from tests.free_ports import free_port
+from tests.programs import RedisServer, RunserverProcess
 from tests.requirements import require, require_executable
-from tests.servers import RedisServer, RunserverProcess
 from tests.timeouts import SOON_SECONDS, scaled
 
 pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(scaled(600))]

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 
 
 def examine(**options: Any) -> tuple[dict[str, list[dict[str, Any]]], bool]:

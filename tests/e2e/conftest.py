@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from tests.django_requests import logged_in_request, make_user
 from tests.e2e.kinds import KINDS, Server, uwsgi
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import HandshakeRefused, HttpResponse, RawWebSocket
 

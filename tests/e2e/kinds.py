@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 
 Server = UwsgiServer | RunserverProcess
 

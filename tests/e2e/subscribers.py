@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from ws4redis.channels import facility_of
+from ws4redis.broker.channels import facility_of
 from ws4redis.conf import conf
 from ws4redis.redis_store import RedisMessage
 from ws4redis.subscriber import RedisSubscriber, WebSocketProxy

@@ -128,7 +128,7 @@ def guarded_server(request: pytest.FixtureRequest, redis_server: Any, django_db_
     if request.param == 'callable':
         options: Any = {'settings': 'tests.e2e.settings_with_callables'}
         settings: dict[str, Any] = {}
-        from tests.servers import UwsgiServer
+        from tests.programs import UwsgiServer
 
         server = UwsgiServer(redis_server=redis_server, **options)
     else:

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from tests.e2e.conftest import Connect
 from tests.e2e.kinds import KINDS, Server
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.websocket_client import BINARY, TEXT, RawWebSocket, WebSocketCrowd
 from ws4redis.publisher import RedisPublisher
 

@@ -18,7 +18,7 @@ from django.test import override_settings
 
 from tests.e2e.conftest import Connect, post, refused
 from tests.e2e.kinds import KINDS, SETTINGS, runserver, uwsgi
-from tests.servers import RedisServer, RunserverProcess, ServerFailed, UwsgiServer
+from tests.programs import RedisServer, RunserverProcess, ServerFailed, UwsgiServer
 from tests.timeouts import SERVER_SECONDS, wait_until
 from ws4redis.publisher import RedisPublisher
 

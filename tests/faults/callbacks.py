@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 
-from ws4redis.handshake_policy import process_request
+from ws4redis.handshake.policy import process_request
 from ws4redis.subscriber import RedisSubscriber
 
 SLOW_SECONDS = 2.0

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.servers import RedisServer, UwsgiServer
+from tests.programs import RedisServer, UwsgiServer
 from tests.timeouts import SOON_SECONDS, wait_until
 
 

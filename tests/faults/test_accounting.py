@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import HandshakeRefused, RawWebSocket, WebSocketCrowd
-from ws4redis.statistics import as_line, get_statistics
+from ws4redis.servers.statistics import as_line, get_statistics
 
 BOTH = 'subscribe-broadcast&publish-broadcast&echo'
 # What point 7 of the documentation promises.

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from tests.django_requests import logged_in_request, make_user
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import scaled, wait_until
 from tests.websocket_client import (
     HandshakeRefused,

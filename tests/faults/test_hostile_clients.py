@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.observed import ObservedServer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
 from tests.websocket_client import (
     CONTINUATION,

@@ -11,10 +11,10 @@ import pytest
 from tests.faults.observed import ObservedServer
 from tests.free_ports import free_port
 from tests.hub.rig import Clock, Home
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SERVER_SECONDS, scaled, wait_until
 from tests.websocket_client import RawWebSocket, WebSocketCrowd
-from ws4redis.hub.redis_link import retry_delay
+from ws4redis.broker.link import retry_delay
 
 BOTH = 'subscribe-broadcast&publish-broadcast&echo'
 # The bus tries again after 5 seconds at most, and then has to connect.

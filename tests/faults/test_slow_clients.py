@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.observed import ObservedServer
 from tests.hub.rig import Clock, Home
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, wait_until
 from tests.websocket_client import (
     CLOSE,

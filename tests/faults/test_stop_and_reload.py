@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.faults.observed import ObservedServer
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 from tests.scratch import scratch_directory
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
 from tests.websocket_client import (
     CLOSE,

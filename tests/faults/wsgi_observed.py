@@ -16,9 +16,9 @@ from urllib.parse import parse_qs
 from django.db.backends.signals import connection_created
 
 from tests.wsgi_both import application as both_loops
-from ws4redis.connection_limits import connection_limits
-from ws4redis.process import existing_websockets
-from ws4redis.statistics import get_statistics
+from ws4redis.handshake.connection_limits import connection_limits
+from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.statistics import get_statistics
 
 _database_connections: list[object] = []
 

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.standalone.server import WEBSOCKET_URL, StandaloneServer, settings_with_handlers
 from tests.timeouts import scaled
 from tests.websocket_client import HandshakeRefused, RawWebSocket, WebSocketCrowd

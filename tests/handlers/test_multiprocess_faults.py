@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.standalone.server import (
     WEBSOCKET_URL,
     HandlerProcess,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.programs import RedisServer, RunserverProcess, ServerFailed, UwsgiServer
 from tests.server_process import HttpServerProcess
-from tests.servers import RedisServer, RunserverProcess, ServerFailed, UwsgiServer
 from tests.standalone.server import HANDLERS, settings_with_handlers
 from tests.websocket_client import HandshakeRefused, RawWebSocket
 

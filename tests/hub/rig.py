@@ -24,15 +24,15 @@ from tests.websocket_client import (
     close_payload,
     encode_frame,
 )
-from ws4redis.hub.drivers import Bell, Done, Event
-from ws4redis.hub.loop import Hub
-from ws4redis.hub.native import NativeBell, NativeEvent
+from ws4redis.broker.link import pack_command
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import PackPublication
-from ws4redis.hub.redis_link import pack_command
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.hub.websockets import WebSockets
-from ws4redis.hub.workers import Workers
+from ws4redis.loop.drivers import Bell, Done, Event
+from ws4redis.loop.loop import Hub
+from ws4redis.loop.native import NativeBell, NativeEvent
+from ws4redis.loop.workers import Workers
 from ws4redis.protocol.connection import ServerConnection
 from ws4redis.protocol.frames import Opcode
 from ws4redis.protocol.wire import PLAIN, WireFormat

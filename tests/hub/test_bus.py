@@ -12,11 +12,11 @@ import redis
 from django.test import override_settings
 
 from tests.hub.rig import Clock, Home, Peer, bulk, published, subscribed
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Phase
-from ws4redis.process import connect_to_redis, pack_publication
+from ws4redis.servers.process import connect_to_redis, pack_publication
 
 BUS = 0  # it connects first, the command connection second
 

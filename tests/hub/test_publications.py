@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from tests.hub.rig import Clock, Home, Peer
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.websocket_client import CLOSE
 from ws4redis.hub import publications
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Paused, Phase
-from ws4redis.process import connect_to_redis, pack_publication
+from ws4redis.servers.process import connect_to_redis, pack_publication
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.hub.rig import Clock, Home, pack_publish_only
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.websocket_client import CLOSE
-from ws4redis.hub import timers
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Phase
 from ws4redis.hub.websockets import PublishingReceiver
-from ws4redis.process import connect_to_redis
+from ws4redis.loop import timers
 from ws4redis.protocol.frames import CloseCode, Opcode
+from ws4redis.servers.process import connect_to_redis
 
 
 @pytest.fixture

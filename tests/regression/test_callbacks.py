@@ -13,12 +13,12 @@ from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
 from tests.e2e.kinds import uwsgi
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import HandshakeRefused, RawWebSocket
 from ws4redis.exceptions import HandshakeError
-from ws4redis.handshake_policy import admit
-from ws4redis.hub.workers import Workers
+from ws4redis.handshake.policy import admit
+from ws4redis.loop.workers import Workers
 from ws4redis.subscriber import RedisSubscriber
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.serving import served
 from tests.timeouts import wait_until
 from tests.websocket_client import TEXT, RawWebSocket, encode_frame, handshake_request
-from ws4redis.connection_limits import connection_limits
-from ws4redis.wsgi_server import WebSocketServer
+from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.handshake.connection_limits import connection_limits
 
 
 def test_what_is_sent_with_the_handshake_is_refused_rather_than_lost(redis_server: object) -> None:

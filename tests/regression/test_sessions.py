@@ -12,7 +12,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
-from ws4redis.handshake_policy import admit
+from ws4redis.handshake.policy import admit
 from ws4redis.publisher import SELF, RedisPublisher
 
 pytestmark = pytest.mark.django_db

@@ -10,8 +10,8 @@ import pytest
 
 from tests.hub.rig import Home, Peer
 from tests.timeouts import wait_until
+from ws4redis.handshake.subscriber_bridge import SubscriberBridge
 from ws4redis.subscriber import RedisSubscriber
-from ws4redis.subscriber_bridge import SubscriberBridge
 
 # Whatever the bridge calls may use the database.
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,13 +10,13 @@ import redis
 from django.http import HttpRequest
 from django.test import override_settings
 
-from tests.servers import RedisServer
+from tests.programs import RedisServer
 from tests.serving import Served, served
 from tests.timeouts import wait_until
 from tests.websocket_client import RawWebSocket
-from ws4redis.connection_limits import connection_limits
+from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.subscriber import RedisSubscriber, WebSocketProxy
-from ws4redis.wsgi_server import WebSocketServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer, _django_environment
 from tests.server_process import HttpServerProcess, ServerProcess
-from tests.servers import RedisServer, _django_environment
 
 HANDLERS = {
     'default': 'tests.handlers.sample_handlers.Echo',

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.servers import RedisServer, ServerFailed
+from tests.programs import RedisServer, ServerFailed
 from tests.standalone.certificates import make_certificate
 from tests.standalone.server import WEBSOCKET_URL, StandaloneServer, settings_with_handlers
 from tests.timeouts import scaled, wait_until

@@ -10,11 +10,11 @@ from django.core.signals import got_request_exception, request_finished, request
 from django.test import AsyncRequestFactory, Client, override_settings
 
 from tests.views import urls
-from ws4redis.connection_limits import connection_limits
 from ws4redis.decorators import accept_websocket
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.test import WebSocketClient, WebSocketTestCase
-from ws4redis.view_server import SwitchedProtocols
+from ws4redis.views.server import SwitchedProtocols
 
 HANDSHAKE = {
     'Upgrade': 'websocket',

@@ -14,8 +14,8 @@ from django.views.generic import View
 from tests.views import urls
 from ws4redis.decorators import accept_websocket
 from ws4redis.exceptions import HandshakeError
-from ws4redis.middleware import WebSocketMiddleware, accepts_websocket
 from ws4redis.test import WebSocketTestCase
+from ws4redis.views.middleware import WebSocketMiddleware, accepts_websocket
 
 
 @pytest.mark.usefixtures('redis_server')

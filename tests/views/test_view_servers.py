@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer, RunserverProcess, UwsgiServer, _django_environment
 from tests.requirements import require, require_executable
 from tests.scratch import scratch_directory
 from tests.server_process import HttpServerProcess, wait_for_port
-from tests.servers import RedisServer, RunserverProcess, UwsgiServer, _django_environment
 from tests.standalone.server import StandaloneServer, settings_with_handlers
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 from tests.websocket_client import (

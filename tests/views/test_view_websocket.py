@@ -13,8 +13,8 @@ from django.test import override_settings
 from tests.timeouts import SOON_SECONDS, wait_until
 from tests.views import urls
 from ws4redis.exceptions import ConnectionClosed, WebSocketError
-from ws4redis.process import existing_websockets
 from ws4redis.protocol.frames import Opcode
+from ws4redis.servers.process import existing_websockets
 from ws4redis.test import WebSocketTestCase
 from ws4redis.view_websocket import ViewWebSocket
 
@@ -230,7 +230,7 @@ class ImmediateHome:
     """Stands for the websockets of a process, with a loop that calls at once."""
 
     def __init__(self, max_queue_bytes: int = MEBIBYTE) -> None:
-        from ws4redis.hub.drivers import ThreadDriver
+        from ws4redis.loop.drivers import ThreadDriver
 
         self.hub = self
         self.driver = ThreadDriver(pool_size=1)

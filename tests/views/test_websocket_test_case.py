@@ -26,8 +26,8 @@ from tests.websocket_client import (
     encode_frame,
     expected_accept,
 )
+from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.connections import get_client
 from ws4redis.exceptions import ConnectionClosed, HandshakeError
 from ws4redis.publisher import RedisPublisher
 from ws4redis.test import WebSocketClient, WebSocketTestCase

@@ -15,9 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import redis
 
-from ws4redis.channels import channel_names
+from ws4redis.broker.channels import channel_names
+from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.connections import get_client
 from ws4redis.doctor.findings import Finding, error, good, warning
 from ws4redis.protocol.frames import Opcode
 from ws4redis.protocol.handshake import accept_key

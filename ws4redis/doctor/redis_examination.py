@@ -11,8 +11,8 @@ from typing import Any
 import redis
 from django.core.exceptions import ImproperlyConfigured
 
+from ws4redis.broker.connections import get_client, make_bus_connection
 from ws4redis.conf import conf
-from ws4redis.connections import get_client, make_bus_connection
 from ws4redis.doctor.findings import Finding, error, good, note, warning
 
 OLDEST_VERSION = (6, 2)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ws4redis.blocking import with_database
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.mailbox import Dispatcher, Mailbox
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.runners import GreenletRunner, Runner, ThreadRunner
 from ws4redis.handlers.session import HandlerSession
-from ws4redis.handshake_policy import authorise, refusing_errors, user_to_count
+from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ws4redis.handlers.routes import Match
     from ws4redis.hub.websockets import WebSockets
-    from ws4redis.opening import Opening
+    from ws4redis.servers.opening import Opening
 
 
 class Backend(Protocol):

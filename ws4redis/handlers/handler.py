@@ -9,7 +9,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from ws4redis.exceptions import ConnectionClosed
 from ws4redis.protocol.frames import CloseCode, Opcode, is_sendable_close_code
-from ws4redis.publisher import RedisPublisher
+from ws4redis.publishing.publisher import RedisPublisher
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

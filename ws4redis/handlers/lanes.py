@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from ws4redis.exceptions import ConnectionClosed
 from ws4redis.handlers.runners import Runner
 from ws4redis.handlers.session import HandlerSession
-from ws4redis.hub.native import original
 from ws4redis.hub.statistics import Statistics
+from ws4redis.loop.native import original
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 if TYPE_CHECKING:
-    from ws4redis.hub.drivers import Event
+    from ws4redis.loop.drivers import Event
 
 logger = logging.getLogger('ws4redis')
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIRequest
 
-from ws4redis.opening import make_request
+from ws4redis.servers.opening import make_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from django.db import close_old_connections, connections
 
-from ws4redis.hub.drivers import Event
-from ws4redis.hub.native import NativeEvent
-from ws4redis.hub.workers import Workers
+from ws4redis.loop.drivers import Event
+from ws4redis.loop.native import NativeEvent
+from ws4redis.loop.workers import Workers
 
 Task = Callable[[], object]
 

@@ -11,9 +11,9 @@ from django.core.handlers.wsgi import get_path_info
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.backends import Backend, threaded_backend
 from ws4redis.handlers.routes import HandlerRoutes, Match, UnknownNamespace, routes_from_settings
-from ws4redis.hub.native import original
 from ws4redis.hub.websockets import WebSockets
-from ws4redis.opening import Opening
+from ws4redis.loop.native import original
+from ws4redis.servers.opening import Opening
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -17,12 +17,12 @@ from typing import Any
 
 import hiredis
 
+from ws4redis.broker.link import RedisLink, pack_command
 from ws4redis.hub.channel import Channel, Opening
 from ws4redis.hub.fanout import Fanout
-from ws4redis.hub.loop import Hub
-from ws4redis.hub.redis_link import RedisLink, pack_command
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
+from ws4redis.loop.loop import Hub
 
 logger = logging.getLogger('ws4redis')
 

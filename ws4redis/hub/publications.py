@@ -15,11 +15,11 @@ from typing import Any
 
 import hiredis
 
-from ws4redis.hub.loop import Hub
-from ws4redis.hub.redis_link import RedisLink, pack_command
+from ws4redis.broker.link import RedisLink, pack_command
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.timers import Timer
 from ws4redis.hub.websocket import Paused, Phase, WebSocket
+from ws4redis.loop.loop import Hub
+from ws4redis.loop.timers import Timer
 from ws4redis.protocol.frames import CloseCode
 
 logger = logging.getLogger('ws4redis')

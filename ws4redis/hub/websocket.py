@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ws4redis.hub.own_messages import OwnMessages
-from ws4redis.hub.poller import READABLE, WRITABLE
+from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.channel import Opening
-from ws4redis.hub.drivers import Driver
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.keepalive import Heartbeats, Pings
-from ws4redis.hub.loop import Hub
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
+from ws4redis.loop.drivers import Driver
+from ws4redis.loop.loop import Hub
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 logger = logging.getLogger('ws4redis')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.core.wsgi import get_wsgi_application
 
-from ws4redis.wsgi_server import WebSocketServer
+from ws4redis.applications.wsgi import WebSocketServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

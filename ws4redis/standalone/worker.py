@@ -20,14 +20,14 @@ from gevent.event import Event
 from gevent.pool import Pool
 from gevent.socket import wait_read
 
+from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.conf import conf
 from ws4redis.handlers.server import HandlerServer
-from ws4redis.hub.drivers import GeventDriver
-from ws4redis.process import existing_websockets, get_websockets, use_driver
+from ws4redis.loop.drivers import GeventDriver
 from ws4redis.protocol.frames import CloseCode
+from ws4redis.servers.process import existing_websockets, get_websockets, use_driver
 from ws4redis.standalone.application import ViewServer
 from ws4redis.standalone.http_handler import HandshakeServer
-from ws4redis.wsgi_server import WebSocketServer
 
 logger = logging.getLogger('ws4redis')
 

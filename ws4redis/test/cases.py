@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import redis
 from django.test import Client, LiveServerTestCase, override_settings
 
+from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.connections import get_client
-from ws4redis.process import drop_websockets
-from ws4redis.publisher import RedisPublisher
+from ws4redis.publishing.publisher import RedisPublisher
+from ws4redis.servers.process import drop_websockets
 from ws4redis.test.client import WebSocketClient
 from ws4redis.test.server import WebSocketServerThread
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.servers.basehttp import ThreadedWSGIServer
 from django.test.testcases import LiveServerThread
 
-from ws4redis.wsgi_server import CombinedServer
+from ws4redis.applications.wsgi import CombinedServer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

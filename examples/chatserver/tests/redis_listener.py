@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chatserver.chat_messages import ChatMessage
-from ws4redis.connections import get_client
+from ws4redis.broker.connections import get_client
 
 WAIT_SECONDS = 5
 SILENCE_SECONDS = 0.2

@@ -21,16 +21,16 @@ from ws4redis.handlers.multiprocess.names import (
 )
 from ws4redis.handlers.multiprocess.outbox import Outbox, Refusal, Unseen
 from ws4redis.handlers.requests import lasting_environ, make_lasting_request
-from ws4redis.handshake_policy import verify_origin
-from ws4redis.process import connect_to_redis
+from ws4redis.handshake.policy import verify_origin
 from ws4redis.protocol.frames import CloseCode, Opcode
+from ws4redis.servers.process import connect_to_redis
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ws4redis.handlers.routes import Match
     from ws4redis.hub.websockets import WebSockets
-    from ws4redis.opening import Opening
+    from ws4redis.servers.opening import Opening
 
 logger = logging.getLogger('ws4redis')
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import hiredis
 
-from ws4redis.hub.loop import Hub
-from ws4redis.hub.redis_link import RedisLink, pack_command
+from ws4redis.broker.link import RedisLink, pack_command
+from ws4redis.loop.loop import Hub
 
 logger = logging.getLogger('ws4redis')
 

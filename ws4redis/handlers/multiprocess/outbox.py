@@ -11,7 +11,7 @@ from ws4redis.protocol.frames import CloseCode, Opcode
 
 if TYPE_CHECKING:
     from ws4redis.handlers.multiprocess.backend import RemoteBackend, RemoteWorker
-    from ws4redis.hub.drivers import Event as LoopEvent
+    from ws4redis.loop.drivers import Event as LoopEvent
 
 MAX_UNSEEN_MESSAGES = 32
 MAX_UNSEEN_BYTES = 256 * 1024

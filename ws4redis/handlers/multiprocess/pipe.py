@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from ws4redis.connections import make_bus_connection
+from ws4redis.broker.connections import make_bus_connection
 
 Command = Sequence[bytes | str | int]
 

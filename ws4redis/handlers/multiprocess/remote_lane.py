@@ -12,7 +12,7 @@ from ws4redis.handlers.lanes import HandlerLane
 from ws4redis.handlers.multiprocess.events import Kind, pack_code
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.session import HandlerSession
-from ws4redis.handshake_policy import authorise, refusing_errors, user_to_count
+from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 if TYPE_CHECKING:

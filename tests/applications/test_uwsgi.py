@@ -1,0 +1,70 @@
+"""The WSGI applications for uWSGI."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from tests.hub.rig import run_program
+from ws4redis.applications import uwsgi as uwsgi_runserver
+from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.uwsgi_runserver import uWSGIWebSocketServer
+
+
+def under_uwsgi(monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
+    monkeypatch.setitem(
+        sys.modules,
+        'uwsgi',
+        SimpleNamespace(opt={name.replace('_', '-'): value for name, value in options.items()}),
+    )
+
+
+def test_the_old_spelling_is_the_same_class() -> None:
+    assert uwsgi_runserver.uWSGIWebsocketServer is uWSGIWebSocketServer
+
+
+def test_it_is_a_wsgi_application() -> None:
+    server = uWSGIWebSocketServer()
+    assert isinstance(server, WebSocketServer)
+    answers: list[Any] = []
+    environ = {'REQUEST_METHOD': 'GET', 'PATH_INFO': '/ws/x'}
+    body = server(environ, lambda status, headers: answers.append(status))  # type: ignore[arg-type]
+    assert answers == ['400 Bad Request']
+    assert b'must upgrade' in b''.join(body)
+
+
+@pytest.mark.parametrize('option', ['gevent', 'threads', 'enable_threads'])
+def test_greenlets_or_threads_are_enough(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    under_uwsgi(monkeypatch, **{option: b'10'})
+    uWSGIWebSocketServer()
+
+
+def test_without_either_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_uwsgi(monkeypatch, master=True)
+    with pytest.raises(ImproperlyConfigured, match='--gevent 100'):
+        uWSGIWebSocketServer()
+
+
+@override_settings(WS4REDIS_SUBSCRIBER='no.such.Subscriber')
+def test_a_wrong_setting_is_named_at_the_start() -> None:
+    with pytest.raises(ImproperlyConfigured, match='WS4REDIS_SUBSCRIBER'):
+        uWSGIWebSocketServer()
+
+
+def test_it_sets_django_up_where_nobody_has() -> None:
+    run_program("""
+        from ws4redis.uwsgi_runserver import uWSGIWebSocketServer
+        from django.apps import apps
+        assert not apps.ready
+        uWSGIWebSocketServer()
+        assert apps.ready
+        # No thread, and no connection: uWSGI forks after this.
+        import threading
+        from ws4redis.servers.process import existing_websockets
+        assert threading.active_count() == 1 and existing_websockets() is None
+    """)

@@ -1,0 +1,278 @@
+"""A connection to Redis that belongs to the loop, against a Redis that the test plays."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import hiredis
+import pytest
+
+from tests.hub.rig import Clock, ScriptedRedis, StepDriver, bulk
+from ws4redis.broker import link as redis_link
+from ws4redis.broker.link import RedisLink, pack_command
+from ws4redis.loop.loop import Hub
+
+
+class Link(RedisLink):
+    """Record what a link is told."""
+
+    def __init__(self, hub: Hub, redis: ScriptedRedis) -> None:
+        super().__init__(hub, redis.connect, name='test', timeout_seconds=10)
+        self.events: list[str] = []
+        self.replies: list[Any] = []
+        self.may_read = True
+
+    def connected(self) -> None:
+        self.events.append('connected')
+        self.write(pack_command(b'HELLO', 'wörld', 3))
+
+    def disconnected(self) -> None:
+        self.events.append('disconnected')
+
+    def reply_received(self, reply: Any) -> None:
+        self.replies.append(reply)
+        if reply == b'broken':
+            raise RuntimeError('broken reply')
+
+    def health_check(self) -> None:
+        self.write(pack_command(b'PING'))
+
+    def wants_replies(self) -> bool:
+        return self.may_read
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.redis = ScriptedRedis()
+        driver = StepDriver()
+        self.hub = Hub(driver)
+        self.hub.timers.clock = self.clock
+        driver.start(self.hub)
+        self.link = Link(self.hub, self.redis)
+        self.hub.at_turn_end(self.link.flush)
+
+    def turn(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.hub.turn(0)
+
+    def start(self) -> None:
+        self.link.start()
+        self.turn()
+
+    def pass_time(self, seconds: float, *, step: float = 0.5) -> None:
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+            self.turn(2)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.turn(2)
+    rig.link.stop()
+    rig.hub.close()
+    rig.redis.close()
+
+
+def test_a_new_connection_is_written_what_it_needs_first(rig: Rig) -> None:
+    rig.start()
+    assert rig.link.is_connected
+    assert rig.link.events == ['connected']
+    assert rig.redis.commands() == [[b'HELLO', 'wörld'.encode(), b'3']]
+
+
+def test_replies_are_read_however_they_are_cut(rig: Rig) -> None:
+    rig.start()
+    stream = bulk(b'one') + bulk(b'two') * 2 + bulk(None)
+    for position in range(len(stream)):
+        rig.redis.reply(stream[position : position + 1])
+        rig.turn()
+    assert rig.link.replies == [b'one', b'two', b'two', None]
+
+
+def test_one_wake_up_drains_all_that_has_arrived(rig: Rig) -> None:
+    rig.start()
+    rig.redis.reply(bulk(b'x') * 1000)
+    rig.turn()
+    assert len(rig.link.replies) == 1000
+
+
+def test_a_reply_larger_than_a_read_is_put_together(rig: Rig) -> None:
+    rig.start()
+    reply = bulk(b'x' * 300_000)
+    while reply:
+        try:
+            reply = reply[rig.redis.peers[0].send(reply) :]
+        except BlockingIOError:
+            rig.turn()
+    rig.turn(10)
+    assert [len(r) for r in rig.link.replies] == [300_000]
+
+
+def test_while_replies_are_not_wanted_none_is_read(rig: Rig) -> None:
+    rig.start()
+    rig.link.may_read = False
+    rig.redis.reply(bulk(b'waits'))
+    rig.turn(3)
+    assert rig.link.replies == []
+    rig.link.may_read = True
+    rig.turn(2)
+    assert rig.link.replies == [b'waits']
+
+
+def test_what_redis_does_not_take_is_written_later_in_order(rig: Rig) -> None:
+    rig.start()
+    commands = [[b'SET', b'%d' % number, b'x' * 10_000] for number in range(200)]
+    for command in commands:
+        rig.link.write(pack_command(*command))
+    rig.turn()
+    assert rig.link.unwritten_bytes > 0
+    got = rig.redis.commands()
+    while len(got) < 201:
+        rig.turn()
+        got += rig.redis.commands()
+    assert got[1:] == commands
+    assert rig.link.unwritten_bytes == 0
+
+
+def test_a_lost_connection_is_made_again_at_once_and_both_are_logged(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.start()
+    rig.redis.hang_up()
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+    assert rig.link.reconnects == 1
+    assert len(rig.redis.peers) == 2
+    assert caplog.text.count('lost the connection to Redis (test)') == 1
+    assert caplog.text.count('connected to Redis again (test)') == 1
+
+
+def test_without_redis_it_is_said_once_and_tried_again_with_growing_delays(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.redis.refuses = True
+    attempts: list[float] = []
+    connect = rig.redis.connect
+
+    def count() -> socket.socket:
+        attempts.append(rig.clock.now)
+        return connect()
+
+    rig.link._connect_blocking = count
+    rig.start()
+    rig.pass_time(60, step=0.05)
+    assert caplog.text.count('cannot connect to Redis (test)') == 1
+    delays = [later - earlier for earlier, later in pairwise(attempts)]
+    assert delays[0] < 0.1
+    assert max(delays) <= redis_link.LAST_RETRY_SECONDS + 0.1
+    assert min(delays[-3:]) >= redis_link.LAST_RETRY_SECONDS / 2
+    assert 12 <= len(attempts) <= 40
+    rig.redis.refuses = False
+    rig.pass_time(6)
+    assert rig.link.is_connected
+    assert 'connected to Redis again (test)' in caplog.text
+    # It was never connected before: that is no reconnection.
+    assert rig.link.reconnects == 0
+
+
+def test_what_was_not_written_to_a_lost_connection_is_not_written_to_the_next(rig: Rig) -> None:
+    rig.start()
+    rig.redis.commands()
+    rig.link.write(b'half a comm')
+    rig.link.lost('by the test')
+    rig.turn(3)
+    assert rig.redis.commands() == [[b'HELLO', 'wörld'.encode(), b'3']]
+
+
+def test_half_a_reply_of_a_lost_connection_does_not_reach_the_next(rig: Rig) -> None:
+    rig.start()
+    rig.redis.reply(b'$100\r\nhalf')
+    rig.turn()
+    rig.redis.hang_up()
+    rig.turn(3)
+    rig.redis.reply(bulk(b'whole'))
+    rig.turn()
+    assert rig.link.replies == [b'whole']
+
+
+def test_a_silent_connection_is_asked_and_stays_while_it_answers(rig: Rig) -> None:
+    rig.start()
+    rig.redis.commands()
+    pings = 0
+    for _ in range(60):
+        rig.pass_time(1)
+        for command in rig.redis.commands():
+            assert command == [b'PING']
+            pings += 1
+            rig.redis.reply(b'+PONG\r\n')
+    assert 4 <= pings <= 12
+    assert rig.link.events == ['connected']
+
+
+def test_a_redis_that_hangs_is_given_up_in_time(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.start()
+    rig.pass_time(redis_link.HEALTH_CHECK_SECONDS + 10)
+    assert rig.link.events == ['connected']
+    rig.pass_time(5)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+    assert 'no answer for 10 seconds' in caplog.text
+
+
+def test_a_connection_that_talks_is_not_asked(rig: Rig) -> None:
+    rig.start()
+    rig.redis.commands()
+    for _ in range(60):
+        rig.redis.reply(bulk(b'x'))
+        rig.pass_time(1)
+    assert rig.redis.commands() == []
+
+
+@pytest.mark.parametrize('garbage', [b'no Redis\r\n', b'$-5\r\n', b'HTTP/1.1 400 Bad Request\r\n'])
+def test_what_is_not_redis_ends_the_connection(rig: Rig, garbage: bytes) -> None:
+    rig.start()
+    rig.redis.reply(garbage)
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+
+
+def test_an_exception_of_our_own_starts_the_connection_over(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.start()
+    rig.redis.reply(bulk(b'broken') + bulk(b'after'))
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+    assert 'broken reply' in caplog.text
+    rig.redis.reply(bulk(b'fine'))
+    rig.turn()
+    assert rig.link.replies == [b'broken', b'fine']
+
+
+def test_stopped_it_closes_and_connects_no_more(rig: Rig) -> None:
+    rig.start()
+    rig.link.stop()
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected']
+    assert rig.redis.peers[0].recv(1000) != b''
+    assert rig.redis.peers[0].recv(1000) == b''
+    assert len(rig.redis.peers) == 1
+
+
+def test_stopped_while_it_connects_it_closes_what_it_gets(rig: Rig) -> None:
+    rig.link.start()
+    rig.link.stop()
+    rig.turn(2)
+    assert rig.redis.peers[0].recv(1000) == b''
+    assert not rig.link.is_connected
+
+
+def test_commands_are_packed_as_redis_reads_them() -> None:
+    reader = hiredis.Reader()
+    reader.feed(pack_command(b'SET', 'größe', 42, b'\r\n'))
+    assert reader.gets() == [b'SET', 'größe'.encode(), b'42', b'\r\n']

@@ -1,0 +1,92 @@
+"""Which pages may open websockets."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.exceptions import DisallowedHost
+from django.test import RequestFactory, override_settings
+
+from ws4redis.handshake.origins import is_origin_allowed
+
+
+def is_allowed(origin: str | None, *, host: str = 'example.com', secure: bool = False) -> bool:
+    headers = {'host': host} | ({'origin': origin} if origin is not None else {})
+    with override_settings(ALLOWED_HOSTS=['.example.com', '[::1]', 'localhost']):
+        return is_origin_allowed(RequestFactory().get('/ws/x', secure=secure, headers=headers))
+
+
+@pytest.mark.parametrize(
+    ('origin', 'host'),
+    [
+        (None, 'example.com'),
+        ('http://example.com', 'example.com'),
+        ('http://EXAMPLE.com', 'example.COM'),
+        ('http://example.com:80', 'example.com'),
+        ('http://example.com', 'example.com:80'),
+        ('http://example.com:8000', 'example.com:8000'),
+        # A proxy that speaks TLS may hand on plain HTTP, with the host alone.
+        ('https://example.com', 'example.com'),
+        ('https://example.com:443', 'example.com'),
+        ('http://[::1]:8000', '[::1]:8000'),
+        ('http://[::1]', '[::1]'),
+    ],
+)
+def test_the_pages_own_host_may(origin: str | None, host: str) -> None:
+    assert is_allowed(origin, host=host)
+
+
+@pytest.mark.parametrize(
+    ('origin', 'host'),
+    [
+        ('http://evil.example', 'example.com'),
+        ('http://example.com.evil.example', 'example.com'),
+        ('http://sub.example.com', 'example.com'),
+        ('http://example.com:8001', 'example.com:8000'),
+        ('http://example.com', 'example.com:8000'),
+        ('null', 'example.com'),
+        ('', 'example.com'),
+        ('example.com', 'example.com'),
+        ('file://', 'example.com'),
+        ('http://', 'example.com'),
+        ('http://[broken', 'example.com'),
+        ('http://example.com@evil.example', 'example.com'),
+    ],
+)
+def test_any_other_page_may_not(origin: str, host: str) -> None:
+    assert not is_allowed(origin, host=host)
+
+
+@override_settings(WS4REDIS_ALLOWED_ORIGINS=['https://app.example', 'https://*.example.net'])
+@pytest.mark.parametrize(
+    ('origin', 'allowed'),
+    [
+        ('https://app.example', True),
+        ('https://APP.example', True),
+        ('http://app.example', False),
+        ('https://app.example:8443', False),
+        ('https://a.example.net', True),
+        ('https://a.b.example.net', True),
+        ('https://evilexample.net', False),
+        ('http://example.com', True),
+    ],
+)
+def test_named_origins_may_besides(origin: str, allowed: bool) -> None:
+    assert is_allowed(origin) is allowed
+
+
+@override_settings(CSRF_TRUSTED_ORIGINS=['https://trusted.example'])
+def test_origins_that_may_post_forms_may_open_websockets() -> None:
+    assert is_allowed('https://trusted.example')
+    assert not is_allowed('https://other.example')
+
+
+@override_settings(WS4REDIS_ALLOWED_ORIGINS=['*'])
+def test_an_asterisk_lets_every_page() -> None:
+    assert is_allowed('http://evil.example')
+    assert is_allowed('null')
+
+
+def test_a_host_that_is_not_ours_is_an_error_whatever_the_origin() -> None:
+    for origin in (None, 'http://evil.example'):
+        with pytest.raises(DisallowedHost):
+            is_allowed(origin, host='evil.example')

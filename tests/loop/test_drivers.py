@@ -1,0 +1,263 @@
+"""Where the loop runs and how others wait for it: in a native thread, and under gevent."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from tests.hub.rig import run_program
+from tests.timeouts import SOON_SECONDS
+from ws4redis.loop import drivers
+from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver, runs_under_gevent
+from ws4redis.loop.loop import Hub
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    driver = ThreadDriver(pool_size=2)
+    hub = Hub(driver)
+    driver.start(hub)
+    yield hub
+    hub.stop()
+    assert driver.wait_stopped(SOON_SECONDS)
+
+
+def test_the_loop_runs_in_a_thread_of_its_own(hub: Hub) -> None:
+    event = hub.driver.event()
+    found: list[object] = []
+
+    def look() -> None:
+        found.extend((threading.get_ident(), hub.driver.in_loop()))
+        event.set()
+
+    hub.call_soon(look)
+    assert event.wait(SOON_SECONDS)
+    assert found == [found[0], True]
+    assert found[0] != threading.get_ident()
+    assert not hub.driver.in_loop()
+
+
+def test_calls_of_many_threads_reach_the_loop_each_in_its_order(hub: Hub) -> None:
+    done: list[tuple[int, int]] = []
+
+    def work(thread: int) -> None:
+        for number in range(500):
+            hub.call_soon(done.append, (thread, number))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    event = hub.driver.event()
+    hub.call_soon(event.set)
+    assert event.wait(SOON_SECONDS)
+    for number in range(4):
+        assert [n for t, n in done if t == number] == list(range(500))
+
+
+def test_a_call_made_in_the_loop_is_made_in_its_next_turn(hub: Hub) -> None:
+    event = hub.driver.event()
+    hub.call_soon(lambda: hub.call_soon(lambda: hub.call_soon(event.set)))
+    assert event.wait(SOON_SECONDS)
+
+
+def test_a_timer_fires_though_nothing_else_happens(hub: Hub) -> None:
+    event = hub.driver.event()
+    started = time.monotonic()
+    hub.call_soon(lambda: hub.call_later(0.05, event.set))
+    assert event.wait(SOON_SECONDS)
+    assert time.monotonic() - started >= 0.045
+
+
+def test_blocking_work_of_a_request_runs_in_its_own_thread(hub: Hub) -> None:
+    assert hub.driver.run_blocking(threading.get_ident) == threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        hub.driver.run_blocking(lambda: 1 / 0)
+
+
+def test_work_that_the_loop_submits_runs_beside_it_and_is_reported_in_it(hub: Hub) -> None:
+    event = hub.driver.event()
+    outcomes: list[tuple[object, BaseException | None, bool]] = []
+
+    def done(result: object, exc: BaseException | None) -> None:
+        outcomes.append((result, exc, hub.driver.in_loop()))
+        if len(outcomes) == 2:
+            event.set()
+
+    def fail() -> None:
+        raise RuntimeError('failed')
+
+    hub.call_soon(hub.driver.submit, done, hub.driver.in_loop)
+    assert not event.wait(0.05)
+    hub.call_soon(hub.driver.submit, done, fail)
+    assert event.wait(SOON_SECONDS)
+    first, (result, exc, in_loop) = outcomes
+    assert first == (False, None, True)
+    assert (result, in_loop) == (None, True)
+    assert isinstance(exc, RuntimeError)
+
+
+def test_a_stopped_loop_has_closed_its_hub() -> None:
+    driver = ThreadDriver(pool_size=1)
+    hub = Hub(driver)
+    closed: list[bool] = []
+    hub.at_close(lambda: closed.append(driver.in_loop()))
+    driver.start(hub)
+    assert not driver.wait_stopped(0.02)
+    hub.stop()
+    assert driver.wait_stopped(SOON_SECONDS)
+    assert closed == [True]
+    # Too late, but harmless.
+    hub.call_soon(print)
+
+
+def test_outside_gevent_it_is_a_thread() -> None:
+    assert not runs_under_gevent()
+    driver = choose_driver(pool_size=3)
+    assert isinstance(driver, ThreadDriver)
+    assert driver.workers.size == 3
+
+
+@pytest.mark.parametrize(
+    ('options', 'under_gevent'),
+    [({'gevent': b'100'}, True), ({'threads': b'4'}, False), ({'enable-threads': True}, False)],
+)
+def test_under_uwsgi_its_options_decide(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], under_gevent: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, 'uwsgi', SimpleNamespace(opt=options))
+    assert drivers.runs_under_gevent() is under_gevent
+    assert isinstance(choose_driver(pool_size=1), GeventDriver if under_gevent else ThreadDriver)
+
+
+GEVENT_PROGRAM = """
+    {patch}
+    import threading, time
+    import gevent
+    from ws4redis.loop.drivers import GeventDriver, choose_driver
+    from ws4redis.loop.loop import Hub
+    from ws4redis.loop.native import original, start_thread, thread_ident
+
+    driver = {driver}
+    assert isinstance(driver, GeventDriver)
+    hub = Hub(driver)
+    closed = []
+    hub.at_close(lambda: closed.append(driver.in_loop()))
+    driver.start(hub)
+    here = thread_ident()
+
+    def in_loop(function):
+        event, results = driver.event(), []
+        def call():
+            results.append(function())
+            event.set()
+        hub.call_soon(call)
+        assert event.wait(10)
+        return results[0]
+
+    # The loop is a greenlet of this thread.
+    assert in_loop(driver.in_loop) is True
+    assert not driver.in_loop()
+    assert in_loop(thread_ident) == here
+
+    # A greenlet that waits for the loop lets others run.
+    ticks = []
+    def tick():
+        while True:
+            ticks.append(1)
+            gevent.sleep(0.005)
+    ticker = gevent.spawn(tick)
+    def block():
+        original('time', 'sleep')(0.1)
+        return thread_ident()
+    before = len(ticks)
+    assert driver.run_blocking(block) != here
+    assert len(ticks) - before > 5, 'nobody else ran meanwhile'
+    try:
+        driver.run_blocking(lambda: 1 / 0)
+    except ZeroDivisionError:
+        pass
+    else:
+        raise AssertionError('the exception got lost')
+
+    # Calls of native threads and of greenlets interrupt the wait.
+    for spawn in (start_thread, gevent.spawn):
+        event = driver.event()
+        spawn(hub.call_soon, event.set)
+        assert event.wait(10)
+
+    # Calls from the loop itself, and timers, with nothing else going on.
+    event = driver.event()
+    hub.call_soon(lambda: hub.call_soon(lambda: hub.call_later(0.02, event.set)))
+    ticker.kill()
+    started = time.monotonic()
+    assert event.wait(10)
+    assert 0.015 < time.monotonic() - started < 5
+    # An earlier timer overtakes a later one; a cancelled one does not fire.
+    fired = []
+    event = driver.event()
+    def timers():
+        hub.call_later(60, fired.append, 'much later')
+        hub.timers.cancel(hub.call_later(0.01, fired.append, 'cancelled'))
+        hub.call_later(0.03, event.set)
+        hub.call_later(0.02, fired.append, 'soon')
+    hub.call_soon(timers)
+    assert event.wait(10)
+    assert fired == ['soon'], fired
+
+    # Descriptors wake the loop.
+    import _socket
+    ours, peer = original('socket', 'socketpair')()
+    ours.setblocking(False)
+    event = driver.event()
+    class Handler:
+        def ready(self, events):
+            assert ours.recv(10) == b'hello'
+            hub.unregister(ours.fileno())
+            event.set()
+    hub.call_soon(hub.register, ours.fileno(), Handler())
+    gevent.sleep(0.02)
+    peer.send(b'hello')
+    assert event.wait(10)
+    ours.close(), peer.close()
+
+    # Work that keeps the loop turning leaves room for others.
+    turns, others = [], []
+    hub.at_turn_end(lambda: turns.append(1) is None and len(turns) < 200)
+    other = gevent.spawn(lambda: [others.append(len(turns)) or gevent.sleep(0) for _ in range(20)])
+    hub.call_soon(lambda: None)
+    other.join(10)
+    assert len(others) == 20
+
+    # Idle, it costs nothing.
+    gevent.sleep(0.02)
+    before = len(turns)
+    gevent.sleep(0.1)
+    assert len(turns) - before <= 1, 'the idle loop turns'
+
+    hub.stop()
+    assert driver.wait_stopped(10)
+    assert closed == [True]
+    # What comes too late is run at once: it may hold a socket, which has to be closed.
+    late = []
+    hub.call_soon(late.append, 1)
+    assert late == [1]
+    print('done')
+"""
+
+
+def test_under_gevent_without_monkey_patching() -> None:
+    program = GEVENT_PROGRAM.format(patch='', driver='GeventDriver(pool_size=2)')
+    assert run_program(program) == 'done\n'
+
+
+def test_under_gevent_with_monkey_patching() -> None:
+    patch = 'from gevent import monkey; monkey.patch_all()'
+    program = GEVENT_PROGRAM.format(patch=patch, driver='choose_driver(pool_size=2)')
+    assert run_program(program) == 'done\n'

@@ -1,0 +1,376 @@
+"""The pool of native threads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from tests.hub.rig import run_program
+from tests.timeouts import SOON_SECONDS, wait_until
+from ws4redis.loop.native import start_thread
+from ws4redis.loop.workers import TASKS_BETWEEN_CARES, ProcessLoad, Workers
+
+
+def test_tasks_run_in_the_order_in_which_they_came() -> None:
+    workers = Workers(1)
+    done: list[int] = []
+    finished = threading.Event()
+    for number in range(100):
+        workers.submit(done.append, number)
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    assert done == list(range(100))
+    workers.stop()
+
+
+def test_no_more_tasks_run_at_once_than_the_pool_has_threads() -> None:
+    workers = Workers(3)
+    gate = threading.Event()
+    begun = threading.Semaphore(0)
+    finished = threading.Semaphore(0)
+
+    def task() -> None:
+        begun.release()
+        assert gate.wait(SOON_SECONDS)
+        finished.release()
+
+    for _ in range(5):
+        workers.submit(task)
+    for _ in range(3):
+        assert begun.acquire(timeout=SOON_SECONDS)
+    assert not begun.acquire(timeout=0.05)
+    assert workers.waiting == 2
+    gate.set()
+    for _ in range(5):
+        assert finished.acquire(timeout=SOON_SECONDS)
+    assert workers.waiting == 0
+    workers.stop()
+
+
+class SetLoad:
+    """A load that is as full as a test says."""
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.full = is_full
+
+    def is_full(self) -> bool:
+        return self.full
+
+
+class Gate:
+    """Tasks that wait until they may end."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+
+    def task(self) -> None:
+        self.begun.release()
+        assert self.may_end.wait(SOON_SECONDS)
+
+
+def test_a_task_does_not_wait_for_another_while_threads_are_left() -> None:
+    workers = Workers(2, load=SetLoad())
+    gate = Gate()
+    workers.submit(gate.task)
+    finished = threading.Event()
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    gate.may_end.set()
+    workers.stop()
+
+
+def test_while_the_process_has_a_full_load_one_thread_runs_what_makes_progress() -> None:
+    workers = Workers(8, load=SetLoad(is_full=True))
+    idents: list[int] = []
+    finished = threading.Event()
+    for _ in range(1000):
+        workers.submit(lambda: idents.append(threading.get_ident()))
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    most, count = Counter(idents).most_common(1)[0]
+    # The watching thread may step in where the one was not given a processor in time.
+    assert count > 500, most
+    workers.stop()
+
+
+def test_tasks_that_are_stuck_hold_no_others_up_though_the_load_is_full() -> None:
+    workers = Workers(4, load=SetLoad(is_full=True))
+    gate = Gate()
+    for _ in range(3):
+        workers.submit(gate.task)
+    done: list[int] = []
+    for number in range(100):
+        workers.submit(done.append, number)
+    for _ in range(3):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    wait_until(lambda: len(done) == 100)
+    assert not gate.may_end.is_set()
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+    workers.stop()
+
+
+def test_threads_give_up_when_the_load_becomes_full_and_come_back_when_it_is_not() -> None:
+    load = SetLoad()
+    workers = Workers(4, load=load)
+    gate = Gate()
+    for _ in range(4):
+        workers.submit(gate.task)
+    for _ in range(4):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    load.full = True
+    running, most = 0, 0
+    lock = threading.Lock()
+    steps = threading.Semaphore(0)
+
+    def task() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        steps.acquire(timeout=SOON_SECONDS)
+        with lock:
+            running -= 1
+
+    for _ in range(6):
+        workers.submit(task)
+    gate.may_end.set()
+    wait_until(lambda: running >= 1)
+    load.full = False
+    # With room again all four work at once.
+    wait_until(lambda: running == 4)
+    steps.release(6)
+    wait_until(lambda: workers.unfinished == 0)
+    assert most == 4
+    workers.stop()
+
+
+def test_a_stopped_pool_ends_its_threads_though_tasks_wait_and_the_load_is_full() -> None:
+    before = threading.active_count()
+    workers = Workers(4, load=SetLoad(is_full=True))
+    gate = Gate()
+    done: list[int] = []
+    workers.submit(gate.task)
+    for number in range(100):
+        workers.submit(done.append, number)
+    workers.stop()
+    gate.may_end.set()
+    wait_until(lambda: done == list(range(100)))
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_each_of_many_tasks_from_many_threads_runs_once_whatever_the_load() -> None:
+    load = SetLoad()
+    workers = Workers(5, load=load)
+    counts: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def count(number: int) -> None:
+        with lock:
+            counts[number] += 1
+            load.full = not load.full
+
+    def submit(first: int) -> None:
+        for number in range(first, first + 2000):
+            workers.submit(count, number)
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in range(0, 8000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: workers.unfinished == 0)
+    assert counts == Counter(range(8000))
+    workers.stop()
+
+
+def test_a_thread_is_looked_after_when_it_has_nothing_left_to_do() -> None:
+    cared: list[int] = []
+    idents: list[int] = []
+    workers = Workers(1, care=lambda: cared.append(threading.get_ident()))
+    workers.submit(lambda: idents.append(threading.get_ident()))
+    wait_until(lambda: len(cared) == 1)
+    assert cared == idents
+    for _ in range(TASKS_BETWEEN_CARES + 1):
+        workers.submit(lambda: None)
+    wait_until(lambda: len(cared) >= 3)
+    workers.stop()
+
+
+def test_a_stuck_task_under_full_load_does_not_make_the_others_change_threads() -> None:
+    workers = Workers(8, load=SetLoad(is_full=True))
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    idents: list[int] = []
+    for _ in range(200):
+        workers.submit(lambda: idents.append(threading.get_ident()))
+    wait_until(lambda: len(idents) == 200)
+    assert Counter(idents).most_common(1)[0][1] > 100
+    gate.may_end.set()
+    workers.stop()
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again_and_its_task_not_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("can't start new thread")] * 3
+
+    def fail_at_first(function: Callable[..., object], *args: object) -> None:
+        if failures:
+            raise failures.pop()
+        start_thread(function, *args)
+
+    monkeypatch.setattr('ws4redis.loop.workers.start_thread', fail_at_first)
+    workers = Workers(2)
+    done: list[int] = []
+    for number in range(4):
+        workers.submit(done.append, number)
+    wait_until(lambda: done == [0, 1, 2, 3])
+    assert caplog.text.count('could not be started') == 3
+    workers.stop()
+
+
+def test_a_thread_that_is_looked_after_for_long_holds_nobody_up() -> None:
+    care = Gate()
+    workers = Workers(2, care=care.task)
+    workers.submit(lambda: None)
+    assert care.begun.acquire(timeout=SOON_SECONDS)
+    finished = threading.Event()
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    care.may_end.set()
+    workers.stop()
+
+
+def test_neither_a_failing_care_nor_a_failing_log_ends_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr('ws4redis.loop.workers.logger.exception', fail)
+    workers = Workers(1, care=fail)
+    for _ in range(3):
+        finished = threading.Event()
+        workers.submit(fail)
+        workers.submit(finished.set)
+        assert finished.wait(SOON_SECONDS)
+    workers.stop()
+
+
+def test_what_interrupts_a_thread_that_has_the_lock_may_submit_and_stop() -> None:
+    class Interrupting(SetLoad):
+        """Asked with the lock, as a finalizer may be run."""
+
+        def is_full(self) -> bool:
+            if pending:
+                pending.pop()()
+            return False
+
+    workers = Workers(2, load=Interrupting())
+    done: list[str] = []
+    pending = [workers.stop, lambda: workers.submit(done.append, 'interrupting')]
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    workers.submit(done.append, 'second')
+    workers.submit(done.append, 'third')
+    wait_until(lambda: sorted(done) == ['interrupting', 'second', 'third'])
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+
+
+def test_the_load_is_full_when_the_process_used_a_whole_core_in_the_last_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, used = 100.0, 7.0
+    times = SimpleNamespace(monotonic=lambda: clock, process_time=lambda: used)
+    monkeypatch.setattr('ws4redis.loop.workers.time', times)
+    load = ProcessLoad()
+    assert not load.is_full()
+    # It has computed all the time, but the window has only begun.
+    clock, used = 100.001, 7.001
+    assert not load.is_full()
+    clock, used = 100.01, 7.01
+    assert load.is_full()
+    # Full until a window says otherwise: half of this one was waited.
+    clock, used = 100.012, 7.01
+    assert load.is_full()
+    clock, used = 100.02, 7.015
+    assert not load.is_full()
+
+
+def test_an_idle_thread_is_used_again() -> None:
+    workers = Workers(100)
+    idents: set[int] = set()
+    for _ in range(100):
+        finished = threading.Event()
+        workers.submit(lambda: idents.add(threading.get_ident()))
+        workers.submit(finished.set)
+        assert finished.wait(SOON_SECONDS)
+    assert len(idents) < 20
+    workers.stop()
+
+
+def test_the_exception_of_a_task_is_logged_and_ends_no_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workers = Workers(1)
+    finished = threading.Event()
+    workers.submit(lambda: 1 / 0)
+    workers.submit(finished.set)
+    assert finished.wait(SOON_SECONDS)
+    assert 'ZeroDivisionError' in caplog.text
+    workers.stop()
+
+
+def test_nothing_of_a_task_outlives_it() -> None:
+    class Held:
+        pass
+
+    workers = Workers(1)
+    finished = threading.Event()
+    held = Held()
+    reference = weakref.ref(held)
+    workers.submit(lambda something: finished.set(), held)
+    del held
+    assert finished.wait(SOON_SECONDS)
+    wait_until(lambda: gc.collect() is None or reference() is None)
+    workers.stop()
+
+
+def test_a_stopped_pool_finishes_what_was_submitted_and_ends_its_threads() -> None:
+    before = threading.active_count()
+    workers = Workers(2)
+    done: list[int] = []
+    for number in range(10):
+        workers.submit(done.append, number)
+    workers.stop()
+    wait_until(lambda: len(done) == 10)
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_under_monkey_patching_tasks_run_in_native_threads() -> None:
+    run_program("""
+        from gevent import monkey
+        monkey.patch_all()
+        from ws4redis.loop.native import NativeEvent, original, thread_ident
+        from ws4redis.loop.workers import Workers
+        workers, finished, idents = Workers(2), NativeEvent(), []
+        def task():
+            original('time', 'sleep')(0.05)
+            idents.append(thread_ident())
+            finished.set()
+        workers.submit(task)
+        assert finished.wait(10)
+        assert idents[0] != thread_ident()
+        workers.stop()
+    """)

@@ -1,0 +1,161 @@
+"""The websockets of a process: made at first use, from the settings, once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from tests.programs import RedisServer
+from tests.timeouts import SOON_SECONDS, wait_until
+from ws4redis.servers import process
+from ws4redis.servers.process import (
+    connect_to_redis,
+    drop_websockets,
+    existing_websockets,
+    get_websockets,
+    options_from_settings,
+    pack_publication,
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    drop_websockets()
+    yield
+    drop_websockets()
+
+
+def test_there_are_none_before_they_are_needed_and_then_always_the_same(
+    redis_server: RedisServer,
+) -> None:
+    assert existing_websockets() is None
+    websockets = get_websockets()
+    assert get_websockets() is websockets
+    assert existing_websockets() is websockets
+    wait_until(lambda: websockets.bus.is_connected and websockets.publications.is_connected)
+
+
+def test_threads_that_come_at_once_get_the_same(redis_server: RedisServer) -> None:
+    made: list[Any] = []
+    barrier = threading.Barrier(8)
+
+    def get() -> None:
+        barrier.wait(SOON_SECONDS)
+        made.append(get_websockets())
+
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(websockets) for websockets in made}) == 1
+
+
+def test_those_of_the_parent_are_not_those_of_a_forked_process(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = get_websockets()
+    pid = os.getpid()
+    monkeypatch.setattr(os, 'getpid', lambda: pid + 1)
+    assert existing_websockets() is None
+    child = get_websockets()
+    assert child is not parent
+    drop_websockets()
+    monkeypatch.undo()
+    parent.hub.stop()
+    assert parent.hub.driver.wait_stopped(SOON_SECONDS)
+
+
+def test_dropped_their_loop_ends_and_others_are_made(redis_server: RedisServer) -> None:
+    first = get_websockets()
+    drop_websockets()
+    assert not first.hub.running
+    assert get_websockets() is not first
+
+
+@override_settings(WS4REDIS_EXPIRE='an hour')
+def test_a_wrong_setting_is_named() -> None:
+    with pytest.raises(ImproperlyConfigured, match='WS4REDIS_EXPIRE'):
+        get_websockets()
+    assert existing_websockets() is None
+
+
+@override_settings(
+    WS4REDIS_HEARTBEAT='♥',
+    WS4REDIS_MAX_MESSAGE_SIZE=1000,
+    WS4REDIS_MAX_QUEUE_BYTES=2000,
+    WS4REDIS_MAX_MESSAGES_PER_SECOND=7,
+    WS4REDIS_PING_INTERVAL=None,
+    WS4REDIS_PING_TIMEOUT=3,
+    WS4REDIS_CLOSE_TIMEOUT=4,
+    WS4REDIS_REDIS_TIMEOUT=5,
+    WS4REDIS_WORKER_THREADS=6,
+)
+def test_settings_become_options() -> None:
+    options = options_from_settings()
+    assert options.heartbeat == '♥'.encode()
+    assert options.limits.max_message_size == 1000
+    assert options.max_queue_bytes == 2000
+    assert options.max_messages_per_second == 7
+    assert options.ping_interval_seconds is None
+    assert options.ping_timeout_seconds == 3
+    assert options.close_timeout_seconds == 4
+    assert options.redis_timeout_seconds == 5
+    websockets = process.make_websockets()
+    assert websockets.hub.driver.workers.size == 6
+    websockets.hub.close()
+
+
+def test_the_socket_of_a_connection_to_redis_is_ours_and_speaks_resp3(
+    redis_server: RedisServer,
+) -> None:
+    sock = connect_to_redis()
+    sock.settimeout(SOON_SECONDS)
+    sock.sendall(b'SUBSCRIBE x\r\n')
+    assert sock.recv(100).startswith(b'>3\r\n')
+    sock.close()
+
+
+def test_without_redis_the_error_is_that_of_redis() -> None:
+    with override_settings(WS4REDIS_CONNECTION={'host': '127.0.0.1', 'port': 1}):
+        with pytest.raises(redis.ConnectionError):
+            connect_to_redis()
+
+
+def commands(packed: bytes) -> list[Any]:
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    found = []
+    while (command := reader.gets()) is not False:
+        found.append(command)
+    return found
+
+
+def test_a_publication_is_kept_and_published_in_one_transaction() -> None:
+    with override_settings(WS4REDIS_EXPIRE=60):
+        packed, replies = pack_publication(('a', 'grüße'), b'\xff')
+    assert commands(packed) == [
+        [b'MULTI'],
+        [b'SET', b'a', b'\xff', b'EX', b'60'],
+        [b'PUBLISH', b'a', b'\xff'],
+        [b'SET', 'grüße'.encode(), b'\xff', b'EX', b'60'],
+        [b'PUBLISH', 'grüße'.encode(), b'\xff'],
+        [b'EXEC'],
+    ]
+    assert replies == 6
+
+
+@pytest.mark.parametrize('expire', [0, None])
+def test_a_publication_that_is_not_kept_is_one_command(expire: int | None) -> None:
+    with override_settings(WS4REDIS_EXPIRE=expire):
+        packed, replies = pack_publication(('a',), b'x')
+    assert commands(packed) == [[b'PUBLISH', b'a', b'x']]
+    assert replies == 1

@@ -1,0 +1,244 @@
+"""The WSGI application that answers handshakes and hands websockets over to the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.wsgi import WSGIRequest, get_path_info
+from django.core.wsgi import get_wsgi_application
+
+from ws4redis.broker.channels import is_websocket_path
+from ws4redis.conf import conf
+from ws4redis.exceptions import HandoverNotSupported, HandshakeError
+from ws4redis.handlers.server import HandlerServer
+from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.policy import Admission, admit, may_block
+from ws4redis.handshake.subscriber import RedisSubscriber, Subscription
+from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
+from ws4redis.hub.websocket import WebSocket
+from ws4redis.hub.websockets import PublishingReceiver, WebSockets
+from ws4redis.servers.opening import Opening, make_request
+from ws4redis.servers.process import existing_websockets
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger('ws4redis')
+
+# How long a handshake waits for Redis to confirm its subscriptions. When Redis takes longer, the
+# websocket opens all the same, and joins its channels when Redis answers.
+JOIN_SECONDS = 2.0
+
+
+class WebSocketServer:
+    """Answer the handshakes under ``WEBSOCKET_URL`` and those of handlers.
+
+    ``handlers`` serves the paths of handlers; by default those of the settings.
+    """
+
+    def __init__(self, handlers: HandlerServer | None = None) -> None:
+        self._receiver: PublishingReceiver | None = None
+        self.handlers = HandlerServer() if handlers is None else handlers
+
+    def serves(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether a request is for this application, rather than for Django."""
+        path = get_path_info(environ)
+        return is_websocket_path(path, conf.WEBSOCKET_URL) or self.handlers.serves(path)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            self._serve(environ, start_response)
+        except HandshakeError as error:
+            return refuse(start_response, error)
+        except HandoverNotSupported as error:
+            logger.error('%s', error)
+            return refuse(start_response, HandshakeError(501, str(error)))
+        except (Exception, SystemExit):
+            # Some code ends what it takes for its own process, which here is a handshake's.
+            logger.exception('a handshake failed: %s', environ.get('PATH_INFO'))
+            return refuse(start_response, HandshakeError(500, 'Internal server error.'))
+        return []
+
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        path = get_path_info(environ)
+        # Handlers first: under WEBSOCKET_URL, where any path is a facility, proxies need no change.
+        if self.handlers.serves(path) or not is_websocket_path(path, conf.WEBSOCKET_URL):
+            self.handlers.serve(environ, start_response)
+            return
+        deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
+        opening = Opening(environ, start_response)
+        admission: Admission | None = None
+        try:
+            admission = self._admit(opening.home, make_request(environ), deadline)
+            if admission.user is not None:
+                opening.count_user(admission.user)
+            self._connect(opening, admission)
+            if monotonic() > deadline:
+                raise self._too_slow(get_path_info(environ))
+            if opening.home.is_draining:
+                raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+            opening.complete()
+        except BaseException:
+            if admission is not None and opening.websocket is None:
+                # With a websocket the subscriber would be released at its end.
+                release = admission.subscriber.release
+                opening.home.hub.driver.workers.submit(with_database, release)
+            opening.abandon()
+            raise
+
+    def _admit(self, home: WebSockets, request: WSGIRequest, deadline: float) -> Admission:
+        if not may_block(request):
+            return admit(request)
+        made: list[Admission] = []
+        is_too_late = False
+
+        def release_too_late() -> None:
+            # Either side may be the first to know; one of them gets it.
+            with suppress(IndexError):
+                home.hub.driver.workers.submit(with_database, made.pop().subscriber.release)
+
+        def admit_and_note() -> Admission:
+            admission = admit(request)
+            made.append(admission)
+            if is_too_late:
+                release_too_late()
+            return admission
+
+        try:
+            admission: Admission = home.hub.driver.run_blocking(
+                with_database, admit_and_note, timeout_seconds=deadline - monotonic()
+            )
+        except TimeoutError:
+            is_too_late = True
+            release_too_late()
+            raise self._too_slow(request.path) from None
+        return admission
+
+    def _too_slow(self, path: str) -> HandshakeError:
+        seconds = conf.WS4REDIS_HANDSHAKE_TIMEOUT
+        logger.warning('handshake refused: it took more than %g seconds: %s', seconds, path)
+        return HandshakeError(503, 'The handshake took too long.', {'Retry-After': '5'})
+
+    def _connect(self, opening: Opening, admission: Admission) -> None:
+        """Make the websocket and let it join its channels."""
+        subscriber = admission.subscriber
+        bridge = SubscriberBridge(opening.home, subscriber) if needs_bridge(subscriber) else None
+        websocket = opening.make_websocket(
+            bridge or self._shared_receiver(opening.home),
+            echo=admission.echo,
+            publishes=tuple(sorted(subscriber._publishers)),
+            companion=bridge,
+        )
+        home = opening.home
+        if bridge is not None:
+            home.hub.driver.run_blocking(with_database, bridge.take_descriptor, websocket)
+            if bridge.sends_persisted_messages:
+                home.hub.call_soon(websocket.hold)
+        reads_itself = bridge is not None and bridge.brings_descriptor
+        names = _names_of(subscriber, reads_itself=reads_itself)
+        if type(subscriber) is not RedisSubscriber:
+            # Before it sends anything: it may add channels while it does.
+            _follow_changes(home, websocket, subscriber)
+        join_and_wait(home, websocket, names)
+        if bridge is not None:
+            home.hub.driver.run_blocking(with_database, bridge.prepare, websocket)
+
+    def _shared_receiver(self, home: WebSockets) -> PublishingReceiver:
+        if self._receiver is None or self._receiver.home is not home:
+            self._receiver = PublishingReceiver(home)
+        return self._receiver
+
+
+def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str]) -> None:
+    """Let a websocket join channels, and wait until Redis has confirmed.
+
+    What is published from then on reaches it.
+    """
+    if names:
+        joined = home.hub.driver.event()
+        home.hub.call_soon(home.join, websocket, names, joined.set)
+        joined.wait(JOIN_SECONDS)
+
+
+def _names_of(subscriber: RedisSubscriber, *, reads_itself: bool) -> list[str]:
+    """Return the channels that the loop is to subscribe to for a subscriber.
+
+    ``reads_itself`` tells whether the subscriber's class reads a descriptor that it brings.
+    """
+    subscription = subscriber._subscription
+    if isinstance(subscription, Subscription):
+        return [] if subscription.has_own_connection else subscription.names
+    # The subclass has put a PubSub of redis-py in its place.
+    return [] if reads_itself else _take_over(subscriber, subscription)
+
+
+def _take_over(subscriber: RedisSubscriber, pubsub: Any) -> list[str]:
+    """Let the loop subscribe to what a subscriber's own PubSub does, and return the channels."""
+    if pubsub.patterns:
+        logger.error(
+            '%s subscribes to patterns, which needs a parse_response() of its own: %s',
+            type(subscriber).__name__,
+            ', '.join(map(repr, pubsub.patterns)),
+        )
+    subscription = subscriber._subscription = Subscription(lambda: subscriber._connection)
+    subscription.subscribe(*pubsub.channels)
+    pubsub.close()
+    return subscription.names
+
+
+def _follow_changes(home: WebSockets, websocket: WebSocket, subscriber: RedisSubscriber) -> None:
+    """Let the websocket join and leave as its subscriber does while it is open."""
+
+    def follow(added: list[str], removed: list[str]) -> None:
+        if added:
+            home.hub.call_soon(home.join, websocket, added, _ignore)
+        if removed:
+            home.hub.call_soon(home.leave, websocket, removed)
+
+    if isinstance(subscriber._subscription, Subscription):
+        subscriber._subscription.follow(follow)
+
+
+def _ignore() -> None:
+    pass
+
+
+class CombinedServer:
+    """A WSGI application with both loops.
+
+    It gives websockets to ``websockets``, everything else to ``django``, Django's own application,
+    which by default is made at the first request.
+    """
+
+    def __init__(
+        self, django: WSGIApplication | None = None, *, websockets: WebSocketServer | None = None
+    ) -> None:
+        self._django = django
+        self._websockets = WebSocketServer() if websockets is None else websockets
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._websockets.serves(environ):
+            return self._websockets(environ, start_response)
+        if self._django is None:
+            self._django = get_wsgi_application()
+        return self._django(environ, start_response)
+
+
+def refuse(start_response: StartResponse, error: HandshakeError) -> Iterable[bytes]:
+    """Answer a handshake with an error."""
+    home = existing_websockets()
+    if home is not None:
+        home.hub.call_soon(home.count_refused_handshake, error.status)
+    body = f'{error.body}\n'.encode()
+    headers = [
+        ('Content-Type', 'text/plain; charset=utf-8'),
+        ('Content-Length', str(len(body))),
+        *error.headers.items(),
+    ]
+    start_response(f'{error.status} {HTTPStatus(error.status).phrase}', headers)
+    return [body]

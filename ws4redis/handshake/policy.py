@@ -1,0 +1,166 @@
+"""The policy of a handshake: who may open which websocket, and what it is connected to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.utils.functional import SimpleLazyObject
+
+from ws4redis.broker.channels import Audience, options_of
+from ws4redis.broker.connections import get_client
+from ws4redis.conf import conf
+from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.origins import is_origin_allowed
+from ws4redis.handshake.subscriber import RedisSubscriber
+from ws4redis.publishing.store import sessions_of
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+logger = logging.getLogger('ws4redis')
+
+_PERSONAL = tuple(f'-{audience}' for audience in Audience if audience is not Audience.BROADCAST)
+
+
+@dataclass(slots=True)
+class Admission:
+    """What a handshake is granted."""
+
+    subscriber: RedisSubscriber
+    echo: bool
+    user: str | None
+
+
+def process_request(request: HttpRequest) -> None:
+    """Set ``request.session`` and ``request.user`` from the session cookie, both lazily.
+
+    The default of ``WS4REDIS_PROCESS_REQUEST``: neither the session store nor the database is
+    asked before something looks at them.
+    """
+    session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    engine: Any = import_module(settings.SESSION_ENGINE)
+    # Even making a store costs something: Django looks its cache or its model up.
+    lazy: Any = request
+    lazy.session = SimpleLazyObject(lambda: engine.SessionStore(session_key))
+    lazy.user = SimpleLazyObject(lambda: get_user(request))
+
+
+def admit(request: HttpRequest) -> Admission:
+    """Apply the policy of the settings to a handshake. May block.
+
+    Raise ``HandshakeError``: 400 for a bad host or request, 403 when a callback raises
+    ``PermissionDenied`` or the origin is foreign, 500 (and log it) when one raises anything else.
+    """
+    with refusing_errors(request):
+        return _admit(request)
+
+
+def authorise(request: HttpRequest) -> None:
+    """Apply the part of the policy that has nothing to do with channels. May block.
+
+    That is host, origin and ``WS4REDIS_PROCESS_REQUEST``; raise ``HandshakeError`` as
+    :func:`admit` does.
+    """
+    with refusing_errors(request):
+        _authorise(request)
+
+
+@contextmanager
+def refusing_errors(request: HttpRequest) -> Iterator[None]:
+    """Turn what the project's code raises into the ``HandshakeError`` that answers it."""
+    try:
+        yield
+    except HandshakeError:
+        raise
+    except PermissionDenied:
+        raise HandshakeError(403, 'Permission denied.') from None
+    except (SuspiciousOperation, BadRequest, UnicodeError) as exc:
+        logger.warning('handshake refused: %s', exc)
+        raise HandshakeError(400, 'Bad request.') from None
+    except (Exception, SystemExit):
+        logger.exception('a handshake failed: %s', request.path)
+        raise HandshakeError(500, 'Internal server error.') from None
+
+
+def verify_origin(request: HttpRequest) -> None:
+    """Check host and origin alone, which does not block; raise ``HandshakeError``."""
+    with refusing_errors(request):
+        _verify_origin(request)
+
+
+def _verify_origin(request: HttpRequest) -> None:
+    if not is_origin_allowed(request):
+        logger.warning('handshake refused: origin %r is foreign', request.META.get('HTTP_ORIGIN'))
+        raise HandshakeError(403, 'Websockets are not allowed from this origin.')
+
+
+def _authorise(request: HttpRequest) -> None:
+    _verify_origin(request)
+    (conf.load_process_request() or process_request)(request)
+
+
+def _admit(request: HttpRequest) -> Admission:
+    _authorise(request)
+    subscriber_class = conf.load_subscriber()
+    options = requested_options(request)
+    channels = [option for option in options if option in _known_options(subscriber_class)]
+    _verify_session(request, channels)
+    allowed_channels = conf.load_allowed_channels()
+    if allowed_channels is not None:
+        channels = list(allowed_channels(request, channels) or ())
+        # It may have added some of its own accord.
+        _verify_session(request, channels)
+    subscriber = subscriber_class(get_client())
+    try:
+        subscriber.set_pubsub_channels(request, channels)
+    except BaseException:
+        subscriber.release()
+        raise
+    return Admission(subscriber, 'echo' in options, user_to_count(request))
+
+
+def requested_options(request: HttpRequest) -> list[str]:
+    """Return the options of a websocket's URL, in lower case and dashed, known or not."""
+    return options_of(request.META.get('QUERY_STRING', ''))
+
+
+def _known_options(subscriber_class: type[Any]) -> set[str]:
+    return {*subscriber_class.subscription_channels, *subscriber_class.publish_channels}
+
+
+def _verify_session(request: HttpRequest, channels: Iterable[str]) -> None:
+    # Afterwards a session that does not exist has no key, for code of the project either.
+    if any(channel.endswith(_PERSONAL) for channel in channels):
+        sessions_of(request)
+
+
+def user_to_count(request: HttpRequest) -> str | None:
+    """Return the user whose websockets are to be counted, if any. May block."""
+    if conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is None:
+        return None
+    user = getattr(request, 'user', None)
+    if user is None or not user.is_authenticated:
+        return None
+    return str(user.get_username())
+
+
+def may_block(request: HttpRequest) -> bool:
+    """Tell whether :func:`admit` may ask a session store, a database or code of the project.
+
+    Only an anonymous kind of handshake cannot: broadcasts, with nothing replaced in the settings.
+    """
+    return (
+        conf.WS4REDIS_PROCESS_REQUEST is not None
+        or conf.WS4REDIS_ALLOWED_CHANNELS is not None
+        or conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is not None
+        or conf.load_subscriber() is not RedisSubscriber
+        or any(option.endswith(_PERSONAL) for option in requested_options(request))
+    )

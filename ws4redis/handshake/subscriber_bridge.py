@@ -1,0 +1,214 @@
+"""Between a websocket in the loop and a subscriber class that overrides what the loop would do.
+
+The stock class needs none of this: the loop subscribes, sends kept messages and publishes by
+itself. Each method that a subclass overrides runs in the pool instead, one at a time per websocket.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.subscriber import RedisSubscriber, Subscription, has_more
+from ws4redis.hub.websocket import Paused, WebSocket
+from ws4redis.protocol.frames import CloseCode, Opcode
+from ws4redis.publishing.store import RedisMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ws4redis.hub.websockets import WebSockets
+
+logger = logging.getLogger('ws4redis')
+
+_SENDS_PERSISTED = ('send_persisted_messages', 'send_persited_messages')
+_BRINGS_DESCRIPTOR = ('get_file_descriptor', 'parse_response')
+_NEEDS_BRIDGE = (*_SENDS_PERSISTED, *_BRINGS_DESCRIPTOR, 'publish_message', 'release')
+
+# While this many messages wait for `publish_message`, their sender is not read.
+_MAX_WAITING_MESSAGES = 16
+# At most this many responses are taken at a time, so that the pool's threads are shared.
+_MAX_RESPONSES = 1000
+
+
+def needs_bridge(subscriber: RedisSubscriber) -> bool:
+    """Tell whether a subscriber's class overrides what the loop would do by itself."""
+    return type(subscriber) is not RedisSubscriber and _overrides(subscriber, *_NEEDS_BRIDGE)
+
+
+def _overrides(subscriber: RedisSubscriber, *names: str) -> bool:
+    stock = RedisSubscriber
+    return any(getattr(type(subscriber), name) is not getattr(stock, name) for name in names)
+
+
+class Proxy:
+    """The websocket as ``send_persisted_messages`` sees it: something to send to."""
+
+    def __init__(self, send: Callable[[bytes], object]) -> None:
+        self._send = send
+        self.sent: list[bytes] = []
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> None:
+        """Send one message, as text where it is ``str`` or valid UTF-8, else as binary."""
+        payload = message.encode() if isinstance(message, str) else bytes(message)
+        self.sent.append(payload)
+        self._send(payload)
+
+
+class SubscriberBridge:
+    """Let one subscriber send, publish and be released, beside the loop.
+
+    It is the websocket's receiver as well as its companion. Methods run in the loop unless they say
+    otherwise.
+    """
+
+    def __init__(self, home: WebSockets, subscriber: RedisSubscriber) -> None:
+        self._home = home
+        self._subscriber = subscriber
+        self._publishes = _overrides(subscriber, 'publish_message')
+        self.brings_descriptor = _overrides(subscriber, *_BRINGS_DESCRIPTOR)
+        self.sends_persisted_messages = _overrides(subscriber, *_SENDS_PERSISTED)
+        self._waiting: deque[bytes] = deque()
+        self._busy = False
+        self._parsing = False
+        self._fd_to_watch: int | None = None
+        self._fd: int | None = None
+        self._websocket: WebSocket | None = None
+
+    # Opening: called outside the loop, before the handshake is answered
+
+    def take_descriptor(self, websocket: WebSocket) -> None:
+        """Ask the subscriber for its descriptor, before its channels are joined. May block.
+
+        A subscriber whose descriptor is that of a connection of its own has subscribed on it, and
+        gets its messages there, not from the loop. Its kept messages it has to send itself.
+        """
+        self._websocket = websocket
+        if not self.brings_descriptor:
+            return
+        fd = self._subscriber.get_file_descriptor()
+        if fd is not None:
+            # A duplicate is ours to watch and close, whatever becomes of the original.
+            self._fd_to_watch = os.dup(fd)
+        subscription = self._subscriber._subscription
+        if not isinstance(subscription, Subscription) or subscription.has_own_connection:
+            self.sends_persisted_messages = True
+
+    def prepare(self, websocket: WebSocket) -> None:
+        """Let the subscriber send what it wants to come first. May block."""
+        call_soon = self._home.hub.call_soon
+        if self.sends_persisted_messages:
+            proxy = Proxy(lambda payload: call_soon(websocket.send_message, payload))
+            # Whichever spelling the subclass overrides leads to it: the old one calls the new one.
+            if _overrides(self._subscriber, 'send_persited_messages'):
+                self._subscriber.send_persited_messages(proxy)
+            else:
+                self._subscriber.send_persisted_messages(proxy)
+            call_soon(websocket.release_held, proxy.sent)
+        call_soon(self._watch)
+
+    # An own descriptor
+
+    def _watch(self) -> None:
+        # Closed meanwhile, there is none any more.
+        fd, self._fd_to_watch = self._fd_to_watch, None
+        if fd is not None:
+            self._fd = fd
+            self._home.hub.register(fd, self)
+
+    def ready(self, events: int) -> None:
+        assert self._fd is not None
+        # Not watched until the responses have been taken, or the loop would turn for nothing. To
+        # watch for no event is not enough: epoll reports the other end's hang-up all the same.
+        self._home.hub.unregister(self._fd)
+        self._parsing = True
+        self._home.hub.driver.submit(self._responses_parsed, with_database, self._parse_responses)
+
+    def _parse_responses(self) -> list[Any]:
+        """Take what has arrived. Called in the pool."""
+        responses = [self._subscriber.parse_response()]
+        # What redis-py has read already does not make the descriptor readable again.
+        while len(responses) < _MAX_RESPONSES and has_more(self._subscriber._subscription):
+            responses.append(self._subscriber.parse_response())
+        return responses
+
+    def failed(self) -> None:
+        if self._websocket is not None:
+            self._websocket.failed()
+
+    def _responses_parsed(self, responses: list[Any] | None, exc: BaseException | None) -> None:
+        self._parsing = False
+        websocket = self._websocket
+        if websocket is None or self._fd is None:
+            self._release_when_done()
+            return
+        if exc is not None:
+            logger.error('parse_response() failed', exc_info=exc)
+            websocket.close(CloseCode.INTERNAL_ERROR)
+            return
+        messages = [bytes(m) for m in map(RedisMessage, responses or ()) if m is not None]
+        if messages:
+            websocket.deliver(messages, [websocket.wire.encode_message(m) for m in messages])
+        # Delivering may have ended the websocket.
+        if self._fd is not None:
+            self._home.hub.register(self._fd, self)
+
+    # Messages of the websocket
+
+    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
+        if payload == self._home.options.heartbeat:
+            return
+        channels = tuple(sorted(self._subscriber._publishers))
+        if self._publishes:
+            websocket.remember_own(payload, channels)
+            self._waiting.append(payload)
+            if len(self._waiting) >= _MAX_WAITING_MESSAGES:
+                websocket.pause_reading(Paused.RECEIVER)
+            self._publish_next()
+        elif channels:
+            websocket.remember_own(payload, channels)
+            self._home.publications.publish(websocket, channels, payload)
+
+    def _publish_next(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            message = RedisMessage(self._waiting.popleft())
+            publish = self._subscriber.publish_message
+            self._home.hub.driver.submit(self._published, with_database, publish, message)
+
+    def _published(self, result: Any, exc: BaseException | None) -> None:
+        self._busy = False
+        websocket = self._websocket
+        if exc is not None:
+            logger.error('publish_message() failed', exc_info=exc)
+            if websocket is not None:
+                websocket.close(CloseCode.INTERNAL_ERROR, 'not published')
+            self._waiting.clear()
+        if websocket is not None and len(self._waiting) < _MAX_WAITING_MESSAGES:
+            websocket.resume_reading(Paused.RECEIVER)
+        self._publish_next()
+        self._release_when_done()
+
+    def websocket_drained(self, websocket: WebSocket) -> None:
+        pass
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        self._websocket = None
+        if self._fd is not None:
+            if self._fd in self._home.hub.handlers:
+                self._home.hub.unregister(self._fd)
+            os.close(self._fd)
+            self._fd = None
+        if self._fd_to_watch is not None:
+            os.close(self._fd_to_watch)
+            self._fd_to_watch = None
+        self._release_when_done()
+
+    def _release_when_done(self) -> None:
+        # What it received while it was open is published before the subscriber is released.
+        is_done = not (self._busy or self._waiting or self._parsing)
+        if self._websocket is None and is_done:
+            self._home.hub.driver.workers.submit(with_database, self._subscriber.release)

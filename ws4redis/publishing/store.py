@@ -1,0 +1,271 @@
+"""What the publisher and the subscriber have in common: messages, audiences, publishing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
+from django.utils.functional import Promise
+
+from ws4redis.broker.channels import channel_names
+from ws4redis.broker.connections import get_client
+from ws4redis.broker.publication import publication_commands
+from ws4redis.conf import conf
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+logger = logging.getLogger('ws4redis')
+
+MEMBEROF_SESSION_KEY = 'ws4redis:memberof'
+
+# The kinds of replies of Redis's pub/sub that carry a message, which comes last in each.
+MESSAGE_KINDS = frozenset({b'message', b'pmessage', b'smessage', 'message', 'pmessage', 'smessage'})
+
+
+class SelfReference:
+    """The type of ``SELF``; there is one instance."""
+
+    def __repr__(self) -> str:
+        return 'SELF'
+
+    def __reduce__(self) -> str:
+        # A copy, or what was unpickled, is the same object.
+        return 'SELF'
+
+
+SELF: Final = SelfReference()
+"""In a list of users, groups or sessions: those of the request."""
+
+
+class RedisMessage(bytes):
+    """A message as it passes through Redis: bytes that are not the heartbeat.
+
+    Built from ``str`` (as UTF-8), bytes, bytearray or memoryview, or from a reply of Redis's
+    pub/sub like ``[b'message', channel, data]``. Built from the heartbeat string, or from what
+    carries no message, such as None or the confirmation of a subscription, it is None. An empty
+    string is a message.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: object) -> RedisMessage | None:  # type: ignore[misc]  # see above
+        match value:
+            case str():
+                data = value.encode()
+            case bytes() | bytearray() | memoryview():
+                data = bytes(value)
+            case [kind, *_, inner] if isinstance(kind, str | bytes) and kind in MESSAGE_KINDS:
+                return cls(inner) if isinstance(inner, str | bytes | bytearray) else None
+            case _:
+                return None
+        heartbeat = conf.WS4REDIS_HEARTBEAT
+        if heartbeat is not None and data == heartbeat.encode():
+            return None
+        return super().__new__(cls, data)
+
+
+class RedisStore:
+    """Publish on a set of channels; the base of ``RedisPublisher`` and ``RedisSubscriber``.
+
+    ``connection`` is a ``redis.Redis``; without it, the client that all share.
+
+    Subclasses may change ``_publishers``, the set of the names of the channels that are published
+    on.
+    """
+
+    def __init__(self, connection: redis.Redis | None = None) -> None:
+        self._own_connection = connection
+        self._publishers: set[str] = set()
+
+    @property
+    def _connection(self) -> redis.Redis:
+        return get_client() if self._own_connection is None else self._own_connection
+
+    def get_prefix(self) -> str:
+        """Return the prefix of all channels' names, with its colon; empty when there is none."""
+        prefix = conf.WS4REDIS_PREFIX
+        return f'{prefix}:' if prefix else ''
+
+    def publish_message(self, message: object, expire: int | None = None) -> None:
+        """Publish a message on all channels of this store, and keep it under each.
+
+        ``message`` is a ``RedisMessage``, ``str`` or bytes-like. ``expire`` is the number of
+        seconds for which it is kept; 0: not at all, None: as ``WS4REDIS_EXPIRE`` says. It is one
+        round trip to Redis, and Redis does all of it or nothing.
+
+        Raise ``ValueError`` for a message or an ``expire`` of another type, and redis-py's
+        ``ConnectionError`` when Redis cannot be reached.
+        """
+        self._publish(message, expire, transaction=True)
+
+    def _publish(self, message: object, expire: int | None, *, transaction: bool) -> None:
+        payload = _payload_of(message)
+        if payload is None:
+            return
+        expire = conf.WS4REDIS_EXPIRE if expire is None else expire
+        _require_expire(expire)
+        commands = publication_commands(self._publishers, payload, expire)
+        if not commands:
+            return
+        with self._connection.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            pipeline.execute()
+
+    def _get_message_channels(
+        self,
+        request: HttpRequest | None = None,
+        facility: str = '{facility}',
+        *,
+        broadcast: bool = False,
+        groups: list[Any] | tuple[Any, ...] = (),
+        users: list[Any] | tuple[Any, ...] = (),
+        sessions: list[Any] | tuple[Any, ...] = (),
+    ) -> list[str]:
+        """Return the names of the channels of some audiences, prefix included, each once.
+
+        ``groups``, ``users`` and ``sessions`` hold names, ``SELF``, or the objects themselves.
+        ``SELF`` adds no channel when nobody is logged in, or when there is no session. Raise
+        ``ValueError`` for anything but lists and tuples of these, and for ``SELF`` without a
+        request.
+        """
+        return channel_names(
+            facility,
+            broadcast=broadcast,
+            users=list(_names('users', users, request)),
+            groups=list(_names('groups', groups, request)),
+            sessions=list(_names('sessions', sessions, request)),
+            prefix=self.get_prefix(),
+        )
+
+
+def _payload_of(message: object) -> bytes | None:
+    """Return what is to be published, or None for a heartbeat."""
+    if not isinstance(message, str | bytes | bytearray | memoryview):
+        raise ValueError(
+            f'message must be a RedisMessage, str or bytes-like, not {type(message).__name__}'
+        )
+    payload: bytes | None = RedisMessage(message)
+    if payload is None:
+        logger.warning('not published: the message is the string of WS4REDIS_HEARTBEAT')
+    return payload
+
+
+def _require_expire(expire: object) -> None:
+    is_seconds = isinstance(expire, int) and not isinstance(expire, bool) and expire >= 0
+    if not (expire is None or is_seconds):
+        raise ValueError(f'expire must be a number of whole seconds or None, not {expire!r}')
+
+
+# Who is meant by SELF, and by the items of the three lists
+
+
+def _names(audience: str, items: object, request: HttpRequest | None) -> Iterator[str]:
+    if not isinstance(items, list | tuple):
+        raise ValueError(f'{audience} must be a list or a tuple, not {type(items).__name__}')
+    for item in items:
+        if item is not SELF:
+            yield _name(audience, item)
+        elif request is None:
+            raise ValueError(f'{audience} holds SELF, which needs a request')
+        else:
+            yield from NAMES_OF_SELF[audience](request)
+
+
+def _name(audience: str, item: object) -> str:
+    name = item
+    if not isinstance(item, str | Promise):
+        name = NAME_OF_OBJECT[audience](item)
+    if not isinstance(name, str | Promise):
+        raise ValueError(f'{audience} must hold names or SELF, not {item!r}')
+    return str(name)
+
+
+def _name_of_user(user: Any) -> object:
+    return str(user.get_username()) if hasattr(user, 'get_username') else None
+
+
+def _name_of_group(group: object) -> object:
+    return getattr(group, 'name', None)
+
+
+def _name_of_session(session: object) -> object:
+    return getattr(session, 'session_key', None)
+
+
+def users_of(request: HttpRequest) -> list[str]:
+    """Return the name of the user who is logged in, if any."""
+    user = getattr(request, 'user', None)
+    return [str(user.get_username())] if user is not None and user.is_authenticated else []
+
+
+def groups_of(request: HttpRequest) -> list[str]:
+    """Return the names of the groups of the user who is logged in.
+
+    They come from the session when that is the session of this user's login, else from the
+    database. So a change of groups counts from the next login on.
+    """
+    user = getattr(request, 'user', None)
+    if user is None or not user.is_authenticated:
+        return []
+    session: Any = getattr(request, 'session', None)
+    if session is not None and session.get(SESSION_KEY) == _key_of(user):
+        kept = session.get(MEMBEROF_SESSION_KEY)
+        if kept is not None:
+            return list(kept)
+    return group_names(user)
+
+
+def sessions_of(request: HttpRequest) -> list[str]:
+    """Return the key of the request's session, if it has one."""
+    session: Any = getattr(request, 'session', None)
+    if isinstance(session, SessionBase):
+        _drop_unknown_key(session)
+    key = getattr(session, 'session_key', None)
+    return [key] if key else []
+
+
+def _drop_unknown_key(session: SessionBase) -> None:
+    """Let a session have no key if its store does not know the one that the client named.
+
+    Else a client could name any key it likes in its cookie.
+    """
+    if session.session_key is None:
+        return
+    was_modified = session.modified
+    # Asked for anything, a store drops the key of a session that does not exist.
+    session.get(SESSION_KEY)
+    if session.modified and not was_modified:
+        # The store of signed cookies begins a session instead, and leaves the key as it was. So
+        # this does what the other stores do.
+        session._session_key = None
+
+
+def group_names(user: Any) -> list[str]:
+    """Return the names of a user's groups, read from the database.
+
+    A model of users without groups has none.
+    """
+    groups = getattr(user, 'groups', None)
+    if groups is None:
+        return []
+    names: Iterable[str] = groups.order_by('name').values_list('name', flat=True)
+    return list(names)
+
+
+def _key_of(user: Any) -> str:
+    """Return a user's primary key as ``django.contrib.auth.login`` stores it in the session."""
+    return str(user._meta.pk.value_to_string(user))
+
+
+NAMES_OF_SELF = {'users': users_of, 'groups': groups_of, 'sessions': sessions_of}
+NAME_OF_OBJECT = {
+    'users': _name_of_user,
+    'groups': _name_of_group,
+    'sessions': _name_of_session,
+}

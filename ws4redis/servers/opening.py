@@ -1,0 +1,146 @@
+"""What the opening of every websocket has in common, whoever receives its messages."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.wsgi import WSGIRequest
+
+from ws4redis.conf import conf
+from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.connection_limits import Place, connection_limits
+from ws4redis.hub.websocket import Receiver, WebSocket
+from ws4redis.protocol.connection import ServerConnection
+from ws4redis.protocol.extensions import Compression, negotiate
+from ws4redis.protocol.frames import CloseCode
+from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, response_headers
+from ws4redis.protocol.wire import PLAIN
+from ws4redis.servers.handover import check_supported, take_socket
+from ws4redis.servers.process import get_websockets
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger('ws4redis')
+
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+
+
+def handshake_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the headers of a request by their names in lower case."""
+    return {
+        name[5:].lower().replace('_', '-'): value
+        for name, value in environ.items()
+        if name.startswith('HTTP_')
+    }
+
+
+def make_request(environ: WSGIEnvironment) -> WSGIRequest:
+    """Build Django's request; raise ``HandshakeError`` 400 if its path or headers are broken."""
+    try:
+        return WSGIRequest(environ)
+    except (UnicodeError, ValueError):
+        raise HandshakeError(400, 'Bad request.') from None
+
+
+class Opening:
+    """One handshake on its way to a websocket.
+
+    Making it checks the request and takes a place among the limits; raises ``HandshakeError`` or
+    ``HandoverNotSupported``. Then either :meth:`complete` or :meth:`abandon` has to be called.
+    Inside a view there is no ``start_response``.
+    """
+
+    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> None:
+        self.headers = handshake_headers(environ)
+        check_upgrade(
+            environ['REQUEST_METHOD'],
+            self.headers,
+            http_version=environ.get('SERVER_PROTOCOL', 'HTTP/1.1'),
+        )
+        check_supported(environ, start_response)
+        self.home = get_websockets()
+        if self.home.is_draining:
+            raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+        self._environ = environ
+        self._start_response = start_response
+        # The websocket, once there is one, gives it back at its end; before, abandon() does.
+        self._place: Place = connection_limits.take_place(environ)
+        self._extensions: str | None = None
+        self.websocket: WebSocket | None = None
+
+    def count_user(self, username: str) -> None:
+        """Count the websocket for a user; raise ``HandshakeError`` 429 if that is too many.
+
+        May be called before and after :meth:`make_websocket`.
+        """
+        connection_limits.take_place_of_user(self._place, username)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the answer will name."""
+        offered = self.headers.get('sec-websocket-protocol', '')
+        return choose_subprotocol(offered, conf.WS4REDIS_SUBPROTOCOLS)
+
+    def make_websocket(
+        self,
+        receiver: Receiver,
+        *,
+        echo: bool = False,
+        publishes: tuple[str, ...] = (),
+        companion: Any = None,
+    ) -> WebSocket:
+        """Negotiate the extensions and return the websocket, which has no socket yet.
+
+        Raise ``HandshakeError`` 400 for a malformed offer.
+        """
+        self._extensions, deflate = negotiate(
+            self.headers.get('sec-websocket-extensions', ''),
+            Compression.from_setting(conf.WS4REDIS_COMPRESSION),
+        )
+        self.websocket = WebSocket(
+            self.home,
+            ServerConnection(self.home.options.limits, deflate=deflate),
+            PLAIN if deflate is None else deflate.wire,
+            receiver,
+            echo=echo,
+            publishes=publishes,
+            companion=companion,
+            place=self._place,
+        )
+        return self.websocket
+
+    def complete(self) -> None:
+        """Answer with 101 and hand the socket over to the loop.
+
+        When the client has gone the websocket is closed, and nothing is raised. Raise
+        ``HandshakeError`` 503 when no descriptor is left.
+        """
+        websocket = self.websocket
+        assert websocket is not None
+        answer = response_headers(
+            self.headers['sec-websocket-key'],
+            subprotocol=self.subprotocol,
+            extensions=self._extensions,
+        )
+        try:
+            sock = take_socket(self._environ, self._start_response, answer)
+        except OSError as exc:
+            if exc.errno in _NO_DESCRIPTOR:
+                logger.error('no descriptor is left for another websocket')
+                raise HandshakeError(
+                    503, 'There are too many websockets.', {'Retry-After': '5'}
+                ) from None
+            logger.debug('the client left during its handshake: %s', exc)
+            self.abandon()
+            return
+        self.home.hub.call_soon(websocket.attach, sock)
+
+    def abandon(self) -> None:
+        """Give back what was taken; the handshake is refused."""
+        if self.websocket is not None:
+            self.home.hub.call_soon(self.websocket.close, CloseCode.ABNORMAL_CLOSURE)
+        else:
+            connection_limits.give_back(self._place)

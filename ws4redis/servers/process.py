@@ -1,0 +1,143 @@
+"""The websockets of this process, made when the first of them is needed."""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import logging
+import os
+import socket
+import ssl
+import sys
+from typing import Any
+
+from ws4redis.broker.connections import make_bus_connection
+from ws4redis.broker.link import pack_command
+from ws4redis.broker.publication import in_transaction, publication_commands
+from ws4redis.conf import conf
+from ws4redis.handshake.connection_limits import connection_limits
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.websockets import WebSockets
+from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
+from ws4redis.loop.native import original
+from ws4redis.protocol.limits import Limits
+from ws4redis.servers.shutdown import close_websockets_at_exit
+from ws4redis.servers.statistics import log_statistics_every
+
+logger = logging.getLogger('ws4redis')
+
+STOP_SECONDS = 5.0
+
+
+class _Current:
+    lock = original('_thread', 'allocate_lock')()
+    websockets: WebSockets | None = None
+    pid = 0
+    driver_class: type[GeventDriver | ThreadDriver] | None = None
+
+
+def get_websockets() -> WebSockets:
+    """Return the websockets of this process.
+
+    They are made at the first call: uWSGI forks after it has loaded the application, and neither
+    threads nor epoll survive that. Raise ``ImproperlyConfigured`` when a setting is wrong.
+    """
+    websockets = _Current.websockets
+    if websockets is None or _Current.pid != os.getpid():
+        with _Current.lock:
+            websockets = _Current.websockets
+            if websockets is None or _Current.pid != os.getpid():
+                websockets = make_websockets()
+                _keep_shared_memory_shared()
+                websockets.start()
+                close_websockets_at_exit(websockets)
+                if conf.WS4REDIS_STATISTICS_INTERVAL:
+                    log_statistics_every(websockets, conf.WS4REDIS_STATISTICS_INTERVAL)
+                _Current.websockets = websockets
+                _Current.pid = os.getpid()
+    return websockets
+
+
+def _keep_shared_memory_shared() -> None:
+    """Let the garbage collector pass over what the application loaded before uWSGI forked.
+
+    A collection writes into each object that it visits, and so would copy nearly all of the memory
+    that this worker shares with the master: 16 MB in the example, 1 KB for each of 15,000
+    websockets. It also spares each full collection the visit.
+    """
+    if 'uwsgi' in sys.modules:
+        gc.freeze()
+
+
+def use_driver(driver_class: type[GeventDriver | ThreadDriver]) -> None:
+    """Say what the loop of this process runs under, where ``choose_driver`` could not tell.
+
+    For servers that know what they are. Called before the first websocket.
+    """
+    _Current.driver_class = driver_class
+
+
+def drop_websockets() -> None:
+    """Close the websockets of this process; the next handshake makes others.
+
+    For tests that change the settings.
+    """
+    with _Current.lock:
+        websockets, _Current.websockets = _Current.websockets, None
+    if websockets is not None and _Current.pid == os.getpid():
+        websockets.hub.stop()
+        websockets.hub.driver.wait_stopped(STOP_SECONDS)
+
+
+def existing_websockets() -> WebSockets | None:
+    """Return the websockets of this process if there ever were any."""
+    return _Current.websockets if _Current.pid == os.getpid() else None
+
+
+def make_websockets() -> WebSockets:
+    """Build websockets from the settings, not yet started."""
+    conf.validate()
+    return WebSockets(
+        (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
+        connect=connect_to_redis,
+        pack=pack_publication,
+        give_back=connection_limits.give_back,
+        options=options_from_settings(),
+    )
+
+
+def options_from_settings() -> HubOptions:
+    heartbeat = conf.WS4REDIS_HEARTBEAT
+    return HubOptions(
+        limits=Limits(max_message_size=conf.WS4REDIS_MAX_MESSAGE_SIZE),
+        max_queue_bytes=conf.WS4REDIS_MAX_QUEUE_BYTES,
+        max_messages_per_second=conf.WS4REDIS_MAX_MESSAGES_PER_SECOND,
+        ping_interval_seconds=conf.WS4REDIS_PING_INTERVAL,
+        ping_timeout_seconds=conf.WS4REDIS_PING_TIMEOUT,
+        close_timeout_seconds=conf.WS4REDIS_CLOSE_TIMEOUT,
+        heartbeat=None if heartbeat is None else heartbeat.encode(),
+        redis_timeout_seconds=conf.WS4REDIS_REDIS_TIMEOUT,
+    )
+
+
+def connect_to_redis() -> Any:
+    """Return a connected, authenticated socket to Redis that speaks RESP3. Blocks.
+
+    redis-py builds the connection; its socket is then taken over, since redis-py can read only
+    while blocking. Raise ``RedisError`` or ``OSError`` when Redis cannot be reached.
+    """
+    connection: Any = make_bus_connection()
+    connection.connect()
+    sock: socket.socket = connection._sock
+    # redis-py closes what it holds when it is collected.
+    connection._sock = None
+    if isinstance(sock, ssl.SSLSocket):
+        return sock
+    # Under gevent's monkey patching the object belongs to this thread; the descriptor does not.
+    return _socket.socket(fileno=sock.detach())
+
+
+def pack_publication(channels: tuple[str, ...], payload: bytes) -> tuple[bytes, int]:
+    """Return the packed commands that publish a message, and how many replies they have."""
+    commands = in_transaction(publication_commands(channels, payload, conf.WS4REDIS_EXPIRE))
+    return b''.join(pack_command(*command) for command in commands), len(commands)

@@ -1,0 +1,183 @@
+"""The end of a process: every websocket gets what is queued for it, and a close frame.
+
+uWSGI calls ``uwsgi.atexit`` when a worker ends. It neither says why, nor leaves much to work with:
+
+- Under ``--gevent`` gevent's loop no longer runs then, so the hub is turned by hand. What uWSGI
+  was told is learnt from watchers of our own beside its own watchers of the same signals. They also
+  begin to close websockets at once, while uWSGI still waits for the requests that are under way.
+- With threads uWSGI runs the hook out of its signal handler, and while that runs the kernel keeps
+  the very signal blocked: the set of blocked signals names it.
+
+The master sends its workers SIGINT when uWSGI stops, SIGHUP or SIGTERM when it reloads; without any
+signal a worker ends to be replaced (``--max-requests``, say).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ws4redis.conf import conf
+from ws4redis.hub.websockets import WebSockets
+from ws4redis.loop.drivers import runs_under_gevent
+from ws4redis.protocol.frames import CloseCode
+
+logger = logging.getLogger('ws4redis')
+
+STOPS = CloseCode.GOING_AWAY, 'the server stops'
+RESTARTS = CloseCode.SERVICE_RESTART, 'the server restarts'
+
+# uWSGI's own default of `worker-reload-mercy`, after which it kills a worker.
+MERCY_SECONDS = 60.0
+# Where many would notice, closing is spread; under runserver there is one developer.
+DEVELOPMENT_CLOSE_SECONDS = 1.0
+# For what the loop does besides, when its websockets have gone.
+MARGIN_SECONDS = 1.0
+
+
+def close_websockets_at_exit(websockets: WebSockets) -> None:
+    """Close the websockets of this process in good order when it ends.
+
+    Called once for each :class:`WebSockets`, in the process that serves them.
+    """
+    uwsgi: Any = sys.modules.get('uwsgi')
+    if uwsgi is None:
+        _end_with_python(websockets)
+    else:
+        _end_with_uwsgi(websockets, uwsgi)
+
+
+def _finish(
+    websockets: WebSockets,
+    farewell: tuple[CloseCode, str],
+    *,
+    spread_seconds: float,
+    close_timeout_seconds: float,
+) -> None:
+    """Close all websockets, and return when that is done. Called outside the loop."""
+    hub = websockets.hub
+    if not hub.running:
+        return
+    _begin(websockets, farewell, spread_seconds, close_timeout_seconds)
+    if not hub.driver.finish(spread_seconds + close_timeout_seconds + MARGIN_SECONDS):
+        logger.error('%d websockets were not closed in time', websockets.open_count)
+
+
+def _begin(
+    websockets: WebSockets,
+    farewell: tuple[CloseCode, str],
+    spread_seconds: float,
+    close_timeout_seconds: float,
+) -> None:
+    def drain() -> None:
+        websockets.drain(
+            *farewell, spread_seconds=spread_seconds, close_timeout_seconds=close_timeout_seconds
+        )
+
+    websockets.hub.call_soon(drain)
+
+
+# uWSGI
+
+
+def _end_with_uwsgi(websockets: WebSockets, uwsgi: Any) -> None:
+    signals: set[int] = set()
+    spread = min(conf.WS4REDIS_DRAIN_SECONDS, mercy_seconds(uwsgi.opt) / 3)
+    timeout = min(conf.WS4REDIS_CLOSE_TIMEOUT, mercy_seconds(uwsgi.opt) / 3)
+
+    def noted(number: int) -> None:
+        signals.add(number)
+        _begin(websockets, farewell_of_uwsgi(uwsgi, signals), spread, timeout)
+
+    def end() -> None:
+        # Only in the handler of a signal is that signal blocked.
+        signals.update(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        _finish(
+            websockets,
+            farewell_of_uwsgi(uwsgi, signals),
+            spread_seconds=spread,
+            close_timeout_seconds=timeout,
+        )
+
+    if runs_under_gevent():
+        _watch_signals(noted)
+    uwsgi.atexit = _after(getattr(uwsgi, 'atexit', None), end)
+
+
+def _watch_signals(noted: Callable[[int], object]) -> None:
+    import gevent
+
+    loop = gevent.get_hub().loop
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # `ref=False`: uWSGI may wait until gevent has nothing more to do.
+        watcher = loop.signal(number, ref=False)
+        watcher.start(noted, number)
+        _watchers.append(watcher)
+
+
+# A watcher that nobody holds is closed.
+_watchers: list[Any] = []
+
+
+def _after(earlier: Callable[[], object] | None, hook: Callable[[], None]) -> Callable[[], None]:
+    """Return what calls ``hook``, and what was to be called without it."""
+
+    def run() -> None:
+        try:
+            hook()
+        finally:
+            if earlier is not None:
+                earlier()
+
+    return run
+
+
+def farewell_of_uwsgi(uwsgi: Any, signals: set[int]) -> tuple[CloseCode, str]:
+    """Return how websockets are closed when a worker of uWSGI got these signals."""
+    stops = {signal.SIGINT} if uwsgi.masterpid() else {signal.SIGINT, signal.SIGTERM}
+    return STOPS if signals & stops else RESTARTS
+
+
+def mercy_seconds(options: Any) -> float:
+    """Return after how many seconds uWSGI kills a worker that has not ended."""
+    value = options.get('worker-reload-mercy', options.get('reload-mercy', MERCY_SECONDS))
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return MERCY_SECONDS
+
+
+# runserver
+
+
+def _end_with_python(websockets: WebSockets) -> None:
+    reloads = _note_reloads()
+
+    def end() -> None:
+        _finish(
+            websockets,
+            RESTARTS if reloads else STOPS,
+            spread_seconds=0,
+            close_timeout_seconds=min(conf.WS4REDIS_CLOSE_TIMEOUT, DEVELOPMENT_CLOSE_SECONDS),
+        )
+
+    atexit.register(end)
+    # When these websockets have gone earlier, they are not kept any longer.
+    websockets.hub.at_close(lambda: atexit.unregister(end))
+
+
+def _note_reloads() -> list[object]:
+    """Return a list that is no longer empty when runserver ends because code has changed."""
+    reloads: list[object] = []
+    autoreload = sys.modules.get('django.utils.autoreload')
+    if autoreload is not None:
+
+        def note(file_path: object = None, **kwargs: object) -> None:
+            reloads.append(file_path)
+
+        autoreload.file_changed.connect(note, weak=False, dispatch_uid='ws4redis.servers.shutdown')
+    return reloads
