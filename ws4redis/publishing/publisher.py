@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ws4redis.broker.channels import Audience
 from ws4redis.broker.publication import in_transaction, publication_commands
@@ -97,12 +97,5 @@ class RedisPublisher(RedisStore):
         if request is None:
             wanted = {'broadcast': wanted.get('broadcast', False)}
         keys = self._get_message_channels(request=request, facility=facility, **wanted)
-        return next((message for message in self._get_all(keys) if message is not None), None)
-
-    def _get_all(self, keys: list[str]) -> list[bytes | None]:
-        if not keys:
-            return []
-        with self._connection.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.get(key)
-            return cast('list[bytes | None]', pipeline.execute())
+        kept = self._broker.fetch(keys)
+        return next((message for message in kept if message is not None), None)

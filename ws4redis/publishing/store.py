@@ -12,9 +12,8 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.utils.functional import Promise
 
 from ws4redis.broker.channels import channel_names
-from ws4redis.broker.connections import get_client
-from ws4redis.broker.publication import publication_commands
 from ws4redis.conf import conf
+from ws4redis.publishing.broker import Broker, RedisBroker, current_broker
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -83,8 +82,13 @@ class RedisStore:
         self._publishers: set[str] = set()
 
     @property
+    def _broker(self) -> Broker:
+        own = self._own_connection
+        return current_broker() if own is None else RedisBroker(own)
+
+    @property
     def _connection(self) -> redis.Redis:
-        return get_client() if self._own_connection is None else self._own_connection
+        return self._broker.client
 
     def get_prefix(self) -> str:
         """Return the prefix of all channels' names, with its colon; empty when there is none."""
@@ -109,13 +113,7 @@ class RedisStore:
             return
         expire = conf.WS4REDIS_EXPIRE if expire is None else expire
         _require_expire(expire)
-        commands = publication_commands(self._publishers, payload, expire)
-        if not commands:
-            return
-        with self._connection.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            pipeline.execute()
+        self._broker.publish(self._publishers, payload, expire, transaction=transaction)
 
     def _get_message_channels(
         self,
