@@ -6,15 +6,15 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import redis
 from django.test import Client, LiveServerTestCase, override_settings
 
 from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.publishing.publisher import RedisPublisher
 from ws4redis.servers.process import drop_websockets
+from ws4redis.test.audience import Audience, channels_of
 from ws4redis.test.client import WebSocketClient
 from ws4redis.test.server import WebSocketServerThread
 
@@ -114,11 +114,8 @@ class WebSocketTestCase(LiveServerTestCase):
         message: str | bytes | None = None,
         *,
         facility: str,
-        broadcast: bool = False,
-        groups: list[Any] | tuple[Any, ...] = (),
-        users: list[Any] | tuple[Any, ...] = (),
-        sessions: list[Any] | tuple[Any, ...] = (),
         timeout: float | None = None,
+        **audience: Unpack[Audience],
     ) -> Iterator[list[bytes]]:
         """Assert that a message is published by the end of the ``with`` block, by whomever.
 
@@ -126,11 +123,7 @@ class WebSocketTestCase(LiveServerTestCase):
         channels, within ``timeout`` seconds after the block. Without ``message``, any will do. The
         value of the ``with`` is a list, which holds the messages that were published so far.
         """
-        publisher = RedisPublisher(
-            facility=facility, broadcast=broadcast, groups=groups, users=users, sessions=sessions
-        )
-        channels = {str(name) for name in publisher._publishers}
-        assert channels, 'An audience is missing: broadcast, groups, users or sessions.'
+        channels = channels_of(facility, audience)
         expected = message.encode() if isinstance(message, str) else message
         published: list[bytes] = []
         pubsub: Any

@@ -1,0 +1,178 @@
+"""Publications that stay in memory, for tests that need no Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+
+from ws4redis.publishing.broker import use_broker
+from ws4redis.test.audience import Audience, channels_of
+
+if TYPE_CHECKING:
+    import unittest
+
+    _TestCase = unittest.TestCase
+else:
+    # The mixin stands in front of a test case, whichever that is.
+    _TestCase = object
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One call of ``publish_message``.
+
+    ``channels`` are full names, prefix included. ``expire`` is the number of seconds for which the
+    message is kept; 0 or None: not at all.
+    """
+
+    channels: frozenset[str]
+    message: bytes
+    expire: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    message: bytes
+    until: float
+
+
+class MemoryBroker:
+    """Keep what is published in this process; ``outbox`` lists it, oldest first.
+
+    ``clock`` returns seconds, and decides when kept messages expire.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.outbox: list[Publication] = []
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def client(self) -> NoReturn:
+        raise RuntimeError(
+            'Publications stay in memory in this test, so there is no Redis client. Test what '
+            'needs Redis itself with ws4redis.test.WebSocketTestCase.'
+        )
+
+    def publish(
+        self, channels: Iterable[str], message: bytes, expire: int | None, *, transaction: bool
+    ) -> None:
+        publication = Publication(frozenset(map(str, channels)), message, expire)
+        if not publication.channels:
+            return
+        if expire:
+            kept = _Kept(message, self._clock() + expire)
+            self._kept.update(dict.fromkeys(publication.channels, kept))
+        self.outbox.append(publication)
+
+    def fetch(self, channels: Sequence[str]) -> list[bytes | None]:
+        now = self._clock()
+        found = [self._kept.get(channel) for channel in channels]
+        return [kept.message if kept and now < kept.until else None for kept in found]
+
+    def published(self, facility: str, **audience: Unpack[Audience]) -> list[bytes]:
+        """Return what was published to an audience, on all of its channels, oldest first."""
+        channels = channels_of(facility, audience)
+        return [item.message for item in self.outbox if channels <= item.channels]
+
+    def clear(self) -> None:
+        """Forget all publications and kept messages."""
+        self.outbox.clear()
+        self._kept.clear()
+
+
+@contextmanager
+def publish_in_memory() -> Iterator[MemoryBroker]:
+    """Publish into memory and fetch from it, in all threads of this process; also a decorator.
+
+    The value of the ``with`` has ``outbox``, the list of publications, ``published(facility, …)``
+    and ``clear()``. Messages reach no websocket: use ``WebSocketTestCase`` for that.
+    """
+    broker = MemoryBroker()
+    with use_broker(broker):
+        yield broker
+
+
+class PublishingMixin(_TestCase):
+    """Keep what a test publishes in memory; put it in front of Django's ``TestCase``.
+
+    ``RedisPublisher`` publishes into ``self.outbox`` and fetches kept messages from memory. Each
+    test begins with nothing published. No Redis is needed, and none is written to.
+    """
+
+    _broker: MemoryBroker
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        from ws4redis.test.cases import WebSocketTestCase
+
+        if issubclass(cls, WebSocketTestCase):
+            raise TypeError(
+                f'{cls.__name__} is a WebSocketTestCase, whose messages pass through Redis: '
+                'leave PublishingMixin out, or test publishing in a class of its own.'
+            )
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        # Before Django's, which calls setUpTestData().
+        cls._broker = cls.enterClassContext(publish_in_memory())
+        super().setUpClass()
+
+    # Not in setUp(), which test classes override without calling ours.
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        self._broker.clear()
+        return super().run(result)
+
+    @property
+    def outbox(self) -> list[Publication]:
+        """What was published in this test, oldest first."""
+        return self._broker.outbox
+
+    def published(self, facility: str, **audience: Unpack[Audience]) -> list[bytes]:
+        """Return what was published to an audience in this test, oldest first.
+
+        The audience is given as to ``RedisPublisher``. A message counts that was published on each
+        of its channels, maybe among others.
+        """
+        return self._broker.published(facility, **audience)
+
+    @contextmanager
+    def assertPublished(  # noqa: N802 (as unittest names its assertions)
+        self,
+        message: str | bytes | None = None,
+        *,
+        facility: str,
+        **audience: Unpack[Audience],
+    ) -> Iterator[list[bytes]]:
+        """Assert that a message is published in the ``with`` block, to an audience.
+
+        The audience is given as to ``RedisPublisher``; the message has to be published on each of
+        its channels. Without ``message``, any will do. The value of the ``with`` is a list, which
+        holds the messages to this audience once the block has ended.
+        """
+        channels = channels_of(facility, audience)
+        expected = message.encode() if isinstance(message, str) else message
+        count_before = len(self.outbox)
+        published: list[bytes] = []
+        yield published
+        in_block = self.outbox[count_before:]
+        published += [item.message for item in in_block if channels & item.channels]
+        reached = {
+            channel
+            for item in in_block
+            if expected is None or item.message == expected
+            for channel in item.channels
+        }
+        if missing := sorted(channels - reached):
+            what = 'No message' if expected is None else repr(expected)
+            self.fail(f'{what} was published on {", ".join(missing)}; {_as_text(in_block)}')
+
+
+def _as_text(publications: list[Publication]) -> str:
+    if not publications:
+        return 'nothing was published.'
+    lines = [f'  {item.message!r} on {", ".join(sorted(item.channels))}' for item in publications]
+    return '\n'.join(['these messages were published:', *lines])
