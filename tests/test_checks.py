@@ -13,10 +13,10 @@ from django.test import override_settings
 
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
-from ws4redis import checks, deployment_checks
-from ws4redis.checks import check_settings
-from ws4redis.conf import Conf
-from ws4redis.deployment_checks import check_deployment
+from ws4redis.settings import checks, declared, deployment_checks
+from ws4redis.settings.checks import check_settings
+from ws4redis.settings.declared import SETTINGS
+from ws4redis.settings.deployment_checks import check_deployment
 
 REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
 
@@ -53,7 +53,8 @@ class Handler:
 
 
 def source_ids() -> set[str]:
-    sources = [Path(str(module.__file__)).read_text() for module in (checks, deployment_checks)]
+    modules = (checks, declared, deployment_checks)
+    sources = [Path(str(module.__file__)).read_text() for module in modules]
     return set(re.findall(r"'ws4redis\.([EW]\d+)'", ''.join(sources)))
 
 
@@ -62,12 +63,9 @@ def test_every_id_is_documented_and_nothing_else() -> None:
     assert sorted(documented) == sorted(source_ids())
 
 
-def test_every_setting_has_one_rule_with_an_id_and_a_hint_of_its_own() -> None:
-    assert sorted(rule.setting for rule in checks.RULES) == sorted(
-        name for name in vars(Conf) if name.isupper()
-    )
-    assert len({rule.id for rule in checks.RULES}) == len(checks.RULES)
-    assert all(rule.hint for rule in checks.RULES)
+def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
+    assert len({setting.id for setting in SETTINGS.values()}) == len(SETTINGS)
+    assert all(setting.hint for setting in SETTINGS.values())
 
 
 # Errors
@@ -169,7 +167,7 @@ def test_a_wrong_setting_is_an_error_that_names_it_and_says_what_to_do(
 
 
 def test_every_error_of_a_setting_is_tried() -> None:
-    assert {number for number, _, _ in WRONG} == {rule.id[-4:] for rule in checks.RULES}
+    assert {number for number, _, _ in WRONG} == {setting.id[-4:] for setting in SETTINGS.values()}
 
 
 RIGHT: list[tuple[str, Any]] = [
@@ -240,8 +238,8 @@ import sys
 sys.modules['hiredis'] = None
 import django
 django.setup()
-from ws4redis.conf import conf
-conf.validate()
+from ws4redis.settings.checks import validate_settings
+validate_settings()
 """
     done = subprocess.run(
         [sys.executable, '-c', script],

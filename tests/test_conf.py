@@ -11,10 +11,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from tests.timeouts import SOON_SECONDS
-from ws4redis.conf import Conf, conf, load
+from ws4redis.conf import conf, load
+from ws4redis.settings.checks import validate_settings
+from ws4redis.settings.declared import SETTINGS
 
 REFERENCE = Path(__file__).parent.parent / 'docs' / 'reference' / 'settings.md'
-NAMES = sorted(name for name in vars(Conf) if name.isupper())
+NAMES = sorted(SETTINGS)
 
 
 def documented_defaults() -> dict[str, Any]:
@@ -36,6 +38,14 @@ def without(name: str) -> Any:
 
 def test_every_setting_is_documented_and_nothing_else() -> None:
     assert sorted(documented_defaults()) == NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_reference_begins_with_what_the_declaration_says(name: str) -> None:
+    text = re.split(rf'^### `{name}`\n\n.*\n\n', REFERENCE.read_text(), flags=re.MULTILINE)[1]
+    about = SETTINGS[name].__doc__
+    assert about
+    assert ' '.join(text.split()).startswith(about)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -154,15 +164,15 @@ def test_a_path_to_something_that_cannot_be_called_is_refused() -> None:
 
 
 def test_right_settings_pass() -> None:
-    conf.validate()
+    validate_settings()
 
 
 @override_settings(WS4REDIS_EXPIRE='1h', WS4REDIS_PREFIX=7)
 def test_the_first_error_of_the_checks_is_raised() -> None:
     with pytest.raises(ImproperlyConfigured, match=r'^WS4REDIS_EXPIRE .*\(ws4redis\.E003\)$'):
-        conf.validate()
+        validate_settings()
 
 
 @override_settings(WS4REDIS_EXPIER=5)
 def test_a_mere_warning_does_not_stop_the_start() -> None:
-    conf.validate()
+    validate_settings()

@@ -16,9 +16,9 @@ class Ws4redisConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect receivers and register system checks."""
-        from ws4redis.checks import check_settings
-        from ws4redis.deployment_checks import check_deployment
         from ws4redis.publishing.receivers import follow_changed_setting, store_groups_in_session
+        from ws4redis.settings.checks import check_settings
+        from ws4redis.settings.deployment_checks import check_deployment
 
         user_logged_in.connect(
             store_groups_in_session, dispatch_uid='ws4redis.store_groups_in_session'

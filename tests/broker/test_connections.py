@@ -23,13 +23,12 @@ from tests.requirements import not_applicable
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 from ws4redis.broker.connections import (
-    connection_arguments,
     drop_client,
     get_client,
-    known_options,
     make_bus_connection,
 )
 from ws4redis.publisher import RedisPublisher
+from ws4redis.settings.redis_options import connection_arguments, known_options
 
 # The shared client
 
@@ -462,9 +461,8 @@ print(2 <= len(clients) <= 5)
 
 
 def test_importing_opens_no_connection_and_needs_no_settings() -> None:
-    script = (
-        'import ws4redis.broker.connections, ws4redis.publisher, ws4redis.conf, ws4redis.checks'
-    )
+    modules = 'broker.connections', 'publisher', 'conf', 'settings.checks'
+    script = '\n'.join(f'import ws4redis.{module}' for module in modules)
     done = subprocess.run(
         [sys.executable, '-c', script],
         env={'PYTHONPATH': str(ROOT)},

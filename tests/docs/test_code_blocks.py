@@ -38,9 +38,9 @@ from tests.programs import uwsgi_command
 from tests.requirements import require_executable
 from tests.server_process import ROOT
 from tests.timeouts import SOON_SECONDS
-from ws4redis.checks import check_settings
 from ws4redis.conf import Conf
 from ws4redis.publisher import RedisPublisher
+from ws4redis.settings.checks import check_settings
 
 DEPLOY = ROOT / 'examples' / 'deploy'
 #: Blocks in these languages are no code.

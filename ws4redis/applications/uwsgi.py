@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
 from ws4redis.applications.wsgi import CombinedServer, WebSocketServer
-from ws4redis.conf import conf
+from ws4redis.settings.checks import validate_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,7 +33,7 @@ class uWSGIWebSocketServer(WebSocketServer):  # noqa: N801 (the name that users 
         super().__init__()
         if not apps.ready:
             django.setup()
-        conf.validate()
+        validate_settings()
         # What is wrong with a handler's setting is to be known now, not at the first websocket.
         self.handlers.routes  # noqa: B018
         uwsgi: Any = sys.modules.get('uwsgi')

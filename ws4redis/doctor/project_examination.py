@@ -14,10 +14,10 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.core.checks import ERROR, WARNING
 
-from ws4redis.checks import check_settings
 from ws4redis.conf import conf
 from ws4redis.doctor.findings import Finding, error, good, note, warning
 from ws4redis.handshake.connection_limits import RESERVED_DESCRIPTORS
+from ws4redis.settings.checks import check_settings
 
 CONTEXT_PROCESSOR = 'ws4redis.context_processors.default'
 RUNSERVER_APPLICATION = 'ws4redis.django_runserver.application'

@@ -23,6 +23,7 @@ from ws4redis.loop.native import original
 from ws4redis.protocol.limits import Limits
 from ws4redis.servers.shutdown import close_websockets_at_exit
 from ws4redis.servers.statistics import log_statistics_every
+from ws4redis.settings.checks import validate_settings
 
 logger = logging.getLogger('ws4redis')
 
@@ -96,7 +97,7 @@ def existing_websockets() -> WebSockets | None:
 
 def make_websockets() -> WebSockets:
     """Build websockets from the settings, not yet started."""
-    conf.validate()
+    validate_settings()
     return WebSockets(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,

@@ -9,13 +9,13 @@ import socket
 import threading
 from collections.abc import Callable
 
-from ws4redis.conf import conf
 from ws4redis.handlers.backends import gevent_backend, threaded_backend
 from ws4redis.handlers.multiprocess.backend import RemoteBackend
 from ws4redis.handlers.multiprocess.names import KeyNames
 from ws4redis.handlers.multiprocess.worker import HandlerWorker
 from ws4redis.handlers.routes import routes_from_settings
 from ws4redis.handlers.server import HandlerServer, MakeBackend
+from ws4redis.settings.checks import validate_settings
 from ws4redis.standalone.options import GEVENT, MULTIPROCESS, ProcessOptions
 from ws4redis.standalone.tls import make_context
 from ws4redis.standalone.worker import Worker
@@ -33,7 +33,7 @@ def run_process(options: ProcessOptions) -> None:
 
 def serve(options: ProcessOptions) -> None:
     """Serve websockets, until told to end."""
-    conf.validate()
+    validate_settings()
     routes = routes_from_settings(options.websocket_url)
     worker = Worker(
         socket.socket(fileno=options.listener),
@@ -60,7 +60,7 @@ def run_handlers(options: ProcessOptions, *, announce: Callable[[], object] | No
 
     ``announce`` is called when servers can find this process; without it, the supervisor is told.
     """
-    conf.validate()
+    validate_settings()
     routes = routes_from_settings(options.websocket_url)
     worker = HandlerWorker(KeyNames(options.push_socket, options.sub_socket), routes)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

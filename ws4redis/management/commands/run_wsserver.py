@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ws4redis.conf import conf
 from ws4redis.handlers.routes import DEFAULT_URL, routes_from_settings
+from ws4redis.settings.checks import validate_settings
 from ws4redis.standalone.addresses import DEFAULT_PORT, Address, listen, parse_address
 from ws4redis.standalone.options import (
     DEFAULT_PUSH_SOCKET,
@@ -134,7 +135,7 @@ def queue_names(options: dict[str, Any]) -> dict[str, Any]:
 
 def programme_of(options: dict[str, Any]) -> list[ProcessOptions]:
     """Return the processes that the options ask for; raise ``ValueError`` for what is wrong."""
-    conf.validate()
+    validate_settings()
     websocket_url = _websocket_url(options['websocket_url'])
     # Loading the handlers here tells of mistakes in one line, before any process starts.
     routes_from_settings(websocket_url)

@@ -14,9 +14,9 @@ import redis
 from django.conf import settings
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's name
 
-from ws4redis.broker.connections import connection_arguments
-from ws4redis.checks import check_settings
 from ws4redis.conf import conf
+from ws4redis.settings.checks import check_settings
+from ws4redis.settings.redis_options import connection_arguments
 
 SHORTEST_HEARTBEAT = 8
 

@@ -1,0 +1,302 @@
+"""All settings of ws4redis, each declared once: default, what is right, what it means, what to do.
+
+The checks, the reference's tests and :data:`conf` derive from what is written here. A new setting
+is one more attribute of :class:`Conf`, and its section in ``docs/reference/settings.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from ws4redis.settings import judges
+from ws4redis.settings.hooks import (
+    judge_callable,
+    judge_default_handlers,
+    judge_handlers,
+    judge_subscriber,
+    load,
+)
+from ws4redis.settings.judges import must_be, or_none
+from ws4redis.settings.redis_options import CONNECTION_DEFAULTS, judge_connection, with_defaults
+from ws4redis.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+AllowedChannels: TypeAlias = 'Callable[[HttpRequest, list[str]], Iterable[str] | None]'
+ProcessRequest: TypeAlias = 'Callable[[HttpRequest], Any]'
+Classes: TypeAlias = Mapping[str, str | type[Any]]
+
+MEBIBYTE = 1024 * 1024
+CALLBACK_HINT = 'Give a callable, or its dotted path like {example!r}; None switches it off.'
+HANDLERS_HINT = 'Name subclasses of ws4redis.handlers.WebSocketHandler by their dotted paths.'
+
+
+def key_of_header(name: str | None) -> str | None:
+    """Return the key in ``request.META`` of a header, which a project may have written itself."""
+    if name is None:
+        return None
+    key = name.upper().replace('-', '_')
+    return key if key.startswith('HTTP_') or key == 'REMOTE_ADDR' else f'HTTP_{key}'
+
+
+class Conf:
+    """Read the settings of ws4redis; use the instance ``ws4redis.conf.conf``."""
+
+    # What tells websockets, and where Redis is
+
+    WEBSOCKET_URL = Setting[str](
+        'ws4redis.E001',
+        default='/ws/',
+        judge=must_be(
+            "a path that starts with '/'", lambda value: isinstance(value, str) and value[:1] == '/'
+        ),
+        about='The prefix of the paths under which requests are websockets',
+        hint="Give the prefix of all websockets' paths, such as '/ws/'.",
+    )
+    WS4REDIS_CONNECTION = Setting[dict[str, Any]](
+        'ws4redis.E002',
+        default={},
+        judge=judge_connection,
+        read=with_defaults,
+        about='Where Redis is, and how to talk to it',
+        hint=f'The defaults are {dict(CONNECTION_DEFAULTS)}: name what differs. Other options are '
+        'those of redis.Redis, and url.',
+    )
+    WS4REDIS_EXPIRE = Setting[int | None](
+        'ws4redis.E003',
+        default=3600,
+        judge=must_be(
+            'a whole number of seconds or None',
+            or_none(lambda value: judges.is_whole_number(value) and value >= 0),
+        ),
+        about="For how many seconds a published message is also kept under its channel's key",
+        hint='Give the seconds for which messages are kept; 0 or None: they are not kept.',
+    )
+    WS4REDIS_PREFIX = Setting[str](
+        'ws4redis.E004',
+        default='',
+        judge=must_be('a string', lambda value: isinstance(value, str)),
+        about='The prefix of every key and every channel in Redis',
+        hint="Give the prefix of all keys and channels in Redis without a colon, or ''.",
+    )
+
+    # Policy: who may do what
+
+    WS4REDIS_SUBSCRIBER = Setting[str | type[Any]](
+        'ws4redis.E005',
+        default='ws4redis.subscriber.RedisSubscriber',
+        judge=judge_subscriber,
+        about='The dotted path of the class that the websocket loop uses for each websocket',
+        hint='Give the dotted path of a subclass of ws4redis.subscriber.RedisSubscriber.',
+    )
+    WS4REDIS_ALLOWED_CHANNELS = Setting['str | AllowedChannels | None'](
+        'ws4redis.E006',
+        default=None,
+        judge=judge_callable('WS4REDIS_ALLOWED_CHANNELS'),
+        about='A callable, or its dotted path, that restricts what a websocket may do',
+        hint=CALLBACK_HINT.format(example='project.sockets.allowed_channels'),
+    )
+    WS4REDIS_PROCESS_REQUEST = Setting['str | ProcessRequest | None'](
+        'ws4redis.E007',
+        default=None,
+        judge=judge_callable('WS4REDIS_PROCESS_REQUEST'),
+        about='A callable, or its dotted path, that is called with the request of each handshake',
+        hint=CALLBACK_HINT.format(example='project.sockets.process_request'),
+    )
+    WS4REDIS_ALLOWED_ORIGINS = Setting[Sequence[str] | None](
+        'ws4redis.E023',
+        default=None,
+        judge=must_be('a list of origins, or None', or_none(judges.is_list_of(judges.is_origin))),
+        about='Whose pages may open websockets',
+        hint="Give origins with their scheme, such as ['https://example.com', "
+        "'https://*.example.org']; ['*'] lets every site connect.",
+    )
+    WEBSOCKET_ACCEPT_ALL = Setting[bool](
+        'ws4redis.E029',
+        default=False,
+        judge=must_be('True or False', lambda value: isinstance(value, bool)),
+        about='Whether every view accepts websockets',
+        hint='True lets every view accept websockets; otherwise a view says so by its decorator.',
+    )
+
+    # Protocol
+
+    WS4REDIS_HEARTBEAT = Setting[str | None](
+        'ws4redis.E008',
+        default=None,
+        judge=must_be('a string that is not empty, or None', or_none(judges.is_filled_string)),
+        about='A magic string',
+        hint="Give a string that no message equals, such as '--heartbeat--'; None: no heartbeat.",
+    )
+    WS4REDIS_SUBPROTOCOLS = Setting[Sequence[str]](
+        'ws4redis.E009',
+        default=(),
+        judge=judges.judge_subprotocols,
+        about='The names of the subprotocols that your messages may follow',
+        hint="Give a list of names as in the header Sec-WebSocket-Protocol, such as ['chat.v1'].",
+    )
+    # It is on, since what speaks against it elsewhere does not hold here: no websocket has a
+    # compressor of its own (about 300 KB), and a broadcast is compressed once. It costs about 2 µs
+    # for each message of a client and 4 µs for each published one of 300 bytes, and saves some 70 %
+    # of the bytes, which every websocket of the channel would be sent.
+    WS4REDIS_COMPRESSION = Setting[bool | Mapping[str, int]](
+        'ws4redis.E010',
+        default=True,
+        judge=judges.judge_compression,
+        about='Whether messages are compressed',
+        hint="Give True, False, or a dictionary such as {'minimum_size': 256, 'level': 6}.",
+    )
+
+    # Time, in seconds
+
+    WS4REDIS_PING_INTERVAL = Setting[float | None](
+        'ws4redis.E014',
+        default=20,
+        judge=must_be('a number of seconds or None', or_none(judges.is_not_negative)),
+        about='Every how many seconds each client is sent a PING frame',
+        hint='Say every how many seconds a websocket is sent a PING; 0 or None: never.',
+    )
+    WS4REDIS_PING_TIMEOUT = Setting[float](
+        'ws4redis.E015',
+        default=20,
+        judge=judges.SECONDS,
+        about='Within how many seconds a client must answer a PING',
+        hint='Give the seconds within which a client must answer a PING.',
+    )
+    WS4REDIS_CLOSE_TIMEOUT = Setting[float](
+        'ws4redis.E016',
+        default=5,
+        judge=judges.SECONDS,
+        about='Within how many seconds a client must answer a close frame',
+        hint='Give the seconds within which a client must answer a close frame.',
+    )
+    WS4REDIS_HANDSHAKE_TIMEOUT = Setting[float](
+        'ws4redis.E017',
+        default=10,
+        judge=judges.SECONDS,
+        about='Within how many seconds a handshake must be done',
+        hint='Give the seconds within which a handshake must be done.',
+    )
+    WS4REDIS_REDIS_TIMEOUT = Setting[float](
+        'ws4redis.E012',
+        default=30,
+        judge=judges.SECONDS,
+        about='For how many seconds messages of clients wait while Redis is away',
+        hint='Give the seconds for which messages of clients wait while Redis is away.',
+    )
+    WS4REDIS_DRAIN_SECONDS = Setting[float](
+        'ws4redis.E024',
+        default=5,
+        judge=judges.SECONDS_OR_ZERO,
+        about='Over how many seconds the websockets are closed when the server stops or reloads',
+        hint='Give the seconds over which websockets are closed when the server stops.',
+    )
+    WS4REDIS_STATISTICS_INTERVAL = Setting[float | None](
+        'ws4redis.E025',
+        default=None,
+        judge=judges.SECONDS_OR_NONE,
+        about='Every how many seconds a line with statistics goes to the log `ws4redis`',
+        hint='Give every how many seconds statistics are logged; None: never.',
+    )
+
+    # Limits
+
+    WS4REDIS_MAX_MESSAGE_SIZE = Setting[int](
+        'ws4redis.E011',
+        default=MEBIBYTE,
+        judge=judges.BYTES,
+        about='The size of the largest message that a client may send',
+        hint='Give the size of the largest message that a client may send.',
+    )
+    WS4REDIS_MAX_QUEUE_BYTES = Setting[int](
+        'ws4redis.E013',
+        default=MEBIBYTE,
+        judge=judges.BYTES,
+        about='How much may wait for a client that does not read',
+        hint='Give how much may wait for one websocket before it is closed as too slow.',
+    )
+    WS4REDIS_MAX_MESSAGES_PER_SECOND = Setting[float | None](
+        'ws4redis.E018',
+        default=None,
+        judge=must_be('a positive number or None', or_none(judges.is_positive)),
+        about='How many messages a second one client may send',
+        hint='Give how many messages a second one client may send; None: any number.',
+    )
+    WS4REDIS_MAX_CONNECTIONS = Setting[int | None](
+        'ws4redis.E019',
+        default=None,
+        judge=judges.LIMIT,
+        about='How many websockets one process holds',
+        hint='Give how many websockets one process may hold; None: what its descriptors allow.',
+    )
+    WS4REDIS_MAX_CONNECTIONS_PER_USER = Setting[int | None](
+        'ws4redis.E020',
+        default=None,
+        judge=judges.LIMIT,
+        about='How many websockets one user may have in a process',
+        hint='Give how many websockets one user may have in a process; None: any number.',
+    )
+    WS4REDIS_MAX_CONNECTIONS_PER_ADDRESS = Setting[int | None](
+        'ws4redis.E021',
+        default=None,
+        judge=judges.LIMIT,
+        about='How many websockets one client address may have in a process',
+        hint='Give how many websockets one address may have in a process; None: any number.',
+    )
+    WS4REDIS_CLIENT_ADDRESS_HEADER = Setting[str | None](
+        'ws4redis.E022',
+        default=None,
+        judge=must_be('the name of a header, or None', or_none(judges.is_token)),
+        read=key_of_header,
+        about="The header in which your proxy puts the client's address",
+        hint="Give the header in which your proxy puts the client's address, such as 'X-Real-IP'; "
+        'None: the address that connects is the client.',
+    )
+    WS4REDIS_WORKER_THREADS = Setting[int](
+        'ws4redis.E026',
+        default=16,
+        judge=must_be('a positive whole number', judges.is_positive_whole),
+        about='How many threads each pool of a process may have',
+        hint='Give how many threads run sessions, callbacks and handlers.',
+    )
+
+    # Handlers of messages
+
+    WS4REDIS_HANDLERS = Setting[Classes](
+        'ws4redis.E027',
+        default={},
+        judge=judge_handlers,
+        about='Handlers for messages from websockets, under any server',
+        hint=HANDLERS_HINT,
+    )
+    DEFAULT_WS_HANDLERS = Setting[Classes](
+        'ws4redis.E028',
+        default={},
+        judge=judge_default_handlers,
+        about='Handlers by namespace',
+        hint=HANDLERS_HINT,
+    )
+
+    # Objects that settings name
+
+    def load_subscriber(self) -> type[Any]:
+        """Return the class that ``WS4REDIS_SUBSCRIBER`` names."""
+        return cast('type[Any]', load('WS4REDIS_SUBSCRIBER', self.WS4REDIS_SUBSCRIBER))
+
+    def load_allowed_channels(self) -> AllowedChannels | None:
+        """Return the callable that ``WS4REDIS_ALLOWED_CHANNELS`` names, or None."""
+        value = self.WS4REDIS_ALLOWED_CHANNELS
+        return None if value is None else load('WS4REDIS_ALLOWED_CHANNELS', value)
+
+    def load_process_request(self) -> ProcessRequest | None:
+        """Return the callable that ``WS4REDIS_PROCESS_REQUEST`` names, or None."""
+        value = self.WS4REDIS_PROCESS_REQUEST
+        return None if value is None else load('WS4REDIS_PROCESS_REQUEST', value)
+
+
+SETTINGS: Final[Mapping[str, Setting[Any]]] = {
+    name: setting for name, setting in vars(Conf).items() if isinstance(setting, Setting)
+}
+conf = Conf()
