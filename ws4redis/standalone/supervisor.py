@@ -4,6 +4,9 @@ It holds the listening socket, so that no connection is refused while its childr
 restarts a child that crashed, and at SIGHUP replaces all of them: new ones first, which read the
 project's code anew, then the old ones close their websockets and end. It does nothing else, so
 there is little in it that could fail.
+
+Each child has a *slot*, which is its position in the programme, and a *generation*, which each
+replacement begins anew. The older generations go when a child of the newest serves in every slot.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import NamedTuple
 
 from ws4redis.standalone.options import ProcessOptions
 
@@ -33,11 +38,14 @@ KILL_SECONDS = 2.0
 
 
 class CannotStart(Exception):
-    """Tell that a child ended before it served; carries its exit status."""
+    """Tell that a child could not be started, or ended before it served."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f'a process ended with status {status} before it served')
-        self.status = status
+
+class Post(NamedTuple):
+    """What a child is there for."""
+
+    slot: int
+    generation: int
 
 
 @dataclass(eq=False)
@@ -45,7 +53,7 @@ class Child:
     """One process of the supervisor's."""
 
     process: subprocess.Popen[bytes]
-    options: ProcessOptions
+    post: Post
     ready_fd: int
     started_at: float
     is_ready: bool = False
@@ -61,7 +69,8 @@ class Supervisor:
     """Keep processes running.
 
     ``programme`` has the options of each, without descriptors. ``stop_seconds`` is how long one may
-    take to stop before it is killed; ``announce`` is called once, when all serve.
+    take to stop before it is killed; ``announce`` is called once, when all serve. ``command``
+    starts a child; its options follow as one more argument.
     """
 
     def __init__(
@@ -71,15 +80,20 @@ class Supervisor:
         *,
         stop_seconds: float,
         announce: Callable[[], object],
+        command: Sequence[str] = (sys.executable, '-m', 'ws4redis.standalone'),
     ) -> None:
         self._programme = programme
         self._listener = listener
         self._stop_seconds = stop_seconds
         self._announce = announce
+        self._command = command
         self._children: list[Child] = []
-        self._failures = 0
-        self._restart_at: list[tuple[float, ProcessOptions]] = []
+        self._generation = 0
+        self._failures: Counter[int] = Counter()
+        self._restart_at: dict[Post, float] = {}
+        self._has_served = False
         self._stopping = False
+        self._kill_at: float | None = None
         # Its end tells the children that we have gone, however we went.
         self._lifeline, self._lifeline_writer = os.pipe()
         self._selector = selectors.DefaultSelector()
@@ -91,9 +105,7 @@ class Supervisor:
         """
         with self._signals() as signals:
             try:
-                self._start_all()
-                if not self._stopping:
-                    self._announce()
+                self._start_generation()
                 while self._children or not self._stopping:
                     self._turn(signals)
             finally:
@@ -132,15 +144,19 @@ class Supervisor:
                 self._take_ready(key.data)
         self._bury()
         now = time.monotonic()
-        due = [options for at, options in self._restart_at if at <= now]
-        self._restart_at = [entry for entry in self._restart_at if entry[0] > now]
-        for options in due:
-            self._start(options)
+        for post in [post for post, at in self._restart_at.items() if at <= now]:
+            del self._restart_at[post]
+            self._start_or_retry(post)
+        if self._kill_at is not None and now >= self._kill_at:
+            # A child that hangs does not make us hang.
+            logger.error('processes did not stop in time: %d', len(self._children))
+            self._kill_all()
 
     def _timeout(self) -> float | None:
-        if not self._restart_at:
-            return None
-        return max(0.0, min(at for at, _ in self._restart_at) - time.monotonic())
+        times = [*self._restart_at.values()]
+        if self._kill_at is not None:
+            times.append(self._kill_at)
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _handle_signal(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -153,31 +169,25 @@ class Supervisor:
 
     # Starting
 
-    def _start_all(self) -> None:
-        for options in self._programme:
-            self._start(options)
-        while any(not child.is_ready for child in self._children):
-            self._await_ready()
-            if self._stopping:
-                return
+    def _start_generation(self) -> None:
+        for post in self._posts():
+            self._start_or_retry(post)
 
-    def _await_ready(self) -> None:
-        """Wait until something happens to children that start; raise if one ends instead."""
-        for key, _ in self._selector.select():
-            if isinstance(key.data, Child):
-                self._take_ready(key.data)
-            else:
-                for number in os.read(key.fd, 512):
-                    if number in (signal.SIGTERM, signal.SIGINT):
-                        self._stop()
-        if self._stopping:
-            return
-        for child in self._children:
-            status = child.process.poll()
-            if status is not None and not child.is_ready:
-                raise CannotStart(status)
+    def _posts(self) -> list[Post]:
+        return [Post(slot, self._generation) for slot in range(len(self._programme))]
 
-    def _start(self, options: ProcessOptions) -> Child:
+    def _start_or_retry(self, post: Post) -> None:
+        try:
+            self._start(post)
+        except OSError as exc:
+            if not self._has_served:
+                raise CannotStart(f'a process cannot be started: {exc}') from exc
+            # No memory or descriptor is left: those that serve go on.
+            delay = self._plan_restart(post)
+            logger.error('a process cannot be started: %s; trying again in %.1f s', exc, delay)
+
+    def _start(self, post: Post) -> Child:
+        options = self._programme[post.slot]
         ready_fd, ready_writer = os.pipe()
         passed = [self._lifeline, ready_writer]
         listener = -1
@@ -187,24 +197,30 @@ class Supervisor:
         told = replace(options, listener=listener, lifeline=self._lifeline, ready=ready_writer)
         try:
             process = subprocess.Popen(  # noqa: S603 (it is our own)
-                [sys.executable, '-m', 'ws4redis.standalone', told.to_json()],
+                [*self._command, told.to_json()],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {'PYTHONPATH': os.pathsep.join(path or '.' for path in sys.path)},
             )
+        except BaseException:
+            os.close(ready_fd)
+            raise
         finally:
             os.close(ready_writer)
-        child = Child(process, options, ready_fd, time.monotonic())
+        child = Child(process, post, ready_fd, time.monotonic())
         self._children.append(child)
         self._selector.register(ready_fd, selectors.EVENT_READ, child)
         return child
 
     def _take_ready(self, child: Child) -> None:
+        if child.ready_fd < 0:
+            # Killed and forgotten since it was selected.
+            return
         # One byte: it serves. None: it ended before, which `_bury` deals with.
         child.is_ready = os.read(child.ready_fd, 1) != b''
         self._forget_ready(child)
         if child.is_ready:
-            self._retire_predecessors(child)
+            self._welcome_generation()
 
     def _forget_ready(self, child: Child) -> None:
         if child.ready_fd >= 0:
@@ -220,47 +236,49 @@ class Supervisor:
         for child in self._children:
             child.is_leaving = True
             child.signal(signal.SIGTERM)
-        # A child that hangs does not make us hang.
-        signal.signal(signal.SIGALRM, self._kill_all_by_signal)
-        signal.setitimer(signal.ITIMER_REAL, self._stop_seconds)
-
-    def _kill_all_by_signal(self, number: int, frame: FrameType | None) -> None:
-        logger.error('processes did not stop in time: %d', len(self._children))
-        for child in self._children:
-            child.signal(signal.SIGKILL)
+        self._kill_at = time.monotonic() + self._stop_seconds
 
     def _kill_all(self) -> None:
         for child in self._children:
             child.signal(signal.SIGKILL)
         for child in self._children:
-            child.process.wait(KILL_SECONDS)
+            try:
+                child.process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                logger.error('process %d does not end', child.process.pid)
             self._forget_ready(child)
         self._children.clear()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._kill_at = None
 
     def _replace_all(self) -> None:
-        """Start a successor for each child; the old ones end as soon as their successors serve."""
+        """Start a new generation; the older ones end as soon as it serves."""
         logger.info('restarting')
         self._restart_at.clear()
         for child in list(self._children):
             if not child.is_ready and not child.is_leaving:
                 child.is_leaving = True
                 child.signal(signal.SIGTERM)
-        for options in self._programme:
-            self._start(options)
+        self._generation += 1
+        self._start_generation()
 
-    def _retire_predecessors(self, successor: Child) -> None:
-        if any(not child.is_ready and not child.is_leaving for child in self._children):
+    def _welcome_generation(self) -> None:
+        """Once all of the newest generation serve, let those before it go."""
+        serving = {child.post for child in self._children if child.is_ready}
+        if self._stopping or not serving.issuperset(self._posts()):
             return
-        # All of one generation serve: those that are older go.
-        latest = [c for c in self._children if not c.is_leaving][-len(self._programme) :]
+        if not self._has_served:
+            self._has_served = True
+            self._announce()
         for child in self._children:
-            if child not in latest and not child.is_leaving:
+            if child.post.generation < self._generation and not child.is_leaving:
                 child.is_leaving = True
                 child.signal(signal.SIGHUP)
 
     def _bury(self) -> None:
-        """Take leave of children that ended, and replace those that were not told to."""
+        """Take leave of children that ended, and replace those that were not told to.
+
+        A child of an older generation has its successor already, or one that is tried again.
+        """
         for child in list(self._children):
             status = child.process.poll()
             if status is None:
@@ -269,20 +287,27 @@ class Supervisor:
             self._forget_ready(child)
             if child.is_leaving:
                 continue
-            self._plan_restart(child, status)
+            if not self._has_served and not child.is_ready:
+                raise CannotStart(f'a process ended with status {status} before it served')
+            pid = child.process.pid
+            if child.post.generation < self._generation:
+                logger.error('process %d ended with status %d; its successor starts', pid, status)
+                continue
+            if time.monotonic() - child.started_at >= STABLE_SECONDS:
+                self._failures[child.post.slot] = 0
+            delay = self._plan_restart(child.post)
+            logger.error(
+                'process %d ended with status %d; another one starts in %.1f s', pid, status, delay
+            )
 
-    def _plan_restart(self, child: Child, status: int) -> None:
-        if time.monotonic() - child.started_at >= STABLE_SECONDS:
-            self._failures = 0
-        delay = min(LAST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2**self._failures)
-        self._failures += 1
-        logger.error(
-            'process %d ended with status %d; another one starts in %.1f s',
-            child.process.pid,
-            status,
-            delay,
-        )
-        self._restart_at.append((time.monotonic() + delay, child.options))
+    def _plan_restart(self, post: Post) -> float:
+        """Have a child started later; return after how many seconds."""
+        # One that has failed all night would raise 2 to a power that no float holds.
+        doublings = min(self._failures[post.slot], 10)
+        delay = min(LAST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2.0**doublings)
+        self._failures[post.slot] += 1
+        self._restart_at[post] = time.monotonic() + delay
+        return delay
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
