@@ -86,6 +86,47 @@ def test_an_url_object_is_an_uri(page: Page, server: ScriptedServer) -> None:
     assert server.next_connection().request_path == '/ws/chat?subscribe-broadcast'
 
 
+@pytest.mark.parametrize(
+    ('origin', 'uri', 'expected'),
+    [
+        (
+            'http://shop.example',
+            '/ws/a?subscribe-broadcast',
+            'ws://shop.example/ws/a?subscribe-broadcast',
+        ),
+        ('https://shop.example', '/ws/a', 'wss://shop.example/ws/a'),
+        ('https://shop.example:8443', '/ws/a', 'wss://shop.example:8443/ws/a'),
+        ('https://shop.example', '//push.example/ws/a', 'wss://push.example/ws/a'),
+        ('https://shop.example', 'https://push.example/ws/a', 'wss://push.example/ws/a'),
+        ('http://shop.example', 'wss://push.example/ws/a', 'wss://push.example/ws/a'),
+    ],
+)
+def test_an_address_without_a_host_is_that_of_the_page(
+    browser_context: BrowserContext, static_pages: StaticPages, origin: str, uri: str, expected: str
+) -> None:
+    page = browser_context.new_page()
+    page.route(
+        f'{origin}/**',
+        lambda route: route.fulfill(
+            response=route.fetch(
+                url=static_pages.url + route.request.url.removeprefix(f'{origin}/')
+            )
+        ),
+    )
+    page.goto(f'{origin}/')
+    # A browser that resolves nothing itself, as they did before 2024.
+    opened = page.evaluate(
+        """uri => {
+            const opened = [];
+            window.WebSocket = function (uri) { opened.push(uri); };
+            WS4Redis({uri: uri});
+            return opened;
+        }""",
+        uri,
+    )
+    assert opened == [expected]
+
+
 def test_callbacks_may_be_left_out(page: Page, server: ScriptedServer) -> None:
     page.evaluate('uri => { window.ws = new WS4Redis({uri: uri}); }', server.uri)
     connection = server.next_connection()

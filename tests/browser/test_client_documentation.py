@@ -108,7 +108,7 @@ def test_the_first_example_runs(page: Page, server: ScriptedServer) -> None:
     example = code_blocks('js')[0]
     page.evaluate(
         """([example, uri]) => {
-            new Function(example.replace(/'wss:[^']*'/, JSON.stringify(uri)))();
+            new Function(example.replace(/'.ws.[^']*'/, JSON.stringify(uri)))();
         }""",
         [example, server.uri],
     )

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.browser.chromium import chromium
 from tests.distributions import run
@@ -16,6 +17,7 @@ from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess
 from tests.requirements import require, require_executable
 from tests.timeouts import SOON_SECONDS, scaled
+from ws4redis.test import WebSocketClient
 
 pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(scaled(600))]
 
@@ -106,3 +108,15 @@ def test_its_message_reaches_the_browser(
         another.set_default_timeout(SOON_SECONDS * 1000)
         another.goto(f'http://localhost:{site.port}/')
         another.get_by_text('Hello from Django').wait_for()
+
+
+def test_its_visitors_cannot_publish(site: RunserverProcess, redis_client: redis.Redis) -> None:
+    with WebSocketClient(
+        f'ws://localhost:{site.port}/ws/news?subscribe-broadcast&publish-broadcast&echo',
+        headers={'Origin': f'http://localhost:{site.port}'},
+        timeout=SOON_SECONDS,
+    ) as client:
+        client.send('forged')
+        client.receive_nothing(seconds=scaled(0.2))
+        redis_client.publish('broadcast:news', 'genuine')
+        assert client.receive() == 'genuine'

@@ -2,7 +2,7 @@
  * WS4Redis: the browser's end of a websocket to ws4redis.
  *
  *     const chat = new WS4Redis({
- *         uri: 'wss://example.com/ws/chat?subscribe-broadcast&publish-broadcast&echo',
+ *         uri: '/ws/chat?subscribe-broadcast&publish-broadcast&echo',
  *         receive_message: function (text) { ... }
  *     });
  *     chat.send_message('Hello');
@@ -61,6 +61,22 @@
         return longest * part;
     }
 
+    /**
+     * Return the address of a websocket in full: `/ws/chat` on https://example.com is
+     * wss://example.com/ws/chat.
+     *
+     * Browsers did not resolve addresses themselves before 2024.
+     */
+    function absolute(uri) {
+        const here = typeof self === 'undefined' ? undefined : self.location;
+        if (/^wss?:/i.test(uri) || here === undefined || typeof URL !== 'function') {
+            return uri;
+        }
+        const base = typeof document === 'undefined' ? here.href : document.baseURI;
+        // An address that cannot be resolved throws here as it would in the browser.
+        return new URL(uri, base).href.replace(/^http/, 'ws');
+    }
+
     /** Return the options in their final form, or throw an Error that names what is wrong. */
     function validated(options) {
         if (options === null || typeof options !== 'object' || !options.uri) {
@@ -74,7 +90,10 @@
         if (options.heartbeat_msg && typeof options.heartbeat_msg !== 'string') {
             throw new TypeError('WS4Redis: option heartbeat_msg must be a string or null');
         }
-        const result = {uri: String(options.uri), heartbeat_msg: options.heartbeat_msg || null};
+        const result = {
+            uri: absolute(String(options.uri)),
+            heartbeat_msg: options.heartbeat_msg || null
+        };
         CALLBACKS.forEach(function (name) {
             const callback = options[name];
             if (callback !== undefined && callback !== null && typeof callback !== 'function') {
