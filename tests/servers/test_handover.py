@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.hub.rig import run_program
 from tests.serving import served
 from tests.timeouts import wait_until
 from tests.websocket_client import RawWebSocket
@@ -29,8 +30,10 @@ def test_an_unknown_server_is_refused_with_advice(no_uwsgi: None) -> None:
         raise AssertionError
 
     for call in (check_supported, lambda e, s: take_socket(e, s, HEADERS)):
-        with pytest.raises(HandoverNotSupported, match='uWSGI'):
+        with pytest.raises(HandoverNotSupported, match='uWSGI') as caught:
             call({}, start_response)
+        # It may as well be middleware of the project.
+        assert f'{__name__}.test_an_unknown_server' in str(caught.value)
 
 
 def test_the_development_server_gives_up_its_socket_and_sends_nothing_of_its_own(
@@ -57,6 +60,70 @@ def test_the_development_server_gives_up_its_socket_and_sends_nothing_of_its_own
             assert client.receive() == 'hello'
             sock.close()
             client.expect_end()
+
+
+@pytest.mark.parametrize('kind', ['wsgiref', 'pywsgi'])
+def test_middleware_that_wraps_start_response_is_no_hindrance(no_uwsgi: None, kind: str) -> None:
+    program = WRAPPED_PROGRAM.replace('KIND', kind)
+    assert run_program(program) == 'answered, echoed, quiet\n'
+
+
+WRAPPED_PROGRAM = """
+    import contextlib, io, sys, threading
+    from django.conf import settings
+    settings.configure()
+    from tests.websocket_client import RawWebSocket
+    from ws4redis.servers.handover import check_supported, take_socket
+
+    HEADERS = [('Upgrade', 'websocket'), ('Connection', 'Upgrade'), ('X-Name', 'name')]
+    seen = []
+
+    def application(environ, start_response):
+        check_supported(environ, start_response)
+        sock = take_socket(environ, start_response, HEADERS)
+        sock.send(b'\\x81\\x05hello')
+        seen.append(sock)
+        return []
+
+    def timing(environ, start_response):
+        def start(status, headers, exc_info=None):
+            seen.append(status)
+            return start_response(status, [*headers, ('X-Milliseconds', '1')], exc_info)
+        return application(environ, start)
+
+    log = io.StringIO()
+    with contextlib.redirect_stderr(log):
+        if 'KIND' == 'pywsgi':
+            import gevent
+            from gevent.pywsgi import WSGIServer
+            server = WSGIServer(('127.0.0.1', 0), timing, log=None)
+            server.start()
+            port = server.server_port
+            serve = lambda: gevent.sleep(0.05)
+        else:
+            from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+            class Handler(WSGIRequestHandler):
+                def log_message(self, *args): pass
+            server = ThreadedWSGIServer(('127.0.0.1', 0), Handler)
+            server.set_app(timing)
+            port = server.server_port
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        def talk():
+            with RawWebSocket(f'ws://127.0.0.1:{port}/', connect=False) as client:
+                client._headers = {'Sec-WebSocket-Key': 'any'}
+                assert client.handshake().headers['x-name'] == 'name'
+                assert client.receive() == 'hello'
+                talked.append('answered, echoed')
+        talked = []
+        if 'KIND' == 'pywsgi':
+            assert gevent.get_hub().threadpool.apply_async(talk).get(timeout=20) is None
+        else:
+            talk()
+            server.shutdown()
+    assert '101 Switching Protocols' in seen
+    assert 'Traceback' not in log.getvalue(), log.getvalue()
+    print(*talked, 'quiet', sep=', ')
+"""
 
 
 class FakeUwsgi:

@@ -47,7 +47,7 @@ def take_socket(
     if start_response is None:
         sock = _handover_in_view(environ)(environ, headers)
     else:
-        sock = _handover_of(start_response)(environ, start_response, headers)
+        sock = _handover_of(environ, start_response)(environ, start_response, headers)
     sock.settimeout(0)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Frames are small and wait for nothing: Nagle's algorithm would delay every second one.
@@ -63,13 +63,15 @@ def check_supported(environ: WSGIEnvironment, start_response: StartResponse | No
     """Raise ``HandoverNotSupported`` if :func:`take_socket` would, before any work is done."""
     if start_response is None:
         _handover_in_view(environ)
-    elif _handover_of(start_response) is _from_uwsgi:
+        return
+    handover = _handover_of(environ, start_response)
+    if handover is _from_uwsgi:
         _refuse_https_socket(environ)
-    elif _handover_of(start_response) is _from_pywsgi:
+    elif handover is _from_pywsgi:
         _refuse_tls_of_gevent(start_response)
 
 
-def _handover_of(start_response: StartResponse) -> Handover:
+def _handover_of(environ: WSGIEnvironment, start_response: StartResponse) -> Handover:
     if 'uwsgi' in sys.modules:
         return _from_uwsgi
     server = getattr(start_response, '__self__', None)
@@ -78,7 +80,20 @@ def _handover_of(start_response: StartResponse) -> Handover:
     pywsgi = sys.modules.get('gevent.pywsgi')
     if pywsgi is not None and isinstance(server, pywsgi.WSGIHandler):
         return _from_pywsgi
-    raise HandoverNotSupported(_NOT_SUPPORTED)
+    # Middleware may have put its own in the server's place. Then the request tells which it is.
+    if _connection_behind(_reader_of(environ)) is None:
+        raise HandoverNotSupported(f'{_NOT_SUPPORTED} {_what_came(start_response)}')
+    _handover_in_view(environ)
+    return _from_under_middleware
+
+
+def _what_came(start_response: StartResponse) -> str:
+    """Return a sentence that lets a project find the middleware that hides its server."""
+    kind: Any = start_response if hasattr(start_response, '__qualname__') else type(start_response)
+    return (
+        f'If it is one of them, WSGI middleware hides it: start_response() is '
+        f'{kind.__module__}.{kind.__qualname__}; put ws4redis outside that middleware.'
+    )
 
 
 def _handover_in_view(environ: WSGIEnvironment) -> HandoverInView:
@@ -242,7 +257,7 @@ def _from_pywsgi(
 
 
 def _reader_of(environ: WSGIEnvironment) -> Any:
-    stream: Any = environ['wsgi.input']
+    stream: Any = environ.get('wsgi.input')
     # Django's development server limits the stream to the length of the body.
     return getattr(getattr(stream, '_read', None), '__self__', stream)
 
@@ -267,6 +282,16 @@ def _from_under_reader(environ: WSGIEnvironment, headers: Headers) -> _socket.so
     # A hack, since the server holds this very object and would log an error when it finds no
     # descriptor in it. To /dev/null, as in uWSGI, Python cannot send: that is no socket.
     connection.__class__ = _shell_of(type(connection))  # type: ignore[arg-type]
+    return sock
+
+
+def _from_under_middleware(
+    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
+) -> _socket.socket:
+    sock = _from_under_reader(environ, headers)
+    # The rest of the response goes nowhere, but the server wants one. Headers of a connection
+    # would be refused.
+    start_response(STATUS, [])
     return sock
 
 
