@@ -261,3 +261,24 @@ def test_under_gevent_with_monkey_patching() -> None:
     patch = 'from gevent import monkey; monkey.patch_all()'
     program = GEVENT_PROGRAM.format(patch=patch, driver='choose_driver(pool_size=2)')
     assert run_program(program) == 'done\n'
+
+
+def test_a_loop_that_was_turned_to_its_end_by_hand_is_not_turned_again_by_its_greenlet() -> None:
+    output = run_program("""
+        import gevent
+        from ws4redis.loop.drivers import GeventDriver
+        from ws4redis.loop.loop import Hub
+
+        for is_busy in (False, True):
+            driver = GeventDriver(pool_size=1)
+            hub = Hub(driver)
+            hub.at_turn_end(lambda: is_busy)
+            driver.start(hub)
+            gevent.sleep(0.01)
+            # Awake, but not yet on: as a worker of uWSGI may be when it is told to end.
+            hub.call_soon(hub.stop)
+            assert driver.finish(5)
+            assert driver.wait_stopped(5)
+        print('done')
+    """)
+    assert output == 'done\n'

@@ -207,7 +207,9 @@ class GeventDriver:
                 else:
                     self._arm_timer(gevent_hub.loop, hub, timeout)
                     self._wait(gevent_hub, watcher)
-                hub.turn(0)
+                # finish() may have closed the hub meanwhile.
+                if not hub.is_closed:
+                    hub.turn(0)
         finally:
             watcher.close()
             self._disarm_timer()
