@@ -142,6 +142,19 @@ def test_messages_of_one_packet_come_in_order(server: Any) -> None:
         assert websocket.receive_many(301) == [*map(str, range(300)), b'end']
 
 
+def test_views_that_look_without_waiting_let_others_run(server: Any) -> None:
+    urls = [f'{server.ws_url}/looks/{how}/' for how in ('count', 'has', 'closed')]
+    with WebSocketCrowd(urls) as crowd:
+        crowd.receive(1)
+        # While all three look:
+        with RawWebSocket(f'{server.ws_url}/echo/') as other:
+            other.send('other')
+            assert other.receive() == 'other'
+        for websocket in (crowd[0], crowd[1]):
+            websocket.send('found')
+            assert websocket.receive() == 'found'
+
+
 def test_a_message_larger_than_the_bound_arrives(server: Any) -> None:
     with RawWebSocket(f'{server.ws_url}/sends-large/') as websocket:
         message = websocket.receive()

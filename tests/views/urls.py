@@ -154,6 +154,24 @@ def polls(request: HttpRequest) -> None:
 
 
 @accept_websocket
+def looks(request: HttpRequest, how: str) -> None:
+    """Look, without ever waiting, until something comes or the client has left."""
+    websocket = request.websocket
+    websocket.send('looking')
+    if how == 'count':
+        while not websocket.count_messages():
+            pass
+    elif how == 'has':
+        while not websocket.has_messages():
+            pass
+    else:
+        while not websocket.is_closed():
+            pass
+        return
+    websocket.send(websocket.read())
+
+
+@accept_websocket
 def closes(request: HttpRequest) -> None:
     """Close with a code of its own; nothing works afterwards."""
     websocket = request.websocket
@@ -299,6 +317,7 @@ urlpatterns = [
     path('json-sum/', json_sum),
     path('times-out/', times_out),
     path('polls/', polls),
+    path('looks/<how>/', looks),
     path('closes/', closes),
     path('sends-no-messages/', sends_no_messages),
     path('asynchronous/', asynchronous),

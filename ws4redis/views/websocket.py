@@ -63,6 +63,7 @@ class ViewWebSocket:
         '_messages',
         '_opening',
         '_paused',
+        '_polled',
         '_readers',
         '_received_bytes',
         '_taken_bytes',
@@ -96,6 +97,8 @@ class ViewWebSocket:
         self._received_bytes = 0
         self._taken_bytes = 0
         self._paused = False
+        # The view has looked, and neither waited nor given way since.
+        self._polled = False
         # Bytes that are on their way to the loop; then they are the websocket's queued_bytes.
         self._handed_bytes = 0
         # For reading in the thread that runs the view, as nearly all views do.
@@ -137,6 +140,7 @@ class ViewWebSocket:
             self._readers.append(bell)
             try:
                 if not self._messages and not self._ended:
+                    self._polled = False
                     bell.wait(remaining)
             except BaseException:
                 # gevent's Timeout, say. If the bell has rung, it is another reader's turn.
@@ -152,14 +156,15 @@ class ViewWebSocket:
         websocket = self._accepted or self._accept()
         if self._messages:
             return self._take(websocket, fallback)
-        # Where greenlets run, one that polls would else keep the loop from ever receiving.
-        self._driver.give_way()
+        self._give_way()
         return fallback
 
     def count_messages(self) -> int:
         """Return how many messages can be taken without waiting."""
         if self._accepted is None:
             self._accept()
+        if not self._messages:
+            self._poll()
         return len(self._messages)
 
     def has_messages(self) -> bool:
@@ -273,6 +278,8 @@ class ViewWebSocket:
 
     def is_closed(self) -> bool:
         """Tell whether the websocket is closed, by whichever side; nothing can be sent then."""
+        if not self._ended and self._websocket is not None:
+            self._poll()
         return self._ended
 
     # The handshake
@@ -376,6 +383,21 @@ class ViewWebSocket:
         with self._lock:
             if not self._paused:
                 websocket.resume_reading(Paused.RECEIVER)
+
+    # Called by the view
+
+    def _poll(self) -> None:
+        """Give way if the view does nothing but look, again and again."""
+        # The first look is free: views that look once for each message stay as fast as they are.
+        if self._polled:
+            self._give_way()
+        else:
+            self._polled = True
+
+    def _give_way(self) -> None:
+        # Where greenlets run, one that polls would else keep the loop from ever receiving.
+        self._polled = False
+        self._driver.give_way()
 
     # Called on both sides
 
