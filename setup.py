@@ -33,6 +33,7 @@ EXTRAS = {
         'cryptography>=43',
         'gunicorn>=23',
         'hypothesis>=6.100',
+        'import-linter>=2',
         'playwright>=1.45',
         'psutil>=6',
         'pytest>=8.2',
@@ -45,6 +46,7 @@ EXTRAS = {
         'wsproto>=1.2',
     ],
     'lint': [
+        'import-linter>=2',
         'ruff>=0.6',
         'mypy>=1.11',
         'django-stubs[compatible-mypy]>=5.1',

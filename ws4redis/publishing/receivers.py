@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ws4redis.broker.connections import drop_client
 from ws4redis.publishing.store import MEMBEROF_SESSION_KEY, group_names
 
 if TYPE_CHECKING:
@@ -25,18 +24,3 @@ def store_groups_in_session(
     session: Any = getattr(request, 'session', None)
     if session is not None and user is not None:
         session[MEMBEROF_SESSION_KEY] = group_names(user)
-
-
-def follow_changed_setting(
-    *,
-    setting: str,
-    **kwargs: object,
-) -> None:
-    """Let the Redis client and the websocket loop be made anew, when a test changes a setting."""
-    if setting == 'WS4REDIS_CONNECTION':
-        drop_client()
-    if setting.startswith('WS4REDIS_'):
-        # The websocket loop needs hiredis: that it is missing is for a system check to say.
-        from ws4redis.servers.process import drop_websockets
-
-        drop_websockets()

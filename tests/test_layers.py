@@ -1,0 +1,62 @@
+"""The layers of the package, which pyproject.toml lists, and the names that stay."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.settings import BASE_DIR
+
+PUBLIC_NAMES = {
+    'ws4redis.context_processors': ['default'],
+    'ws4redis.decorators': ['accept_websocket', 'require_websocket'],
+    'ws4redis.django_runserver': ['application'],
+    'ws4redis.exceptions': [
+        'ConnectionClosed',
+        'HandoverNotSupported',
+        'HandshakeError',
+        'ProtocolError',
+        'WebSocketError',
+    ],
+    'ws4redis.handlers': ['WebSocketHandler'],
+    'ws4redis.handshake_policy': ['process_request'],
+    'ws4redis.middleware': ['WebSocketMiddleware'],
+    'ws4redis.publisher': ['RedisPublisher', 'in_transaction', 'publication_commands'],
+    'ws4redis.receivers': ['store_groups_in_session'],
+    'ws4redis.redis_store': ['SELF', 'RedisMessage', 'RedisStore'],
+    'ws4redis.statistics': ['get_statistics'],
+    'ws4redis.subscriber': ['RedisSubscriber'],
+    'ws4redis.test': ['WebSocketClient', 'WebSocketTestCase'],
+    'ws4redis.uwsgi_runserver': [
+        'uWSGIBothLoops',
+        'uWSGIWebSocketServer',
+        'uWSGIWebsocketServer',
+    ],
+    'ws4redis.view_websocket': ['ViewWebSocket'],
+}
+
+
+def test_each_layer_imports_only_those_below_it() -> None:
+    # In a process of its own, since it configures logging.
+    command = 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+    arguments = [sys.executable, '-c', command, '--no-cache']
+    result = subprocess.run(arguments, cwd=BASE_DIR, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_no_module_is_longer_than_500_lines() -> None:
+    long = {
+        str(path.relative_to(BASE_DIR)): count
+        for path in (BASE_DIR / 'ws4redis').rglob('*.py')
+        if (count := len(path.read_text(encoding='utf-8').splitlines())) > 500
+    }
+    assert not long
+
+
+@pytest.mark.parametrize('module', PUBLIC_NAMES)
+def test_public_names_stay_where_they_are(module: str) -> None:
+    imported = importlib.import_module(module)
+    assert [name for name in PUBLIC_NAMES[module] if not hasattr(imported, name)] == []
