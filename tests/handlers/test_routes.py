@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 
 from tests.handlers.sample_handlers import Echo, Log, OldStyle
 from ws4redis.handlers.routes import UnknownNamespace, routes_from_settings
-from ws4redis.handlers.session import takes_close_code
+from ws4redis.handlers.server import HandlerServer
+from ws4redis.handlers.session import HandlerSession, takes_close_code
 
 ECHO = 'tests.handlers.sample_handlers.Echo'
 LOG = 'tests.handlers.sample_handlers.Log'
@@ -50,6 +53,30 @@ def test_a_named_group_chooses_the_namespace() -> None:
     assert log.kwargs == {'namespace': 'log'}
     assert default is not None
     assert default.handler_class is Echo
+
+
+def test_an_empty_namespace_is_the_default() -> None:
+    with override_settings(DEFAULT_WS_HANDLERS={'default': ECHO, 'log': LOG}):
+        routes = routes_from_settings(r'/socket/(?P<namespace>\w*)')
+    match = routes.match('/socket/')
+    assert match is not None
+    assert match.handler_class is Echo
+    request = RequestFactory().get('/socket/')
+    session = HandlerSession(match.handler_class, request, match.kwargs, cast('Any', None))
+    assert session.handler.namespace == 'default'
+
+
+@pytest.mark.parametrize('setting', ['WS4REDIS_HANDLERS', 'DEFAULT_WS_HANDLERS'])
+def test_a_test_that_changes_a_setting_gets_other_handlers(setting: str) -> None:
+    server = HandlerServer()
+    key = 'default' if setting.startswith('DEFAULT') else '/socket'
+    for handler_class, path in ((Echo, ECHO), (Log, LOG)):
+        with override_settings(**{setting: {key: path}}):
+            match = server.routes.match('/socket')
+            assert match is not None
+            assert match.handler_class is handler_class
+            assert server.routes is server.routes
+    assert not server.serves('/socket')
 
 
 def test_an_unknown_namespace_is_told_from_a_path_that_is_not_ours() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Message = str | bytes
 
+DEFAULT_NAMESPACE = 'default'
+
 
 class Connection(Protocol):
     """What a handler needs of its websocket, wherever the two run. Safe in any thread."""
@@ -43,7 +45,7 @@ class WebSocketHandler:
     """
 
     request: HttpRequest
-    namespace: str = 'default'
+    namespace: str = DEFAULT_NAMESPACE
     kwargs: dict[str, str]
     _connection: Connection
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 
 from ws4redis.conf import conf, load
-from ws4redis.handlers.handler import WebSocketHandler
+from ws4redis.handlers.handler import DEFAULT_NAMESPACE, WebSocketHandler
 from ws4redis.handlers.session import takes_close_code
 
-DEFAULT_NAMESPACE = 'default'
 DEFAULT_URL = '/socket'
 """Where the handlers of ``DEFAULT_WS_HANDLERS`` are, unless ``--websocket-url`` says otherwise."""
 
@@ -54,7 +54,8 @@ class Route:
         if found is None:
             return None
         kwargs = {name: value for name, value in found.groupdict().items() if value is not None}
-        namespace = kwargs.get('namespace', DEFAULT_NAMESPACE)
+        # "/socket/(?P<namespace>\w*)" lets an empty one through.
+        namespace = kwargs.get('namespace') or DEFAULT_NAMESPACE
         if len(self._handlers) == 1 and None in self._handlers:
             return Match(self._handlers[None], kwargs)  # type: ignore[index]
         if namespace not in self._handlers:
@@ -94,11 +95,13 @@ class HandlerRoutes:
             return True
 
 
+@cache
 def routes_from_settings(default_url: str = DEFAULT_URL) -> HandlerRoutes:
     """Return the routes of ``WS4REDIS_HANDLERS``, then that of ``DEFAULT_WS_HANDLERS``.
 
     ``default_url`` is the regular expression of the latter. Raise ``ImproperlyConfigured``, naming
-    the setting, where one does not lead to a handler.
+    the setting, where one does not lead to a handler. The same routes are returned until one of
+    the two settings is changed, by a test.
     """
     routes = [
         Route(regex, _handlers_of(f'WS4REDIS_HANDLERS[{regex!r}]', value))

@@ -26,7 +26,7 @@ MakeBackend: TypeAlias = Callable[[WebSockets], Backend]
 class HandlerServer:
     """Answer the handshakes of handlers.
 
-    Without ``routes`` they are those of the settings, read at the first request.
+    Without ``routes`` they are those of the settings.
     """
 
     def __init__(
@@ -43,9 +43,7 @@ class HandlerServer:
     @property
     def routes(self) -> HandlerRoutes:
         """The routes; raise ``ImproperlyConfigured`` if a setting leads to no handler."""
-        if self._routes is None:
-            self._routes = routes_from_settings()
-        return self._routes
+        return routes_from_settings() if self._routes is None else self._routes
 
     def serves(self, path: str) -> bool:
         """Tell whether a path belongs to a handler."""

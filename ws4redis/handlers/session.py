@@ -6,7 +6,7 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ws4redis.handlers.handler import Connection, WebSocketHandler
+from ws4redis.handlers.handler import DEFAULT_NAMESPACE, Connection, WebSocketHandler
 from ws4redis.protocol.frames import Opcode
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class HandlerSession:
         # Bound before __init__, so that a handler may use its request there.
         self.handler = handler_class.__new__(handler_class)
         self.handler.request = request
-        self.handler.namespace = kwargs.get('namespace', 'default')
+        self.handler.namespace = kwargs.get('namespace') or DEFAULT_NAMESPACE
         self.handler.kwargs = kwargs
         self.handler._connection = connection
         self._connected = False

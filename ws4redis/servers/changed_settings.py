@@ -10,9 +10,13 @@ def follow_changed_setting(
     setting: str,
     **kwargs: object,
 ) -> None:
-    """Let the Redis client and the websocket loop be made anew, when a test changes a setting."""
+    """Let what was made from a setting be made anew, when a test changes the setting."""
     if setting == 'WS4REDIS_CONNECTION':
         drop_client()
+    if setting in ('WS4REDIS_HANDLERS', 'DEFAULT_WS_HANDLERS'):
+        from ws4redis.handlers.routes import routes_from_settings
+
+        routes_from_settings.cache_clear()
     if setting.startswith('WS4REDIS_'):
         # The websocket loop needs hiredis: that it is missing is for a system check to say.
         from ws4redis.servers.process import drop_websockets

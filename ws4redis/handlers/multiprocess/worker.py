@@ -65,7 +65,8 @@ class HandlerWorker:
         }
         self._open_lanes: dict[tuple[str, int], RemoteLane] = {}
         self._ended: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._stopping = threading.Event()
+        # No event: to set one takes a lock, which the thread that a signal interrupts may hold.
+        self._stopping = False
         self._is_leaving = False
         self._announce: Callable[[], object] | None = None
         self._next_beat = 0.0
@@ -88,7 +89,7 @@ class HandlerWorker:
 
     def stop(self) -> None:
         """Make :meth:`run` return, in good order. Safe in signal handlers and threads."""
-        self._stopping.set()
+        self._stopping = True
 
     def run(self, *, announce: Callable[[], object]) -> None:
         """Serve until :meth:`stop`. Blocks.
@@ -100,7 +101,7 @@ class HandlerWorker:
         writer.start()
         pipe = Pipe()
         try:
-            self._read_until(pipe, self._stopping.is_set)
+            self._read_until(pipe, lambda: self._stopping)
             self._leave(pipe)
         finally:
             self.lanes.finish(conf.WS4REDIS_CLOSE_TIMEOUT)
@@ -134,9 +135,7 @@ class HandlerWorker:
                 has_group = False
                 self._next_beat = 0.0
                 self._missing_since.clear()
-                self._stopping.wait(RETRY_SECONDS)
-                if self._stopping.is_set():
-                    time.sleep(RETRY_SECONDS / 10)
+                time.sleep(RETRY_SECONDS)
 
     def _announce_once(self) -> None:
         announce, self._announce = self._announce, None
