@@ -14,6 +14,8 @@ from . import frames
 
 ENVIRONMENT_VARIABLE = 'WS4REDIS_STRESS_URL'
 TIMEOUT_SECONDS = 30.0
+# Of the example's settings. Websockets that opened early are sent it while others still connect.
+HEARTBEAT = b'--heartbeat--'
 NO_URL = f"""\
 needs a running server: give its URL by --websocket-url or by {ENVIRONMENT_VARIABLE}, for instance
     uwsgi --http-socket :8000 --gevent 100 --module wsgi     (in examples/)
@@ -80,7 +82,7 @@ class Connection:
         self._socket.sendall(frames.masked_frame(frames.TEXT, message))
 
     def receive(self) -> bytes:
-        """Return the next text or binary message; pings are answered meanwhile.
+        """Return the next text or binary message; pings are answered meanwhile, heartbeats ignored.
 
         Raises:
             ConnectionError: the server closed the connection.
@@ -96,7 +98,7 @@ class Connection:
                     self._socket.sendall(frames.masked_frame(frames.PONG, payload))
                 elif first & 0x0F == frames.CLOSE:
                     raise ConnectionError(f'closed: {payload!r}')
-                elif first & 0x0F in {frames.TEXT, frames.BINARY}:
+                elif first & 0x0F in {frames.TEXT, frames.BINARY} and payload != HEARTBEAT:
                     return payload
             self._received += self._receive_some()
 
