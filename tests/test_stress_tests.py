@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.free_ports import free_port
+from tests.programs import RedisServer, uwsgi_command, wait_for_port
 from tests.server_process import ROOT, ServerProcess
-from tests.servers import RedisServer, uwsgi_command, wait_for_port
 from tests.timeouts import SERVER_SECONDS
 
 STRESS_TESTS = ROOT / 'stress-tests'

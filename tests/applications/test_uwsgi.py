@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from websockets.sync.client import connect
 
 from tests.hub.rig import run_program
+from tests.programs import RedisServer, ServerFailed, UwsgiServer
+from tests.timeouts import SOON_SECONDS
 from ws4redis.applications import uwsgi as uwsgi_runserver
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.uwsgi_runserver import uWSGIWebSocketServer
@@ -48,6 +51,32 @@ def test_without_either_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     under_uwsgi(monkeypatch, master=True)
     with pytest.raises(ImproperlyConfigured, match='--gevent 100'):
         uWSGIWebSocketServer()
+
+
+def test_options_that_spoil_websockets_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    under_uwsgi(monkeypatch, gevent=b'100', max_requests=b'1000')
+    uWSGIWebSocketServer()
+    assert ['--max-requests' in message for message in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize('app', ['tests.wsgi_both', 'tests.e2e.wsgi_websocket'])
+def test_a_router_that_passes_nothing_on_is_refused_at_the_start(
+    redis_server: RedisServer, app: str
+) -> None:
+    with pytest.raises(ServerFailed, match='--http-websockets'):
+        UwsgiServer(app, redis_server=redis_server, http='http').start()
+
+
+def test_a_router_that_passes_everything_on_is_fine(redis_server: RedisServer) -> None:
+    options = ['--http-raw-body']
+    with (
+        UwsgiServer(redis_server=redis_server, http='http', options=options) as server,
+        connect(f'{server.ws_url}/ws/x?subscribe-broadcast&publish-broadcast&echo') as websocket,
+    ):
+        websocket.send('hello')
+        assert websocket.recv(timeout=SOON_SECONDS) == 'hello'
 
 
 @override_settings(WS4REDIS_SUBSCRIBER='no.such.Subscriber')

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
+from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 
 
@@ -139,7 +140,7 @@ def test_uwsgis_options_are_examined(redis_server: RedisServer, tmp_path: Path) 
     findings, is_well = examine(uwsgi=[str(path)])
     assert not is_well
     texts = ' '.join(finding['text'] + finding['remedy'] for finding in findings['uWSGI'])
-    assert 'gevent = 100' in texts
+    assert '--gevent 100' in texts
     assert 'http-websockets' in texts
     assert 'buffer-size' in texts
 
@@ -150,6 +151,26 @@ def test_uwsgis_options_are_examined(redis_server: RedisServer, tmp_path: Path) 
     findings, is_well = examine(uwsgi=[str(path)])
     assert is_well
     assert set(verdicts(findings['uWSGI'])) == {'ok'}
+
+
+def test_options_that_end_workers_with_their_websockets_are_warned_of(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    path = tmp_path / 'wsserver.ini'
+    path.write_text(
+        '[uwsgi]\nhttp-socket = :80\ngevent = 100\nbuffer-size = 32768\ndie-on-term = true\n'
+        'max-requests = 1000\nidle = 60\nharakiri = 30\ngevent-monkey-patch\n'
+    )
+    findings, is_well = examine(uwsgi=[str(path)])
+    assert is_well
+    by_text = {finding['text']: finding['verdict'] for finding in findings['uWSGI']}
+    for option, verdict in {
+        'max-requests': 'warning',
+        'idle': 'warning',
+        'gevent-monkey-patch': 'warning',
+        'harakiri': 'note',
+    }.items():
+        assert [v for text, v in by_text.items() if option in text] == [verdict]
 
 
 def test_a_file_that_is_not_there_is_an_error(redis_server: RedisServer) -> None:
@@ -204,7 +225,10 @@ def test_another_prefix_than_the_servers_is_noticed(
 
 
 def test_a_router_without_its_option_is_explained(redis_server: RedisServer) -> None:
-    with UwsgiServer(redis_server=redis_server, http='http') as server:
+    # With a socket besides it starts all the same, since websockets might come by that.
+    address = f'127.0.0.1:{free_port()}'
+    options = ['--socket', address, '--http-to', address]
+    with UwsgiServer(redis_server=redis_server, http='http', options=options) as server:
         findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
     assert not is_well
     assert verdicts(findings['handshake']) == ['ok']

@@ -179,7 +179,7 @@ def test_a_client_that_has_left_leaves_no_descriptor(uwsgi: FakeUwsgi) -> None:
 def test_tls_that_lives_in_uwsgis_request_is_refused_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = {'https-socket': b':443,a,b', 'gevent': b'10'}
+    options = {'https-socket': b':443,a,b', 'http-socket': b':80', 'gevent': b'10'}
     monkeypatch.setitem(sys.modules, 'uwsgi', SimpleNamespace(opt=options))
     with pytest.raises(HandoverNotSupported, match='--https'):
         check_supported({'HTTPS': 'on'}, print)  # type: ignore[arg-type]

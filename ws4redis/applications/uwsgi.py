@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
 from ws4redis.applications.wsgi import CombinedServer, WebSocketServer
+from ws4redis.servers.uwsgi_options import concerns_about, fatal_concern
 from ws4redis.settings.checks import validate_settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class uWSGIWebSocketServer(WebSocketServer):  # noqa: N801 (the name that users 
 
     Run uWSGI with ``--gevent N`` or ``--threads N``: N bounds how many handshakes are answered at
     once, not how many websockets there are. Raise ``ImproperlyConfigured`` when a setting is wrong,
-    or uWSGI runs neither greenlets nor threads.
+    or with uWSGI's options no websocket can work.
     """
 
     def __init__(self) -> None:
@@ -62,9 +63,9 @@ class uWSGIBothLoops(CombinedServer):  # noqa: N801 (as the other one)
 uWSGIWebsocketServer = uWSGIWebSocketServer  # noqa: N816
 
 
-def _check_options(options: Any) -> None:
-    if not any(name in options for name in ('gevent', 'threads', 'enable-threads')):
-        raise ImproperlyConfigured(
-            'uWSGI lets no thread run beside its requests, so the websocket loop cannot run. '
-            'Start it with --gevent 100 (recommended), --threads 10 or --enable-threads.'
-        )
+def _check_options(options: Mapping[str, Any]) -> None:
+    fatal = fatal_concern(options)
+    if fatal is not None:
+        raise ImproperlyConfigured(str(fatal))
+    for concern in concerns_about(options):
+        logger.warning('uWSGI: %s', concern)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ws4redis.doctor.findings import Finding, error, good, note, warning
+from ws4redis.servers.uwsgi_options import concerns_about, is_on
 
 SUBJECT = 'uWSGI'
 # uWSGI's default holds the headers of a request; a browser's cookies may not fit.
 SMALLEST_BUFFER_BYTES = 8192
-TRUE = {'', '1', 'true', 'yes', 'on'}
 
 
 def read_options(path: Path) -> dict[str, str]:
@@ -38,8 +38,12 @@ def examine_uwsgi(path: Path) -> Iterator[Finding]:
     except OSError as exc:
         yield error(SUBJECT, f'{path} cannot be read: {exc}', 'Name an ini file of uWSGI.')
         return
-    yield _concurrency(path, options)
-    yield from _router(path, options)
+    for name in ('gevent', 'threads'):
+        if is_on(options, name):
+            yield good(SUBJECT, f'{path}: {name} = {options[name]}')
+    for concern in concerns_about(options):
+        verdict = error if concern.is_fatal else warning
+        yield verdict(SUBJECT, f'{path}: {concern.text}', concern.remedy)
     yield _buffer(path, options)
     if 'die-on-term' not in options and 'hook-master-start' not in options:
         yield note(
@@ -47,37 +51,12 @@ def examine_uwsgi(path: Path) -> Iterator[Finding]:
             f'{path}: SIGTERM means reload, not stop',
             'Add die-on-term = true under systemd, or a process supervisor.',
         )
-    if 'https-socket' in options:
-        yield error(
+    if is_on(options, 'harakiri'):
+        yield note(
             SUBJECT,
-            f'{path}: a socket of https-socket cannot be handed over to the websocket loop',
-            'Use https, or a proxy such as NGINX, instead.',
-        )
-
-
-def _concurrency(path: Path, options: dict[str, str]) -> Finding:
-    for name in ('gevent', 'threads'):
-        if name in options:
-            return good(SUBJECT, f'{path}: {name} = {options[name]}')
-    if options.get('enable-threads', 'false') in TRUE:
-        return warning(
-            SUBJECT,
-            f'{path}: handshakes are answered one at a time',
-            'Add gevent = 100 (or threads = 10), which bounds the handshakes, not the websockets.',
-        )
-    return error(
-        SUBJECT,
-        f'{path}: neither gevent nor threads is set, so the websocket loop cannot run',
-        'Add gevent = 100 (or threads = 10).',
-    )
-
-
-def _router(path: Path, options: dict[str, str]) -> Iterator[Finding]:
-    if ('http' in options or 'https' in options) and 'http-websockets' not in options:
-        yield error(
-            SUBJECT,
-            f"{path}: uWSGI's router passes nothing on that browsers send after the handshake",
-            'Add http-websockets = true.',
+            f'{path}: harakiri kills the worker, with all its websockets, when one view holds its '
+            f'websocket for more than {options["harakiri"]} seconds',
+            'Leave harakiri off where views use websockets.',
         )
 
 

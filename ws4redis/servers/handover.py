@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.loop.drivers import runs_under_gevent
 from ws4redis.loop.native import original
+from ws4redis.servers.uwsgi_options import fatal_concern
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -67,6 +68,7 @@ def check_supported(environ: WSGIEnvironment, start_response: StartResponse | No
     handover = _handover_of(environ, start_response)
     if handover is _from_uwsgi:
         _refuse_https_socket(environ)
+        _refuse_by_options()
     elif handover is _from_pywsgi:
         _refuse_tls_of_gevent(start_response)
 
@@ -99,7 +101,7 @@ def _what_came(start_response: StartResponse) -> str:
 def _handover_in_view(environ: WSGIEnvironment) -> HandoverInView:
     if 'uwsgi' in sys.modules:
         _refuse_https_socket(environ)
-        _refuse_without_threads()
+        _refuse_by_options()
         return _from_under_uwsgi
     connection = _connection_behind(_reader_of(environ))
     if connection is None:
@@ -148,13 +150,10 @@ def _from_uwsgi(
         raise
 
 
-def _refuse_without_threads() -> None:
-    options = sys.modules['uwsgi'].opt
-    if not any(name in options for name in ('gevent', 'threads', 'enable-threads')):
-        raise HandoverNotSupported(
-            'uWSGI lets no thread run beside its requests, so it cannot serve websockets. '
-            'Start it with --gevent 100 (recommended), --threads 10 or --enable-threads.'
-        )
+def _refuse_by_options() -> None:
+    concern = fatal_concern(sys.modules['uwsgi'].opt)
+    if concern is not None:
+        raise HandoverNotSupported(str(concern))
 
 
 def _from_under_uwsgi(environ: WSGIEnvironment, headers: Headers) -> _socket.socket:
