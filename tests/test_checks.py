@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -8,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.checks import CheckMessage, run_checks
 from django.test import override_settings
 
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
+from ws4redis.handlers import WebSocketHandler
 from ws4redis.settings import checks, declared, deployment_checks
 from ws4redis.settings.checks import check_settings
 from ws4redis.settings.declared import SETTINGS
 from ws4redis.settings.deployment_checks import check_deployment
+from ws4redis.subscriber import RedisSubscriber
 
 REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
 
@@ -30,11 +34,56 @@ def allowed_channels(request: object, channels: list[str]) -> list[str]:
     return channels
 
 
+async def asynchronous(*args: object) -> None:
+    """Stand for a callback that would never be awaited."""
+
+
+class AsynchronousCallable:
+    """Be as asynchronous as a function may be."""
+
+    async def __call__(self, *args: object) -> None:
+        """Refuse nobody."""
+
+
+def one_argument(argument: object) -> None:
+    """Stand for a callback of one argument."""
+
+
 class Subscriber:
     """Have what a subscriber needs, under the old spelling."""
 
-    set_pubsub_channels = send_persited_messages = get_file_descriptor = allowed_channels
-    parse_response = publish_message = release = allowed_channels
+    subscription_channels = publish_channels = ()
+
+    def __init__(self, connection: object) -> None:
+        """Take what a subscriber is made with."""
+
+    def set_pubsub_channels(self, request: object, channels: object) -> None:
+        """Have the arguments that are needed."""
+
+    def send_persited_messages(self, websocket: object) -> None:
+        """Bear the old name."""
+
+    def publish_message(self, message: object, expire: object = None) -> None:
+        """Have one more that is not needed."""
+
+    def get_file_descriptor(self) -> None:
+        """Have no argument."""
+
+    parse_response = release = get_file_descriptor
+
+
+class AsynchronousSubscriber(RedisSubscriber):
+    """Override a method by one that would never be awaited."""
+
+    async def set_pubsub_channels(self, request: object, channels: object) -> None:  # type: ignore[override]
+        """Allow nothing, if it were awaited."""
+
+
+class SubscriberWithOtherArguments(RedisSubscriber):
+    """Override a method by one that cannot be called."""
+
+    def release(self, how: object) -> None:  # type: ignore[override]
+        """Take one too many."""
 
 
 class Incomplete:
@@ -43,10 +92,26 @@ class Incomplete:
     on_message = publish_message = allowed_channels
 
 
-class Handler:
-    """Have what a handler needs."""
+class Handler(WebSocketHandler):
+    """Have what a handler needs, ``on_close`` as old ones do."""
 
-    on_open = on_message = on_close = allowed_channels
+    def on_close(self) -> None:  # type: ignore[override]
+        """Take no code."""
+
+
+class AsynchronousHandler(WebSocketHandler):
+    """Refuse everybody, if it were awaited."""
+
+    async def on_connect(self) -> None:  # type: ignore[override]
+        """Be called, never awaited."""
+
+
+class HandlerWithOtherArguments(WebSocketHandler):
+    """Override a method by one that cannot be called."""
+
+    @staticmethod
+    def on_message() -> None:  # type: ignore[override]
+        """Lack the message."""
 
 
 # The documentation
@@ -99,9 +164,17 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E005', 'WS4REDIS_SUBSCRIBER', 'tests.test_checks.Incomplete'),
     ('E005', 'WS4REDIS_SUBSCRIBER', 'tests.test_checks.allowed_channels'),
     ('E006', 'WS4REDIS_ALLOWED_CHANNELS', 'tests.nowhere.allowed'),
+    ('E005', 'WS4REDIS_SUBSCRIBER', AsynchronousSubscriber),
+    ('E005', 'WS4REDIS_SUBSCRIBER', SubscriberWithOtherArguments),
     ('E006', 'WS4REDIS_ALLOWED_CHANNELS', ['subscribe-broadcast']),
+    ('E006', 'WS4REDIS_ALLOWED_CHANNELS', one_argument),
+    ('E006', 'WS4REDIS_ALLOWED_CHANNELS', AsynchronousCallable()),
     ('E007', 'WS4REDIS_PROCESS_REQUEST', 'tests.test_checks.missing'),
     ('E007', 'WS4REDIS_PROCESS_REQUEST', 7),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', asynchronous),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', functools.partial(asynchronous, 1)),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', 'tests.test_checks.asynchronous'),
+    ('E007', 'WS4REDIS_PROCESS_REQUEST', allowed_channels),
     ('E008', 'WS4REDIS_HEARTBEAT', ''),
     ('E008', 'WS4REDIS_HEARTBEAT', b'--heartbeat--'),
     ('E009', 'WS4REDIS_SUBPROTOCOLS', 'chat'),
@@ -141,12 +214,15 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.nowhere.Handler'}),
     ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.test_checks.Incomplete'}),
     ('E027', 'WS4REDIS_HANDLERS', {'^/x': 'tests.test_checks.allowed_channels'}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': AsynchronousHandler}),
+    ('E027', 'WS4REDIS_HANDLERS', {'^/x': HandlerWithOtherArguments}),
     ('E027', 'WS4REDIS_HANDLERS', {'^/x': {'chat': Handler}}),
     ('E027', 'WS4REDIS_HANDLERS', {'^/x': {'default': 'tests.nowhere.Handler'}}),
     ('E028', 'DEFAULT_WS_HANDLERS', None),
     ('E028', 'DEFAULT_WS_HANDLERS', {'chat': 'tests.test_checks.Handler'}),
     ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.nowhere.Handler'}),
     ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.test_checks.Incomplete'}),
+    ('E028', 'DEFAULT_WS_HANDLERS', {'default': Handler, 'chat': Subscriber}),
     ('E028', 'DEFAULT_WS_HANDLERS', {'default': 'tests.test_checks.Handler', 7: Handler}),
     ('E029', 'WEBSOCKET_ACCEPT_ALL', 'no'),
 ]
@@ -189,6 +265,8 @@ RIGHT: list[tuple[str, Any]] = [
     ('WS4REDIS_ALLOWED_CHANNELS', allowed_channels),
     ('WS4REDIS_ALLOWED_CHANNELS', 'tests.test_checks.allowed_channels'),
     ('WS4REDIS_PROCESS_REQUEST', None),
+    ('WS4REDIS_PROCESS_REQUEST', async_to_sync(asynchronous)),
+    ('WS4REDIS_PROCESS_REQUEST', functools.partial(allowed_channels, channels=[])),
     ('WS4REDIS_HEARTBEAT', '--heartbeat--'),
     ('WS4REDIS_SUBPROTOCOLS', ['chat.v1', 'chat.v2']),
     ('WS4REDIS_COMPRESSION', False),

@@ -107,7 +107,7 @@ def test_the_address_header_is_given_as_the_key_of_the_request(
 # Dotted paths
 
 
-def callback() -> None:
+def callback(request: object, channels: object = ()) -> None:
     """Stand for a callable in a project."""
 
 

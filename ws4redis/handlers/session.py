@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ws4redis.handlers.handler import DEFAULT_NAMESPACE, Connection, WebSocketHandler
 from ws4redis.protocol.frames import Opcode
+from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -51,7 +52,7 @@ class HandlerSession:
     def connect(self) -> None:
         """Ask the handler whether it takes the websocket; it may raise ``PermissionDenied``."""
         self.handler.__init__()  # type: ignore[misc]
-        self.handler.on_connect()
+        call('on_connect()', self.handler.on_connect)
         self._connected = True
 
     def receive(self, opcode: Opcode, payload: bytes) -> None:
@@ -59,9 +60,9 @@ class HandlerSession:
         message: Any = payload.decode() if opcode == Opcode.TEXT else payload
         if not self._opened:
             self._opened = True
-            if self.handler.on_open(message) is not None:
+            if call('on_open()', self.handler.on_open, message) is not None:
                 return
-        self.handler.on_message(message)
+        call('on_message()', self.handler.on_message, message)
 
     def end(self, code: int) -> None:
         """Tell the handler that the websocket is closed, if it ever took it, and once."""
@@ -70,6 +71,6 @@ class HandlerSession:
         self._connected = False
         handler_class: Any = type(self.handler)
         if takes_close_code(handler_class):
-            self.handler.on_close(code)
+            call('on_close()', self.handler.on_close, code)
         else:
-            self.handler.on_close()  # type: ignore[call-arg]
+            call('on_close()', self.handler.on_close)

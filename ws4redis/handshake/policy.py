@@ -21,6 +21,7 @@ from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.origins import is_origin_allowed
 from ws4redis.handshake.subscriber import RedisSubscriber
 from ws4redis.publishing.store import sessions_of
+from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -104,7 +105,8 @@ def _verify_origin(request: HttpRequest) -> None:
 
 def _authorise(request: HttpRequest) -> None:
     _verify_origin(request)
-    (conf.load_process_request() or process_request)(request)
+    authenticate = conf.load_process_request() or process_request
+    call('WS4REDIS_PROCESS_REQUEST', authenticate, request)
 
 
 def _admit(request: HttpRequest) -> Admission:
@@ -115,16 +117,28 @@ def _admit(request: HttpRequest) -> Admission:
     _verify_session(request, channels)
     allowed_channels = conf.load_allowed_channels()
     if allowed_channels is not None:
-        channels = list(allowed_channels(request, channels) or ())
+        channels = _listed(
+            call('WS4REDIS_ALLOWED_CHANNELS', allowed_channels, request, channels, may_yield=True)
+        )
         # It may have added some of its own accord.
         _verify_session(request, channels)
     subscriber = subscriber_class(get_client())
     try:
-        subscriber.set_pubsub_channels(request, channels)
+        call('set_pubsub_channels()', subscriber.set_pubsub_channels, request, channels)
     except BaseException:
         subscriber.release()
         raise
     return Admission(subscriber, 'echo' in options, user_to_count(request))
+
+
+def _listed(allowed: Iterable[str] | None) -> list[str]:
+    if allowed is None or isinstance(allowed, str):
+        logger.warning(
+            'WS4REDIS_ALLOWED_CHANNELS returned %r, which allows nothing: it has to return a list',
+            allowed,
+        )
+        return []
+    return list(allowed)
 
 
 def requested_options(request: HttpRequest) -> list[str]:

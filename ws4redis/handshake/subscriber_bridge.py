@@ -16,6 +16,7 @@ from ws4redis.handshake.subscriber import RedisSubscriber, Subscription, has_mor
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 from ws4redis.publishing.store import RedisMessage
+from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +105,9 @@ class SubscriberBridge:
             proxy = Proxy(lambda payload: call_soon(websocket.send_message, payload))
             # Whichever spelling the subclass overrides leads to it: the old one calls the new one.
             if _overrides(self._subscriber, 'send_persited_messages'):
-                self._subscriber.send_persited_messages(proxy)
+                call('send_persited_messages()', self._subscriber.send_persited_messages, proxy)
             else:
-                self._subscriber.send_persisted_messages(proxy)
+                call('send_persisted_messages()', self._subscriber.send_persisted_messages, proxy)
             call_soon(websocket.release_held, proxy.sent)
         call_soon(self._watch)
 

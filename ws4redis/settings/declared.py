@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ws4redis.settings import judges
 from ws4redis.settings.hooks import (
-    judge_callable,
+    judge_callback,
     judge_default_handlers,
     judge_handlers,
     judge_subscriber,
     load,
+    load_callback,
 )
 from ws4redis.settings.judges import must_be, or_none
 from ws4redis.settings.redis_options import CONNECTION_DEFAULTS, judge_connection, with_defaults
@@ -94,14 +95,14 @@ class Conf:
     WS4REDIS_ALLOWED_CHANNELS = Setting['str | AllowedChannels | None'](
         'ws4redis.E006',
         default=None,
-        judge=judge_callable('WS4REDIS_ALLOWED_CHANNELS'),
+        judge=judge_callback('WS4REDIS_ALLOWED_CHANNELS', arguments=2),
         about='A callable, or its dotted path, that restricts what a websocket may do',
         hint=CALLBACK_HINT.format(example='project.sockets.allowed_channels'),
     )
     WS4REDIS_PROCESS_REQUEST = Setting['str | ProcessRequest | None'](
         'ws4redis.E007',
         default=None,
-        judge=judge_callable('WS4REDIS_PROCESS_REQUEST'),
+        judge=judge_callback('WS4REDIS_PROCESS_REQUEST', arguments=1),
         about='A callable, or its dotted path, that is called with the request of each handshake',
         hint=CALLBACK_HINT.format(example='project.sockets.process_request'),
     )
@@ -288,12 +289,12 @@ class Conf:
     def load_allowed_channels(self) -> AllowedChannels | None:
         """Return the callable that ``WS4REDIS_ALLOWED_CHANNELS`` names, or None."""
         value = self.WS4REDIS_ALLOWED_CHANNELS
-        return None if value is None else load('WS4REDIS_ALLOWED_CHANNELS', value)
+        return None if value is None else load_callback('WS4REDIS_ALLOWED_CHANNELS', value, 2)
 
     def load_process_request(self) -> ProcessRequest | None:
         """Return the callable that ``WS4REDIS_PROCESS_REQUEST`` names, or None."""
         value = self.WS4REDIS_PROCESS_REQUEST
-        return None if value is None else load('WS4REDIS_PROCESS_REQUEST', value)
+        return None if value is None else load_callback('WS4REDIS_PROCESS_REQUEST', value, 1)
 
 
 SETTINGS: Final[Mapping[str, Setting[Any]]] = {

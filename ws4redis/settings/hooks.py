@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from reprlib import repr as short_repr
-from typing import Any
+from typing import Any, TypeAlias
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ws4redis.settings.setting import Judge
 
-SUBSCRIBER_METHODS = (
-    'set_pubsub_channels',
-    'get_file_descriptor',
-    'parse_response',
-    'publish_message',
-    'release',
-)
-HANDLER_METHODS = ('on_open', 'on_message', 'on_close')
+# The methods that are called, and with how many arguments; where there are several counts, with
+# the first that fits.
+Methods: TypeAlias = Mapping[str, tuple[int, ...]]
+
+SUBSCRIBER_METHODS: Methods = {
+    '__init__': (1,),
+    'set_pubsub_channels': (2,),
+    'get_file_descriptor': (0,),
+    'parse_response': (0,),
+    'publish_message': (1,),
+    'release': (0,),
+}
+# One of the two will do: the second is the spelling of earlier versions.
+SENDING_METHODS = ('send_persisted_messages', 'send_persited_messages')
+SUBSCRIBER_ATTRIBUTES = ('subscription_channels', 'publish_channels')
+HANDLER_METHODS: Methods = {
+    '__init__': (0,),
+    'on_connect': (0,),
+    'on_open': (1,),
+    'on_message': (1,),
+    'on_close': (1, 0),
+}
+# By its path, since handlers know the settings, not the other way round.
+HANDLER_BASE = 'ws4redis.handlers.WebSocketHandler'
+NEVER_AWAITED = 'is asynchronous: it would be called, but never awaited. Write it with plain `def`'
 
 
 def load(name: str, value: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -45,38 +64,122 @@ def load(name: str, value: str | Callable[..., Any]) -> Callable[..., Any]:
     return loaded
 
 
-def judge_callable(name: str) -> Judge:
-    """Return a judge of a setting that holds a callable, its dotted path, or None."""
+def judge_callback(name: str, *, arguments: int) -> Judge:
+    """Return a judge of a setting that holds a callable, its dotted path, or None.
+
+    ``arguments`` is the number of arguments that it is called with.
+    """
 
     def judge(value: Any) -> str | None:
-        return None if value is None else complaint_of_loading(name, value)
+        return None if value is None else complaint_of(load_callback, name, value, arguments)
 
     return judge
 
 
-def complaint_of_loading(name: str, value: Any) -> str | None:
+def load_callback(name: str, value: str | Callable[..., Any], arguments: int) -> Callable[..., Any]:
+    """Return the callable of a setting that is called with a number of arguments.
+
+    Raise ``ImproperlyConfigured`` as :func:`load` does, and when it is asynchronous, or takes other
+    arguments.
+    """
+    callback = load(name, value)
+    if is_asynchronous(callback):
+        raise ImproperlyConfigured(f'{name} {NEVER_AWAITED}.')
+    if not takes(callback, arguments):
+        raise ImproperlyConfigured(
+            f'{name} must take {_counted(arguments)}, which {short_repr(callback)} does not.'
+        )
+    return callback
+
+
+def complaint_of(loader: Callable[..., Any], name: str, *arguments: Any) -> str | None:
+    """Return what a loader complains about, to stand after the setting's name, or None."""
     try:
-        load(name, value)
+        loader(name, *arguments)
     except ImproperlyConfigured as exc:
         return str(exc).removeprefix(name).strip().rstrip('.')
     return None
 
 
+# Callables
+
+
+def is_asynchronous(function: Any) -> bool:
+    """Tell whether calling this only makes something that somebody would have to await."""
+    candidates = (function, getattr(type(function), '__call__', None))  # noqa: B004
+    return any(
+        iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in candidates
+    )
+
+
+def takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Tell whether a callable can be called with so many arguments, as far as it can be known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some that are written in C do not tell.
+        return True
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def call(
+    hook: str, function: Callable[..., Any], *arguments: object, may_yield: bool = False
+) -> Any:
+    """Call a hook that a project has plugged in, and return what it returns.
+
+    Raise ``TypeError`` where it has not run at all, having returned a coroutine or a generator: a
+    callback that ought to have refused somebody has not been asked then. With ``may_yield`` a
+    generator is as good as a list: the caller has to iterate over it.
+    """
+    result = function(*arguments)
+    if result is None or (may_yield and inspect.isgenerator(result)):
+        return result
+    if inspect.isawaitable(result) or inspect.isgenerator(result):
+        if hasattr(result, 'close'):
+            result.close()
+        raise TypeError(f'{hook} returned {result!r} instead of doing its work; it cannot be async')
+    return result
+
+
+def _counted(arguments: int) -> str:
+    return f'{arguments} argument' if arguments == 1 else f'{arguments} arguments'
+
+
+# Classes
+
+
 def judge_subscriber(value: Any) -> str | None:
-    complaint = complaint_of_loading('WS4REDIS_SUBSCRIBER', value)
+    complaint = complaint_of(load, 'WS4REDIS_SUBSCRIBER', value)
     if complaint is not None:
         return complaint
     subscriber = load('WS4REDIS_SUBSCRIBER', value)
     if not isinstance(subscriber, type):
         return f'must name a class, not {short_repr(subscriber)}'
-    missing = missing_methods(subscriber, SUBSCRIBER_METHODS)
-    if not any(hasattr(subscriber, f'send_{word}_messages') for word in ('persisted', 'persited')):
-        missing.append('send_persisted_messages')
-    return f'names a class that lacks {", ".join(missing)}' if missing else None
+    sending = [name for name in SENDING_METHODS if hasattr(subscriber, name)]
+    needed = dict.fromkeys(sending or ['send_persisted_messages'], (1,))
+    complaint = complaint_of_methods(subscriber, {**SUBSCRIBER_METHODS, **needed})
+    missing = [name for name in SUBSCRIBER_ATTRIBUTES if not hasattr(subscriber, name)]
+    return complaint or (f'names a class that lacks {", ".join(missing)}' if missing else None)
 
 
-def missing_methods(cls: type[Any], methods: Iterable[str]) -> list[str]:
-    return [method for method in methods if not callable(getattr(cls, method, None))]
+def complaint_of_methods(cls: type[Any], methods: Methods) -> str | None:
+    missing = [name for name in methods if not callable(getattr(cls, name, None))]
+    if missing:
+        return f'names a class that lacks {", ".join(missing)}'
+    for name, counts in methods.items():
+        method = getattr(cls, name)
+        if is_asynchronous(method):
+            return f'names a class whose {name}() {NEVER_AWAITED}'
+        # As it is looked up in the class, a method takes the instance too.
+        is_bound = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
+        if not any(takes(method, count if is_bound else count + 1) for count in counts):
+            return f'names a class whose {name}() does not take {_counted(counts[0])}'
+    return None
 
 
 def judge_handlers(value: Any) -> str | None:
@@ -114,11 +217,12 @@ def judge_namespaces(setting: str, value: Mapping[Any, Any]) -> str | None:
 
 
 def complaint_of_handler(name: str, value: Any) -> str | None:
-    complaint = complaint_of_loading(name, value)
+    complaint = complaint_of(load, name, value)
     if complaint is not None:
         return complaint
     handler = load(name, value)
     if not isinstance(handler, type):
         return f'must name a class, not {short_repr(handler)}'
-    missing = missing_methods(handler, HANDLER_METHODS)
-    return f'names a class that lacks {", ".join(missing)}' if missing else None
+    if not issubclass(handler, import_string(HANDLER_BASE)):
+        return f'names a class that is no subclass of {HANDLER_BASE}: {short_repr(handler)}'
+    return complaint_of_methods(handler, HANDLER_METHODS)
