@@ -269,6 +269,8 @@ RIGHT: list[tuple[str, Any]] = [
     ('WS4REDIS_PROCESS_REQUEST', functools.partial(allowed_channels, channels=[])),
     ('WS4REDIS_HEARTBEAT', '--heartbeat--'),
     ('WS4REDIS_SUBPROTOCOLS', ['chat.v1', 'chat.v2']),
+    ('WS4REDIS_SUBPROTOCOLS', None),
+    ('WS4REDIS_SUBPROTOCOLS', ()),
     ('WS4REDIS_COMPRESSION', False),
     ('WS4REDIS_COMPRESSION', {'minimum_size': 100, 'level': 1}),
     ('WS4REDIS_PING_INTERVAL', None),

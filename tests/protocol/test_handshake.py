@@ -134,6 +134,21 @@ def test_without_a_known_subprotocol_the_handshake_goes_on_without(offered: str)
     assert choose_subprotocol(offered, ['chat', 'v1']) is None
 
 
+@pytest.mark.parametrize(
+    ('offered', 'chosen'),
+    [('chat', 'chat'), (' , v2,chat', 'v2'), ('', None), ('two words, chat', 'chat')],
+)
+def test_where_any_name_is_supported_the_first_one_is_chosen(
+    offered: str, chosen: str | None
+) -> None:
+    assert choose_subprotocol(offered, None) == chosen
+
+
+@pytest.mark.parametrize('offered', ['chat\n', 'chat\r\nSet-Cookie: x=1', 'ch\nat', 'chät'])
+def test_no_name_that_is_chosen_can_add_a_header(offered: str) -> None:
+    assert choose_subprotocol(offered, None) in {None, 'chat'}
+
+
 def test_nothing_is_chosen_where_nothing_is_supported() -> None:
     assert choose_subprotocol('chat', ()) is None
 

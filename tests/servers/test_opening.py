@@ -99,6 +99,23 @@ def test_a_subprotocol_is_chosen_in_the_clients_order(url: str) -> None:
         assert 'sec-websocket-protocol' not in websocket.response.headers
 
 
+def test_a_subprotocol_is_echoed_where_the_setting_says_nothing(url: str) -> None:
+    # Browsers give up a websocket for which they offered some and were granted none.
+    with RawWebSocket(url, headers={'Sec-WebSocket-Protocol': 'x, chat.v1'}) as websocket:
+        assert websocket.response is not None
+        assert websocket.response.headers['sec-websocket-protocol'] == 'x'
+
+
+@override_settings(WS4REDIS_SUBPROTOCOLS=[])
+def test_a_client_that_is_granted_no_subprotocol_is_logged(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RawWebSocket(url, headers={'Sec-WebSocket-Protocol': 'x, chat.v1'}) as websocket:
+        assert websocket.response is not None
+        assert 'sec-websocket-protocol' not in websocket.response.headers
+    assert any("'x, chat.v1'" in message for message in caplog.messages)
+
+
 def test_compression_is_negotiated_where_it_is_offered(url: str) -> None:
     offer = {'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits'}
     with RawWebSocket(url, headers=offer) as websocket:

@@ -24,7 +24,7 @@ MAX_WINDOW_BITS: Final = 15
 _NAME_CHARACTERS = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME = re.compile(rf'[ \t]*({_NAME_CHARACTERS})[ \t]*')
 _VALUE = re.compile(rf'=[ \t]*(?:({_NAME_CHARACTERS})|"((?:[^"\\]|\\.)*)")[ \t]*')
-_WHOLE_TOKEN = re.compile(_NAME_CHARACTERS)
+TOKEN = re.compile(_NAME_CHARACTERS)
 # `$` would match before a line feed at the end, too, and so without moving on.
 _EMPTY_ELEMENT = re.compile(r'[ \t]*(?:,|\Z)')
 _WINDOW_BITS = re.compile(r'[89]|1[0-5]')
@@ -201,7 +201,7 @@ def _parse_parameter(header: str, position: int) -> tuple[Parameter, int]:
     if value is None:
         # Quoted, a value must still be a token (RFC 6455, section 9.1).
         value = re.sub(r'\\(.)', r'\1', match[2])
-        if not _WHOLE_TOKEN.fullmatch(value):
+        if not TOKEN.fullmatch(value):
             raise _malformed()
     return (name, value), match.end()
 

@@ -10,6 +10,7 @@ from hashlib import sha1
 from typing import Final
 
 from ws4redis.exceptions import HandshakeError
+from ws4redis.protocol.extensions import TOKEN
 
 VERSION: Final = '13'
 
@@ -86,15 +87,17 @@ def accept_key(key: str) -> str:
     return b64encode(digest).decode()
 
 
-def choose_subprotocol(offered: str, supported: Sequence[str]) -> str | None:
+def choose_subprotocol(offered: str, supported: Sequence[str] | None) -> str | None:
     """Return the first subprotocol offered by the client that is supported, else ``None``.
 
     ``offered`` is the value of ``Sec-WebSocket-Protocol``, ``''`` where there is none. Names are
-    compared as they are, case included. With ``None`` the handshake goes on without a subprotocol.
+    compared as they are, case included. Where ``supported`` is ``None``, any name is. When ``None``
+    is returned the handshake goes on without a subprotocol.
     """
     for name in offered.split(','):
         name = name.strip()
-        if name and name in supported:
+        # It goes into a header of the answer, so nothing else than a name may pass.
+        if TOKEN.fullmatch(name) and (supported is None or name in supported):
             return name
     return None
 

@@ -120,9 +120,17 @@ class Opening:
         """
         websocket = self.websocket
         assert websocket is not None
+        subprotocol = self.subprotocol
+        offered = self.headers.get('sec-websocket-protocol', '')
+        if offered and subprotocol is None:
+            logger.warning(
+                'a client offers the subprotocols %.200r, of which WS4REDIS_SUBPROTOCOLS has none: '
+                'browsers give up its websocket',
+                offered,
+            )
         answer = response_headers(
             self.headers['sec-websocket-key'],
-            subprotocol=self.subprotocol,
+            subprotocol=subprotocol,
             extensions=self._extensions,
         )
         try:

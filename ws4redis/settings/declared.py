@@ -131,12 +131,13 @@ class Conf:
         about='A magic string',
         hint="Give a string that no message equals, such as '--heartbeat--'; None: no heartbeat.",
     )
-    WS4REDIS_SUBPROTOCOLS = Setting[Sequence[str]](
+    WS4REDIS_SUBPROTOCOLS = Setting[Sequence[str] | None](
         'ws4redis.E009',
-        default=(),
+        default=None,
         judge=judges.judge_subprotocols,
         about='The names of the subprotocols that your messages may follow',
-        hint="Give a list of names as in the header Sec-WebSocket-Protocol, such as ['chat.v1'].",
+        hint="Give a list of names as in the header Sec-WebSocket-Protocol, such as ['chat.v1']; "
+        'None: any name.',
     )
     # It is on, since what speaks against it elsewhere does not hold here: no websocket has a
     # compressor of its own (about 300 KB), and a broadcast is compressed once. It costs about 2 µs

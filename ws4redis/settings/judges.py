@@ -74,8 +74,10 @@ def judge_compression(value: Any) -> str | None:
 
 
 def judge_subprotocols(value: Any) -> str | None:
+    if value is None:
+        return None
     if not is_list_of(is_token)(value):
-        return f'must be a list of names of subprotocols, not {short_repr(value)}'
+        return f'must be a list of names of subprotocols or None, not {short_repr(value)}'
     return 'names a subprotocol twice' if len(set(value)) < len(value) else None
 
 
