@@ -205,6 +205,49 @@ def test_a_request_that_never_ends_is_ended(redis_server: RedisServer) -> None:
             assert client.recv(1000) == b''
 
 
+@pytest.mark.parametrize('announced', ['Content-Length: 1000', 'Transfer-Encoding: chunked'])
+def test_a_body_that_never_comes_holds_no_connection(
+    redis_server: RedisServer, announced: str
+) -> None:
+    with StandaloneServer(redis_server=redis_server) as server:
+        with socket.create_connection((server.host, server.port), timeout=scaled(5)) as client:
+            client.sendall(
+                f'POST /ws/x HTTP/1.1\r\nHost: localhost\r\n{announced}\r\n\r\n'.encode()
+            )
+            answer = b''
+            while data := client.recv(1000):
+                answer += data
+        assert answer.startswith(b'HTTP/1.1 4')
+
+
+@pytest.mark.parametrize('is_tls', [False, True], ids=['tcp', 'tls'])
+@pytest.mark.parametrize('mode', ['--threaded', '--gevent'])
+def test_clients_that_leave_or_announce_a_body_leave_no_traceback(
+    redis_server: RedisServer, tmp_path: Path, mode: str, is_tls: bool
+) -> None:
+    options, context, scheme = (mode,), None, 'ws'
+    if is_tls:
+        certfile, keyfile = make_certificate(tmp_path)
+        context = ssl.create_default_context(cafile=str(certfile))
+        options = (mode, '--certfile', str(certfile), '--keyfile', str(keyfile))
+        scheme = 'wss'
+    with StandaloneServer(*options, redis_server=redis_server) as server:
+        url = f'{scheme}://{server.host}:{server.port}/socket'
+        for head in (
+            b'GET /socket HT',
+            b'GET /socket HTTP/1.1\r\nHost: loc',
+            b'GET / HTTP/1.1\r\n\r\n',
+        ):
+            websocket = RawWebSocket(url, ssl_context=context, connect=False)
+            websocket.send_bytes(head)
+            websocket.reset()
+        headers = {'Content-Length': '5'}
+        with RawWebSocket(url, ssl_context=context, headers=headers) as websocket:
+            assert echoes(websocket)
+        server.stop()
+        assert not [line for line in server.log_lines() if 'Traceback' in line or 'Error' in line]
+
+
 def test_data_before_the_answer_is_refused_rather_than_lost(redis_server: RedisServer) -> None:
     with StandaloneServer(redis_server=redis_server) as server:
         with RawWebSocket(f'{server.ws_url}/socket', connect=False) as websocket:

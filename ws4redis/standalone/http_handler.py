@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 import gevent
-from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.pywsgi import Input, WSGIHandler, WSGIServer
 
 from ws4redis.conf import conf
 from ws4redis.standalone.tls import TlsConnection, detach
@@ -20,7 +20,8 @@ TIMEOUT_ANSWER = b'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-
 class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
     """Read one request, answer it, and be done with its connection.
 
-    A connection has ``WS4REDIS_HANDSHAKE_TIMEOUT`` to send its request whole, however slowly.
+    A connection has ``WS4REDIS_HANDSHAKE_TIMEOUT`` to send its request whole, however slowly. A
+    body that is announced is never waited for, since no handshake has one.
     """
 
     def read_request(self, raw_requestline: str) -> Any:
@@ -29,6 +30,37 @@ class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no type
         # Websockets are all that there is here: nobody comes back for another page.
         self.close_connection = True
         return result
+
+    def get_environ(self) -> Any:
+        """Return the request's WSGI environment, without a body."""
+        environ = super().get_environ()
+        # pywsgi reads what is left of a body after the answer, and without any time-out.
+        body, self.wsgi_input = self.wsgi_input, Input(self.rfile, 0)
+        if environ['wsgi.input'] is body:
+            environ['wsgi.input'] = self.wsgi_input
+        environ['CONTENT_LENGTH'] = '0'
+        return environ
+
+    def handle(self) -> None:
+        """Serve the connection; that its client leaves is no error."""
+        try:
+            super().handle()
+        except OSError as exc:
+            logger.debug('a client left during its request: %s', exc)
+
+    def _handle_client_error(self, ex: BaseException) -> Any:
+        if isinstance(ex, OSError):
+            # None closes the connection; there is nobody left who would read an answer.
+            logger.debug('a client left before its request was complete: %s', ex)
+            return None
+        return super()._handle_client_error(ex)
+
+    def handle_error(self, t: Any, v: Any, tb: Any) -> None:
+        """Log an exception; one of the socket is no error. The application raises none."""
+        if issubclass(t, OSError):
+            logger.debug('a client left before it was answered: %s', v)
+        else:
+            super().handle_error(t, v, tb)
 
     def handle_one_request(self) -> Any:
         """Read and answer one request; see pywsgi for what is returned."""
