@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from ws4redis.conf import conf
+from tests.django_requests import logged_in_request, make_user
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers import WebSocketHandler
 from ws4redis.handlers.session import HandlerSession
@@ -29,6 +30,16 @@ def forgets_to_await(*args: object) -> Any:
     return refuse_later(*args)
 
 
+class RefusesLater:
+    async def __call__(self, *args: object) -> None:
+        raise PermissionDenied
+
+
+async def refuse_as_async_generator(*args: object) -> AsyncIterator[str]:
+    yield 'subscribe-broadcast'
+    raise PermissionDenied
+
+
 def refuse_as_generator(*args: object) -> Iterator[str]:
     yield 'subscribe-broadcast'
     raise PermissionDenied
@@ -40,21 +51,41 @@ def refusal() -> HandshakeError:
     return caught.value
 
 
-@pytest.mark.parametrize('callback', [refuse_later, forgets_to_await, refuse_as_generator])
-def test_an_authentication_that_has_not_run_lets_nobody_in(callback: Any) -> None:
+CALLBACKS = [
+    (refuse_later, 403),
+    (functools.partial(refuse_later, 'an argument of its own'), 403),
+    (RefusesLater(), 403),
+    (forgets_to_await, 500),
+    (refuse_as_async_generator, 500),
+]
+
+
+@pytest.mark.parametrize(('callback', 'status'), [*CALLBACKS, (refuse_as_generator, 500)])
+def test_an_authentication_that_refuses_is_never_ignored(callback: Any, status: int) -> None:
     with override_settings(WS4REDIS_PROCESS_REQUEST=callback):
-        assert refusal().status == 500
+        assert refusal().status == status
 
 
-@pytest.mark.parametrize(
-    ('callback', 'status'),
-    [(refuse_later, 500), (forgets_to_await, 500), (refuse_as_generator, 403)],
-)
-def test_a_restriction_of_channels_that_has_not_run_lets_nobody_in(
+@pytest.mark.parametrize(('callback', 'status'), [*CALLBACKS, (refuse_as_generator, 403)])
+def test_a_restriction_of_channels_that_refuses_is_never_ignored(
     callback: Any, status: int
 ) -> None:
     with override_settings(WS4REDIS_ALLOWED_CHANNELS=callback):
         assert refusal().status == status
+
+
+async def allow_members(request: Any, channels: list[str]) -> list[str]:
+    return channels if (await request.auser()).is_authenticated else []
+
+
+@pytest.mark.django_db(transaction=True)
+@override_settings(WS4REDIS_ALLOWED_CHANNELS=allow_members)
+def test_an_asynchronous_callback_can_ask_for_the_user() -> None:
+    request = RequestFactory().get('/ws/foo?subscribe-broadcast')
+    assert admit(request).subscriber._subscription.names == []
+    login = logged_in_request(make_user('john'))
+    request.COOKIES['sessionid'] = str(login.session.session_key)
+    assert admit(request).subscriber._subscription.names == ['broadcast:foo']
 
 
 class HandsCoroutineOut(RedisSubscriber):
@@ -67,12 +98,6 @@ class HandsCoroutineOut(RedisSubscriber):
 @override_settings(WS4REDIS_SUBSCRIBER=HandsCoroutineOut)
 def test_a_subscriber_that_has_not_run_lets_nobody_in() -> None:
     assert refusal().status == 500
-
-
-@override_settings(WS4REDIS_PROCESS_REQUEST=refuse_later)
-def test_an_asynchronous_callback_is_refused_wherever_it_is_loaded() -> None:
-    with pytest.raises(ImproperlyConfigured, match='WS4REDIS_PROCESS_REQUEST is asynchronous'):
-        conf.load_process_request()
 
 
 @pytest.mark.parametrize('returned', [None, 'subscribe-broadcast'])

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.contrib.auth import get_user
+from django.contrib.auth import aget_user, get_user
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.utils.functional import SimpleLazyObject
 
@@ -44,7 +45,7 @@ def process_request(request: HttpRequest) -> None:
     """Set ``request.session`` and ``request.user`` from the session cookie, both lazily.
 
     The default of ``WS4REDIS_PROCESS_REQUEST``: neither the session store nor the database is
-    asked before something looks at them.
+    asked before something looks at them. ``await request.auser()`` is for asynchronous callbacks.
     """
     session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     engine: Any = import_module(settings.SESSION_ENGINE)
@@ -52,6 +53,7 @@ def process_request(request: HttpRequest) -> None:
     lazy: Any = request
     lazy.session = SimpleLazyObject(lambda: engine.SessionStore(session_key))
     lazy.user = SimpleLazyObject(lambda: get_user(request))
+    lazy.auser = partial(aget_user, request)
 
 
 def admit(request: HttpRequest) -> Admission:

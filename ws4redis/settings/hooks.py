@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from reprlib import repr as short_repr
 from typing import Any, TypeAlias
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -38,6 +38,7 @@ HANDLER_METHODS: Methods = {
 }
 # By its path, since handlers know the settings, not the other way round.
 HANDLER_BASE = 'ws4redis.handlers.WebSocketHandler'
+NOT_RUN = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
 NEVER_AWAITED = 'is asynchronous: it would be called, but never awaited. Write it with plain `def`'
 
 
@@ -79,17 +80,15 @@ def judge_callback(name: str, *, arguments: int) -> Judge:
 def load_callback(name: str, value: str | Callable[..., Any], arguments: int) -> Callable[..., Any]:
     """Return the callable of a setting that is called with a number of arguments.
 
-    Raise ``ImproperlyConfigured`` as :func:`load` does, and when it is asynchronous, or takes other
-    arguments.
+    One that is a coroutine function is run to its end by who calls what is returned. Raise
+    ``ImproperlyConfigured`` as :func:`load` does, and when the callable takes other arguments.
     """
     callback = load(name, value)
-    if is_asynchronous(callback):
-        raise ImproperlyConfigured(f'{name} {NEVER_AWAITED}.')
     if not takes(callback, arguments):
         raise ImproperlyConfigured(
             f'{name} must take {_counted(arguments)}, which {short_repr(callback)} does not.'
         )
-    return callback
+    return async_to_sync(callback) if is_asynchronous(callback) else callback
 
 
 def complaint_of(loader: Callable[..., Any], name: str, *arguments: Any) -> str | None:
@@ -105,12 +104,9 @@ def complaint_of(loader: Callable[..., Any], name: str, *arguments: Any) -> str 
 
 
 def is_asynchronous(function: Any) -> bool:
-    """Tell whether calling this only makes something that somebody would have to await."""
+    """Tell whether calling this only makes a coroutine, which somebody would have to await."""
     candidates = (function, getattr(type(function), '__call__', None))  # noqa: B004
-    return any(
-        iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
-        for candidate in candidates
-    )
+    return any(map(iscoroutinefunction, candidates))
 
 
 def takes(function: Callable[..., Any], arguments: int) -> bool:
@@ -132,18 +128,19 @@ def call(
 ) -> Any:
     """Call a hook that a project has plugged in, and return what it returns.
 
-    Raise ``TypeError`` where it has not run at all, having returned a coroutine or a generator: a
+    Raise ``TypeError`` where it has not run at all, having returned a coroutine or generator: a
     callback that ought to have refused somebody has not been asked then. With ``may_yield`` a
     generator is as good as a list: the caller has to iterate over it.
     """
     result = function(*arguments)
     if result is None or (may_yield and inspect.isgenerator(result)):
         return result
-    if inspect.isawaitable(result) or inspect.isgenerator(result):
-        if hasattr(result, 'close'):
-            result.close()
-        raise TypeError(f'{hook} returned {result!r} instead of doing its work; it cannot be async')
-    return result
+    if not any(is_not_run(result) for is_not_run in NOT_RUN):
+        return result
+    if inspect.iscoroutine(result):
+        # Else Python warns that nobody has awaited it.
+        result.close()
+    raise TypeError(f'{hook} returned {result!r} instead of doing its work')
 
 
 def _counted(arguments: int) -> str:
