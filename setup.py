@@ -97,7 +97,15 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['ws4redis', 'ws4redis.*']),
-    package_data={'ws4redis': ['py.typed', 'static/**/*', 'templates/**/*', 'locale/**/*']},
+    package_data={
+        'ws4redis': [
+            'py.typed',
+            'broker/scripts/*.lua',
+            'static/**/*',
+            'templates/**/*',
+            'locale/**/*',
+        ]
+    },
     zip_safe=False,
     python_requires='>=3.11',
     install_requires=['Django>=5.2', 'gevent>=24.2', 'redis[hiredis]>=5.1'],

@@ -10,6 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ws4redis.settings import judges
+from ws4redis.settings.facilities import (
+    Facilities,
+    FacilityOptions,
+    judge_facilities,
+    table_of,
+)
 from ws4redis.settings.hooks import (
     judge_callback,
     judge_default_handlers,
@@ -98,6 +104,13 @@ class Conf:
         judge=judge_callback('WS4REDIS_ALLOWED_CHANNELS', arguments=2),
         about='A callable, or its dotted path, that restricts what a websocket may do',
         hint=CALLBACK_HINT.format(example='project.sockets.allowed_channels'),
+    )
+    WS4REDIS_FACILITIES = Setting[Facilities](
+        'ws4redis.E045',
+        default={},
+        judge=judge_facilities,
+        about='The properties of facilities: histories, presence, and who may do what',
+        hint="Map patterns to options, such as {'chat/*': {'HISTORY_SIZE': 100}}.",
     )
     WS4REDIS_PROCESS_REQUEST = Setting['str | ProcessRequest | None'](
         'ws4redis.E007',
@@ -280,6 +293,10 @@ class Conf:
         about='Handlers by namespace',
         hint=HANDLERS_HINT,
     )
+
+    def facility_options(self, facility: str) -> FacilityOptions:
+        """Return what ``WS4REDIS_FACILITIES`` says of a facility."""
+        return table_of(self.WS4REDIS_FACILITIES).options_of(facility)
 
     # Objects that settings name
 

@@ -1,0 +1,215 @@
+"""Histories: what is asked of Redis about a channel that has one, and what it answers.
+
+No connection is used here: commands are built, and replies are read. Publishers hand the commands
+to redis-py, the loop writes them to its own connections. How it fits together is told in
+``docs/explanation/histories.md``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from ws4redis.broker.keys import ChannelKeys
+from ws4redis.broker.publication import Command
+from ws4redis.broker.scripts import PUBLISH, READ
+from ws4redis.settings.facilities import FacilityOptions
+
+DAY_SECONDS: Final = 24 * 3600
+# A position outlives its stream, so that a quiet channel is not taken for a lost one.
+POSITION_SECONDS: Final = 7 * DAY_SECONDS
+ONCE_SECONDS: Final = 300
+MAX_ENTRIES_PER_READ: Final = 500
+
+
+class Kind(StrEnum):
+    """What a payload is to clients that tell values from text."""
+
+    TEXT = 't'  # text, or bytes where it is not valid UTF-8
+    JSON = 'j'
+
+
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
+
+class Position(NamedTuple):
+    """The place of a publication in its channel.
+
+    The offset is counted within the epoch. The tag is random for each publication, and empty where
+    it is not known.
+    """
+
+    epoch: str
+    offset: int
+    tag: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.epoch}.{self.offset}.{self.tag}'
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Return the position that a text names; raise ``ValueError`` if it names none."""
+        epoch, offset, tag = text.split('.')
+        if not epoch or not offset.isascii() or not offset.isdigit() or len(offset) > 15:
+            raise ValueError(f'{text!r} is no position')
+        return cls(epoch, int(offset), tag)
+
+
+class Entry(NamedTuple):
+    """A publication as the stream holds it."""
+
+    offset: int
+    payload: bytes
+    kind: Kind
+    tag: str
+    tag_before: str
+
+
+class Header(NamedTuple):
+    """What is told of a publication just before its payload; without a history only its kind."""
+
+    position: Position | None
+    tag_before: str
+    kind: Kind
+
+
+class NewEpoch(NamedTuple):
+    """The chain of a channel was broken: what was known of it is void."""
+
+    position: Position
+
+
+class Outcome(StrEnum):
+    """Whether what came after a position could be read."""
+
+    OK = 'ok'
+    TRIMMED = 'trimmed'  # it is not kept any more
+    EPOCH = 'epoch'  # the position is of another numbering
+    BROKEN = 'broken'  # offsets were given out again
+
+
+class Reading(NamedTuple):
+    """The answer to a read."""
+
+    outcome: Outcome
+    newest: Position
+    kept: bytes | None
+    entries: list[Entry]
+
+
+class Published(NamedTuple):
+    """The answer to a publication; not new where its idempotency key was used before."""
+
+    position: Position
+    is_new: bool
+
+
+def random_name() -> str:
+    """Return a name that nobody else will choose, for a tag or an epoch."""
+    return secrets.token_hex(6)
+
+
+def publish_command(
+    keys: ChannelKeys,
+    payload: bytes,
+    options: FacilityOptions,
+    *,
+    keep_seconds: int,
+    kind: Kind = Kind.TEXT,
+    once: str | None = None,
+    publish: bytes = b'PUBLISH',
+) -> Command:
+    """Return the call that publishes on a channel with a history.
+
+    ``once`` is the idempotency key; ``publish`` is ``SPUBLISH`` in a Cluster.
+    """
+    names = [keys.plain, keys.stream, keys.position]
+    if once is not None:
+        names.append(keys.once + once.encode())
+    return PUBLISH.call(
+        names,
+        (
+            payload,
+            kind,
+            random_name(),
+            random_name(),
+            options.history_size,
+            options.history_seconds,
+            max(POSITION_SECONDS, 2 * options.history_seconds),
+            keep_seconds,
+            keys.events,
+            publish,
+            ONCE_SECONDS,
+        ),
+    )
+
+
+def read_command(
+    keys: ChannelKeys,
+    since: Position | None,
+    *,
+    limit: int = MAX_ENTRIES_PER_READ,
+    has_seen: bool = False,
+    publish: bytes = b'PUBLISH',
+) -> Command:
+    """Return the call that reads what is kept, and at most ``limit`` entries after a position.
+
+    ``has_seen`` says that this process has taken the position from Redis itself. Then a chain that
+    is broken there begins a new epoch; what clients name proves nothing.
+    """
+    epoch, offset, tag = since or ('', 0, '')
+    return READ.call(
+        (keys.plain, keys.stream, keys.position),
+        (
+            epoch,
+            offset,
+            tag,
+            limit,
+            random_name(),
+            int(has_seen),
+            POSITION_SECONDS,
+            keys.events,
+            publish,
+        ),
+    )
+
+
+def parse_published(reply: Sequence[Any]) -> Published:
+    epoch, offset, tag, is_new = reply
+    return Published(Position(_text(epoch), int(offset), _text(tag)), bool(is_new))
+
+
+def parse_reading(reply: Sequence[Any]) -> Reading:
+    outcome, epoch, offset, tag, kept, entries = reply
+    return Reading(
+        Outcome(_text(outcome)),
+        Position(_text(epoch), int(offset), _text(tag)),
+        kept,
+        [
+            Entry(int(number), payload, Kind(_text(kind)), _text(tag), _text(before))
+            for number, payload, kind, tag, before in entries
+        ],
+    )
+
+
+def header_without_position(kind: Kind) -> bytes:
+    """Return the header of a publication on a channel without a history."""
+    return f'P - 0 - - {kind}'.encode()
+
+
+def parse_event(event: bytes) -> Header | NewEpoch | None:
+    """Return what an events channel says of publications; None for anything else."""
+    match event.decode(errors='replace').split(' '):
+        case ['P', '-', _, _, _, kind] if kind in _KINDS:
+            return Header(None, '', Kind(kind))
+        case ['P', epoch, offset, tag, before, kind] if kind in _KINDS and offset.isdigit():
+            return Header(Position(epoch, int(offset), tag), before, Kind(kind))
+        case ['E', epoch, offset, tag] if offset.isdigit():
+            return NewEpoch(Position(epoch, int(offset), tag))
+    return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
