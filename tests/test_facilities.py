@@ -35,6 +35,7 @@ WRONG: list[Any] = [
     {'a': {'PRESENCE': 1}},
     {'a': {'SUBSCRIBE': 'everyone'}},
     {'a': {'PUBLISH': 'tests.test_facilities.nothing'}},
+    {'a': {'SUBSCRIBE': len}},
     {'*': {}, 'chat': {}},
     {'a*': {}, 'ab*c': {}},
 ]

@@ -93,7 +93,7 @@ def test_the_header_comes_right_before_the_payload(
     with redis_client.pubsub() as pubsub:
         pubsub.subscribe(KEYS.plain, KEYS.events)
         position = channel.publish(b'hello').position
-        messages = []
+        messages: list[tuple[bytes, bytes]] = []
         while len(messages) < 2:
             message = pubsub.get_message(ignore_subscribe_messages=True, timeout=SOON_SECONDS)
             if message is not None:

@@ -14,7 +14,7 @@ from reprlib import repr as short_repr
 from typing import Any, Final, TypeAlias
 
 from ws4redis.settings import judges
-from ws4redis.settings.hooks import complaint_of_loading
+from ws4redis.settings.hooks import complaint_of, load_callback
 from ws4redis.settings.setting import Judge
 
 GRANTS: Final = ('anyone', 'authenticated', 'staff', 'nobody', 'token')
@@ -95,7 +95,7 @@ def _complaint_of_options(pattern: str, options: Any) -> str | None:
             return f'has the option {short_repr(name)}; there are {", ".join(_OPTIONS)}'
         complaint = judge(value)
         if complaint is None and name in ('SUBSCRIBE', 'PUBLISH') and value not in GRANTS:
-            complaint = complaint_of_loading(f'WS4REDIS_FACILITIES[{pattern!r}][{name!r}]', value)
+            complaint = complaint_of(load_callback, name, value, 3)
         if complaint is not None:
             return f'has {name}, which {complaint}'
     return None
