@@ -21,6 +21,7 @@ from tests.standalone.server import (
 )
 from tests.timeouts import scaled, wait_until
 from tests.websocket_client import HandshakeRefused, RawWebSocket, WebSocketCrowd, handshake_request
+from ws4redis.handlers.multiprocess.names import ALIVE_MS
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +155,28 @@ def test_websockets_and_their_messages_survive_a_restart_of_redis(
             assert crowd.number_open == 10
             assert all(m == [str(number) for number in range(sent)] for m in crowd.messages)
         assert 'Traceback' not in worker.log_text()
+
+
+def test_a_halt_of_redis_costs_no_websocket_its_handler(
+    server: StandaloneServer, redis_server: RedisServer
+) -> None:
+    with HandlerProcess(redis_server=redis_server) as worker:
+        with WebSocketCrowd([url(server, 'counting')] * 20, timeout=scaled(20)) as crowd:
+            for round_ in range(3):
+                redis_server.pause()
+                try:
+                    for index in range(20):
+                        crowd[index].send(str(round_))
+                    # Longer than signs of life stay.
+                    time.sleep(ALIVE_MS / 1000 + 1)
+                finally:
+                    redis_server.resume()
+                crowd.receive(round_ + 1)
+            assert crowd.number_open == 20
+            assert all(m == ['0', '1', '2'] for m in crowd.messages)
+        for log in (server.log_text(), worker.log_text()):
+            assert 'has died' not in log
+            assert 'has gone' not in log
 
 
 def test_senders_are_closed_with_1013_when_redis_stays_away(redis_server: RedisServer) -> None:

@@ -225,7 +225,8 @@ def test_a_body_that_never_comes_holds_no_connection(
 def test_clients_that_leave_or_announce_a_body_leave_no_traceback(
     redis_server: RedisServer, tmp_path: Path, mode: str, is_tls: bool
 ) -> None:
-    options, context, scheme = (mode,), None, 'ws'
+    options: tuple[str, ...] = (mode,)
+    context, scheme = None, 'ws'
     if is_tls:
         certfile, keyfile = make_certificate(tmp_path)
         context = ssl.create_default_context(cafile=str(certfile))

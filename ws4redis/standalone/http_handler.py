@@ -24,6 +24,8 @@ class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no type
     body that is announced is never waited for, since no handshake has one.
     """
 
+    wsgi_input: Any
+
     def read_request(self, raw_requestline: str) -> Any:
         """Read the headers; the connection is closed after the answer."""
         result = super().read_request(raw_requestline)
@@ -35,9 +37,10 @@ class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no type
         """Return the request's WSGI environment, without a body."""
         environ = super().get_environ()
         # pywsgi reads what is left of a body after the answer, and without any time-out.
-        body, self.wsgi_input = self.wsgi_input, Input(self.rfile, 0)
-        if environ['wsgi.input'] is body:
-            environ['wsgi.input'] = self.wsgi_input
+        body = Input(self.rfile, 0)
+        if environ['wsgi.input'] is self.wsgi_input:
+            environ['wsgi.input'] = body
+        self.wsgi_input = body
         environ['CONTENT_LENGTH'] = '0'
         return environ
 

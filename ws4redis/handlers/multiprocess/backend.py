@@ -18,6 +18,7 @@ from ws4redis.handlers.multiprocess.names import (
     SERVER_STREAM_MS,
     KeyNames,
     new_id,
+    parse_sign,
 )
 from ws4redis.handlers.multiprocess.outbox import Outbox, Refusal, Unseen
 from ws4redis.handlers.requests import lasting_environ, make_lasting_request
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
-# After a reconnection to Redis, which may have forgotten everything, workers get this long to say
-# that they are alive.
-GRACE_SECONDS = 4.0
+# A worker that gives no new sign of life between so many questions in a row is dead. It is not time
+# that counts: while Redis is away or halted nothing is asked, since one question waits for the
+# answer to the one before.
+SILENT_ROUNDS = 5
 MAX_EVENTS_PER_ENTRY = 256
 # Of a dead worker's events so many are named one by one in the log.
 LOGGED_EVENTS = 20
@@ -51,6 +53,8 @@ class RemoteWorker:
         # How many websockets it has, as it said, and those that it got from us since.
         self.load = 0
         self.accepts = True
+        self.sign: bytes | None = None
+        self.silent_rounds = 0
         self.pending: list[bytes | str] = []
         # Its stream was away, or refused an event: all that it has not seen is to be sent again.
         self.needs_resend = False
@@ -69,7 +73,8 @@ class RemoteBackend:
         self._waiting: dict[Outbox, bytes] = {}
         self._workers: dict[str, RemoteWorker] = {}
         self._pending: dict[RemoteWorker, None] = {}
-        self._changed_at = home.hub.timers.clock()
+        self._disconnected_at = home.hub.timers.clock()
+        self._is_asking = False
         timeout = home.options.redis_timeout_seconds
         self._commands = CommandLink(
             home.hub,
@@ -279,14 +284,16 @@ class RemoteBackend:
     # Redis and the workers: who is there?
 
     def _connected(self) -> None:
-        self._changed_at = self.home.hub.timers.clock()
+        for worker in self._workers.values():
+            worker.silent_rounds = 0
         self._make_stream()
         self._ask_for_workers()
         for worker in self._workers.values():
             self._resend(worker)
 
     def _disconnected(self) -> None:
-        self._changed_at = self.home.hub.timers.clock()
+        self._disconnected_at = self.home.hub.timers.clock()
+        self._is_asking = False
         for worker in self._workers.values():
             worker.pending.clear()
 
@@ -318,7 +325,7 @@ class RemoteBackend:
     def _give_up_senders(self) -> None:
         """Close those whose messages Redis has not taken for too long."""
         overdue_since = self.home.hub.timers.clock() - self.home.options.redis_timeout_seconds
-        if self._changed_at > overdue_since:
+        if self._disconnected_at > overdue_since:
             return
         for outbox in self._outboxes.values():
             waits = outbox.websocket is not None and outbox.unseen
@@ -326,10 +333,14 @@ class RemoteBackend:
                 outbox.close_websocket(CloseCode.TRY_AGAIN_LATER, 'Redis is not available')
 
     def _ask_for_workers(self) -> None:
+        if self._is_asking:
+            return
+        self._is_asking = True
         self._commands.command(self._workers_named, b'SMEMBERS', self._names.workers)
 
     def _workers_named(self, reply: Any) -> None:
         if isinstance(reply, hiredis.HiredisError):
+            self._is_asking = False
             logger.error('Redis does not tell which workers there are: %s', reply)
             return
         names = sorted(name.decode() for name in reply)
@@ -343,13 +354,13 @@ class RemoteBackend:
             self._workers_known([], [])
 
     def _workers_known(self, names: list[str], signs: Any) -> None:
+        self._is_asking = False
         if isinstance(signs, hiredis.HiredisError):
             logger.error('Redis does not tell which workers live: %s', signs)
             return
-        alive = {
-            name: int(sign) for name, sign in zip(names, signs, strict=True) if sign is not None
-        }
-        for name, load in alive.items():
+        alive = {name: sign for name, sign in zip(names, signs, strict=True) if sign is not None}
+        for name, sign in alive.items():
+            load = parse_sign(sign)
             worker = self._workers.get(name)
             if worker is None:
                 worker = self._workers[name] = RemoteWorker(name)
@@ -358,9 +369,14 @@ class RemoteBackend:
             # One that is about to stop says so by a negative number.
             worker.accepts = load >= 0
             worker.load = max(load, len(worker.outboxes))
-        if self.home.hub.timers.clock() - self._changed_at >= GRACE_SECONDS:
-            for name in self._workers.keys() - alive.keys():
-                self._bury(self._workers.pop(name))
+        for worker in list(self._workers.values()):
+            sign, worker.sign = worker.sign, alive.get(worker.id)
+            if worker.sign is not None and worker.sign != sign:
+                worker.silent_rounds = 0
+                continue
+            worker.silent_rounds += 1
+            if worker.silent_rounds >= SILENT_ROUNDS:
+                self._bury(self._workers.pop(worker.id))
         for name in names:
             if name not in alive and name not in self._workers:
                 self._commands.command(_ignore, b'SREM', self._names.workers, name)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ws4redis.conf import conf
 
-# How long a worker is thought alive without a sign of life, and how often it gives one.
-ALIVE_MS = 3500
+# How long a worker's sign of life stays, and how often it gives one.
+ALIVE_MS = 3000
 ALIVE_INTERVAL_SECONDS = 0.7
 # The streams of servers and workers that vanish without a word vanish after this.
 SERVER_STREAM_MS = 6000
@@ -22,6 +22,19 @@ def new_id() -> str:
     """Return an identifier of this process that tells an administrator which one it is."""
     host = re.sub(r'[^\w.-]', '_', socket.gethostname())
     return f'{host}.{os.getpid()}.{secrets.token_hex(3)}'
+
+
+def make_sign(load: int, number: int) -> str:
+    """Return a sign of life: how many websockets a worker has, and a number that no other has.
+
+    A worker that is about to stop, and takes no more websockets, says so by a negative load.
+    """
+    return f'{load} {number}'
+
+
+def parse_sign(sign: bytes) -> int:
+    """Return the load that a sign of life tells."""
+    return int(sign.split()[0])
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class KeyNames:
         return self._key(self.push, 'workers')
 
     def alive(self, worker: str) -> str:
-        """Name the sign of life of a worker; its value is the number of its websockets."""
+        """Name the sign of life of a worker; see :func:`make_sign` for its value."""
         return self._key(self.push, 'alive', worker)
 
     def events(self, worker: str) -> str:

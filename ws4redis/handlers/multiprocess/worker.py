@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +26,7 @@ from ws4redis.handlers.multiprocess.names import (
     ALIVE_MS,
     WORKER_STREAM_MS,
     KeyNames,
+    make_sign,
     new_id,
 )
 from ws4redis.handlers.multiprocess.pipe import Command, Pipe
@@ -40,8 +41,10 @@ logger = logging.getLogger('ws4redis')
 READ_COUNT = 64
 READ_BLOCK_MS = 300
 RETRY_SECONDS = 0.3
-# A server whose stream is missing for so long, while Redis is there, has gone.
-SERVER_GONE_SECONDS = 5.0
+# A server whose stream is missing so many times in a row has gone. (It is not time that counts, for
+# which Redis may have been halted.)
+MISSING_ROUNDS = 7
+SERVER_GONE_SECONDS = MISSING_ROUNDS * ALIVE_INTERVAL_SECONDS
 # Websockets that ended lately: should their events come again, they were seen before.
 REMEMBERED_ENDS = 10_000
 
@@ -70,7 +73,8 @@ class HandlerWorker:
         self._is_leaving = False
         self._announce: Callable[[], object] | None = None
         self._next_beat = 0.0
-        self._missing_since: dict[str, float] = {}
+        self._beats = 0
+        self._missing: Counter[str] = Counter()
         # What the writer has to write; guarded by the condition.
         self._to_write = threading.Condition()
         self._answers: dict[str, list[bytes]] = {}
@@ -134,7 +138,7 @@ class HandlerWorker:
                 self._announce_once()
                 has_group = False
                 self._next_beat = 0.0
-                self._missing_since.clear()
+                self._missing.clear()
                 time.sleep(RETRY_SECONDS)
 
     def _announce_once(self) -> None:
@@ -158,8 +162,9 @@ class HandlerWorker:
         self._next_beat = now + ALIVE_INTERVAL_SECONDS
         servers = sorted({server for server, _ in list(self._open_lanes)})
         load = -1 if self._is_leaving else len(self._open_lanes)
+        self._beats += 1
         commands: list[Command] = [
-            ('SET', self._names.alive(self.id), load, 'PX', ALIVE_MS),
+            ('SET', self._names.alive(self.id), make_sign(load, self._beats), 'PX', ALIVE_MS),
             ('SADD', self._names.workers, self.id),
             ('PEXPIRE', self._stream, WORKER_STREAM_MS),
             *(('EXISTS', self._names.answers(server)) for server in servers),
@@ -170,13 +175,14 @@ class HandlerWorker:
                 logger.error('Redis refuses the sign of life of a worker: %s', reply)
                 return
         for server, exists in zip(servers, replies[3:], strict=True):
-            self._server_seen(server, exists=bool(exists), now=now)
+            self._server_seen(server, exists=bool(exists))
 
-    def _server_seen(self, server: str, *, exists: bool, now: float) -> None:
+    def _server_seen(self, server: str, *, exists: bool) -> None:
+        self._missing[server] += 1
         if exists:
-            self._missing_since.pop(server, None)
-        elif now - self._missing_since.setdefault(server, now) >= SERVER_GONE_SECONDS:
-            del self._missing_since[server]
+            del self._missing[server]
+        elif self._missing[server] >= MISSING_ROUNDS:
+            del self._missing[server]
             logger.error('the websocket server %s has gone', server)
             with self._to_write:
                 self._answers.pop(server, None)
