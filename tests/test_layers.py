@@ -11,6 +11,7 @@ import pytest
 from tests.settings import BASE_DIR
 
 PUBLIC_NAMES = {
+    'ws4redis': ['accept_websocket', 'require_websocket'],
     'ws4redis.context_processors': ['default'],
     'ws4redis.decorators': ['accept_websocket', 'require_websocket'],
     'ws4redis.django_runserver': ['application'],
@@ -54,6 +55,11 @@ def test_no_module_is_longer_than_500_lines() -> None:
         if (count := len(path.read_text(encoding='utf-8').splitlines())) > 500
     }
     assert not long
+
+
+def test_importing_the_package_alone_imports_no_django() -> None:
+    program = 'import sys, ws4redis; assert not {"django", "redis"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', program], cwd=BASE_DIR, check=True)
 
 
 @pytest.mark.parametrize('module', PUBLIC_NAMES)

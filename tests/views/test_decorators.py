@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.test import AsyncRequestFactory, Client, override_settings
 
@@ -108,6 +109,20 @@ class AcceptTests(ViewTestCase):
         with pytest.raises(TypeError, match='synchronous'):
             accept_websocket(view)  # type: ignore[arg-type]
 
+    def test_a_page_that_shares_its_address_is_not_taken_from_a_cache(self) -> None:
+        self.addCleanup(cache.clear)
+        for _ in range(2):
+            response = self.client.get('/cached/')
+            assert response.content == b'a page'
+            assert response.headers['Vary'] == 'Upgrade'
+            with self.websocket('/cached/') as websocket:
+                assert websocket.receive() == 'no page'
+
+    def test_a_decorator_that_wants_a_response_may_be_outside(self) -> None:
+        with self.websocket('/never-cached/') as websocket:
+            assert websocket.receive() == 'not cached'
+            assert websocket.wait_closed() == 1000
+
 
 class FailureTests(ViewTestCase):
     """Views that raise."""
@@ -132,6 +147,26 @@ class FailureTests(ViewTestCase):
         websocket.receive()
         websocket.drop()
         assert urls.ended.wait(10)
+        self.server_thread.httpd.wait_until_idle(10)
+        assert exceptions == []
+
+    def test_a_view_that_sends_none_to_a_client_that_has_left_ends_quietly(self) -> None:
+        exceptions = self.received_signals(got_request_exception)
+        urls.ended.clear()
+        with self.websocket('/sends-what-wait-returns/') as websocket:
+            websocket.send('x')
+            assert websocket.receive() == 'x'
+        assert urls.ended.wait(10)
+        self.server_thread.httpd.wait_until_idle(10)
+        assert exceptions == []
+
+    def test_a_view_that_looks_for_messages_for_ever_ends_with_its_client(self) -> None:
+        exceptions = self.received_signals(got_request_exception)
+        for how in ('read', 'wait', 'has_messages'):
+            urls.ended.clear()
+            with self.websocket(f'/looks-for-ever/{how}/') as websocket:
+                assert websocket.receive() == 'ready'
+            assert urls.ended.wait(10), how
         self.server_thread.httpd.wait_until_idle(10)
         assert exceptions == []
 

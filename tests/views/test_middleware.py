@@ -7,6 +7,7 @@ from typing import Any
 import django
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.http import HttpResponse
 from django.test import RequestFactory, modify_settings, override_settings
 from django.views.generic import View
@@ -50,6 +51,27 @@ class MiddlewareTests(WebSocketTestCase):
             websocket.send(b'x')
             assert websocket.receive() == b'x'
         assert websocket.close_code == 1000
+
+    def test_a_decorator_that_wants_a_response_may_be_outside(self) -> None:
+        with self.websocket('/never-cached/') as websocket:
+            assert websocket.receive() == 'not cached'
+            assert websocket.wait_closed() == 1000
+
+    def test_a_page_that_shares_its_address_is_not_taken_from_the_cache_of_the_site(self) -> None:
+        self.addCleanup(cache.clear)
+        middleware = [
+            'django.middleware.cache.UpdateCacheMiddleware',
+            'ws4redis.middleware.WebSocketMiddleware',
+            'django.middleware.cache.FetchFromCacheMiddleware',
+        ]
+        with override_settings(MIDDLEWARE=middleware):
+            for path in ('/cached-by-middleware/', '/cached-by-attribute/') * 2:
+                assert self.client.get(path).content == b'a page'
+                with self.websocket(path) as websocket:
+                    assert websocket.receive() == 'no page'
+
+    def test_pages_of_views_that_accept_no_websockets_vary_by_nothing(self) -> None:
+        assert 'Vary' not in self.client.get('/plain/').headers
 
     def test_asynchronous_views_refuse_websockets_whatever_accepts_them(self) -> None:
         for path in ('/asynchronous/', '/asynchronous-class/'):

@@ -331,6 +331,48 @@ def test_a_code_that_may_not_be_sent_is_an_error_of_the_caller() -> None:
     assert not websocket.is_closed()
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'closed_with'),
+    [
+        ((), (1000, '')),
+        ((None,), (1000, '')),
+        ((1000, b'so long'), (1000, 'so long')),
+        ((4000, None), (4000, '')),
+    ],
+)
+def test_closing_takes_what_dwebsocket_took(
+    arguments: tuple[Any, ...], closed_with: tuple[int, str]
+) -> None:
+    websocket, inner = open_websocket()
+    websocket.send('x')
+    assert not websocket.closed
+    websocket.close(*arguments)
+    assert inner.closed_with == closed_with
+    assert websocket.closed
+
+
+def test_sending_anything_to_a_closed_websocket_says_that_it_is_closed() -> None:
+    websocket, _ = open_websocket()
+    with pytest.raises(TypeError):
+        websocket.send(None)
+    websocket.close()
+    for message in ('x', None, 5):
+        with pytest.raises(ConnectionClosed):
+            websocket.send(message)
+
+
+def test_some_looks_past_the_end_are_answered_and_then_the_view_is_ended() -> None:
+    websocket, inner = open_websocket()
+    websocket.receive_message(inner, Opcode.TEXT, b'last')
+    websocket.websocket_closed(inner, 1001, '')
+    assert websocket.read() == 'last'
+    assert [websocket.read('nothing'), websocket.wait(), list(websocket)] == ['nothing', None, []]
+    assert not websocket.has_messages()
+    with pytest.raises(ConnectionClosed):
+        for _ in range(100):
+            websocket.read()
+
+
 def test_reading_pauses_at_the_bound_and_resumes_at_half_of_it() -> None:
     websocket, inner = open_websocket(max_queue_bytes=10_000)
     count = 0

@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.views.decorators.cache import cache_page, never_cache
 from django.views.generic import View
 
 from ws4redis.decorators import accept_websocket, require_websocket
@@ -208,7 +209,7 @@ async def asynchronous(request: HttpRequest) -> HttpResponse:
 @accept_websocket
 def closes_wrongly(request: HttpRequest) -> None:
     """Try to close with what cannot be sent, and tell how that ended."""
-    for arguments in ((1000.0,), ('1000',), (1000, None)):
+    for arguments in ((1000.0,), ('1000',), (1000, 5)):
         try:
             request.websocket.close(*arguments)
         except (TypeError, ValueError) as exc:
@@ -287,6 +288,56 @@ def chat(request: HttpRequest) -> None:
 
 
 @accept_websocket
+def sends_what_wait_returns(request: HttpRequest) -> None:
+    """Echo as the documentation of dwebsocket does: the last message is None."""
+    try:
+        while True:
+            message = request.websocket.wait()
+            request.websocket.send(message)
+    finally:
+        ended.set()
+
+
+@accept_websocket
+def looks_for_ever(request: HttpRequest, how: str) -> None:
+    """Look for messages, and never for the end."""
+    websocket = request.websocket
+    websocket.send('ready')
+    try:
+        while True:
+            if how != 'has_messages' or websocket.has_messages():
+                getattr(websocket, 'wait' if how == 'wait' else 'read')()
+    finally:
+        ended.set()
+
+
+@never_cache
+@accept_websocket
+def never_cached(request: HttpRequest) -> None:
+    """Return nothing to a decorator that wants a response."""
+    request.websocket.send('not cached')
+
+
+@accept_websocket
+def cached(request: HttpRequest) -> HttpResponse | None:
+    """Serve a page and a websocket at one address."""
+    if not request.is_websocket():
+        return HttpResponse('a page')
+    request.websocket.send('no page')
+    return None
+
+
+def cached_by_attribute(request: HttpRequest) -> HttpResponse:
+    """The same; needs the middleware."""
+    if request.is_websocket():
+        request.websocket.send('no page')
+    return HttpResponse('a page')
+
+
+cached_by_attribute.accept_websocket = True  # type: ignore[attr-defined]
+
+
+@accept_websocket
 def publishes(request: HttpRequest) -> None:
     """Publish what comes, as any view may."""
     publisher = RedisPublisher(facility='views', broadcast=True)
@@ -329,6 +380,12 @@ urlpatterns = [
     path('sends-large/', sends_large),
     path('chat/', chat),
     path('publishes/', publishes),
+    path('sends-what-wait-returns/', sends_what_wait_returns),
+    path('looks-for-ever/<how>/', looks_for_ever),
+    path('never-cached/', never_cached),
+    path('cached/', cache_page(60)(cached)),
+    path('cached-by-middleware/', cached),
+    path('cached-by-attribute/', cached_by_attribute),
     path('publish/', publish),
 ]
 

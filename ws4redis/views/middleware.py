@@ -10,7 +10,7 @@ from asgiref.sync import iscoroutinefunction
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
-from ws4redis.views.server import View, prepare, refuse, serve
+from ws4redis.views.server import View, prepare, refuse, serve, vary_by_upgrade
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -23,7 +23,8 @@ class WebSocketMiddleware:
 
     A websocket to a view that does not accept it gets 400. A view accepts by the decorators of
     :mod:`ws4redis.views.decorators`, or by its attribute ``accept_websocket = True``, or by
-    ``WEBSOCKET_ACCEPT_ALL``. Its place among the other middleware does not matter.
+    ``WEBSOCKET_ACCEPT_ALL``. Its place among the other middleware does not matter, except that
+    ``UpdateCacheMiddleware`` has to come before it.
     """
 
     sync_capable = True
@@ -39,7 +40,11 @@ class WebSocketMiddleware:
             # before that of other middleware (such as LoginRequiredMiddleware), and a view that
             # returns nothing, as many with websockets do, is an error to Django.
             request.__class__ = _resolving(type(request))  # type: ignore[arg-type]
-        return self.get_response(request)
+            return self.get_response(request)
+        response = self.get_response(request)
+        # Pages of the cache did not get as far as their view, and vary already.
+        match = request.resolver_match
+        return vary_by_upgrade(response) if match and _accepts(match.func) else response
 
 
 @cache
@@ -70,7 +75,7 @@ def _accepting(view: View) -> View:
         async def resolved_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             return _refusal()
 
-    elif conf.WEBSOCKET_ACCEPT_ALL or accepts_websocket(view):
+    elif _accepts(view):
 
         @wraps(view)
         def resolved_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -83,6 +88,10 @@ def _accepting(view: View) -> View:
             return _refusal()
 
     return resolved_view
+
+
+def _accepts(view: View) -> bool:
+    return conf.WEBSOCKET_ACCEPT_ALL or accepts_websocket(view)
 
 
 def _refusal() -> HttpResponseBase:

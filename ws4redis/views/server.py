@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from ws4redis.exceptions import ConnectionClosed, HandoverNotSupported, HandshakeError
 from ws4redis.handshake.origins import is_origin_allowed
@@ -48,6 +49,13 @@ def prepare(request: HttpRequest) -> None:
         )
 
 
+def vary_by_upgrade(response: Any) -> Any:
+    """Tell caches that at this address websockets get another answer than plain HTTP."""
+    if isinstance(response, HttpResponseBase):
+        patch_vary_headers(response, ['Upgrade'])
+    return response
+
+
 def is_handshake(request: HttpRequest) -> bool:
     """Tell whether a request wants to become a websocket, well formed or not."""
     offered = request.META.get('HTTP_UPGRADE', '').lower().split(',')
@@ -77,10 +85,13 @@ def serve(
     it gets for sending to a client that has left.
     """
     websocket: ViewWebSocket | None = request.websocket  # type: ignore[attr-defined]
-    if websocket is None or websocket.is_admitted:
-        # Plain HTTP, or a view that something further out has made accept websockets already.
-        response: HttpResponseBase = view(request, *args, **kwargs)
-        return response
+    if websocket is None:
+        return vary_by_upgrade(view(request, *args, **kwargs))
+    if websocket.is_admitted:
+        # Something further out has made the view accept websockets already. What lies between may
+        # want a response.
+        returned: HttpResponseBase | None = view(request, *args, **kwargs)
+        return SwitchedProtocols() if returned is None else returned
     try:
         _admit(request, websocket)
     except HandshakeError as error:

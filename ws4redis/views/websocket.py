@@ -34,6 +34,10 @@ Message = str | bytes
 #: How long ``send`` waits for a client that does not read.
 SEND_TIMEOUT_SECONDS = 30.0
 
+# So often a view may look for messages where none can come any more. Loops of other packages' days
+# would else run for ever.
+MAX_LOOKS_IN_VAIN = 10
+
 # What an empty message counts against the bound, since it takes memory as well.
 _MESSAGE_OVERHEAD_BYTES = 128
 
@@ -59,6 +63,7 @@ class ViewWebSocket:
         '_ended',
         '_handed_bytes',
         '_lock',
+        '_looks_in_vain',
         '_max_queue_bytes',
         '_messages',
         '_opening',
@@ -99,6 +104,7 @@ class ViewWebSocket:
         self._paused = False
         # The view has looked, and neither waited nor given way since.
         self._polled = False
+        self._looks_in_vain = 0
         # Bytes that are on their way to the loop; then they are the websocket's queued_bytes.
         self._handed_bytes = 0
         # For reading in the thread that runs the view, as nearly all views do.
@@ -117,7 +123,8 @@ class ViewWebSocket:
         """Wait for one message and return it, text as ``str`` and binary as ``bytes``.
 
         Return ``None`` once the websocket is closed and all that came before was taken, or when
-        ``timeout`` seconds have passed; :meth:`is_closed` tells which.
+        ``timeout`` seconds have passed; :meth:`is_closed` tells which. Raise ``ConnectionClosed``
+        when it is called again and again after that.
         """
         websocket = self._accepted or self._accept()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -128,6 +135,7 @@ class ViewWebSocket:
                 if message is not None:
                     return message
             if self._ended and not self._messages:
+                self._look_in_vain()
                 return None
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
@@ -152,10 +160,15 @@ class ViewWebSocket:
                     _discard(self._readers, bell)
 
     def read(self, fallback: Any = None) -> Any:
-        """Return the next message if there is one, else ``fallback``; never block."""
+        """Return the next message if there is one, else ``fallback``; never block.
+
+        Raise ``ConnectionClosed`` when it is called again and again on a closed websocket.
+        """
         websocket = self._accepted or self._accept()
         if self._messages:
             return self._take(websocket, fallback)
+        if self._ended:
+            self._look_in_vain()
         self._give_way()
         return fallback
 
@@ -164,6 +177,8 @@ class ViewWebSocket:
         if self._accepted is None:
             self._accept()
         if not self._messages:
+            if self._ended:
+                self._look_in_vain()
             self._poll()
         return len(self._messages)
 
@@ -201,6 +216,9 @@ class ViewWebSocket:
         Raise ``TypeError`` for a message of another type.
         """
         websocket = self._accepted or self._accept()
+        if self._ended:
+            # Whatever the message is: many views send the None that wait() has returned at the end.
+            raise self._closed()
         if isinstance(message, str):
             frame = websocket.wire.encode_message(message.encode(), Opcode.TEXT)
         elif isinstance(message, bytes | bytearray | memoryview):
@@ -210,8 +228,6 @@ class ViewWebSocket:
             raise TypeError(
                 f'a message is str or bytes, not {type(message).__name__}; see also send_json()'
             )
-        if self._ended:
-            raise self._closed()
         if not self._handed_bytes and not websocket.queued_bytes and self._driver.is_at_rest():
             # Nothing is before it, and the loop, of the same thread, does nothing now.
             websocket.send(frame, messages=1)
@@ -258,12 +274,15 @@ class ViewWebSocket:
 
     # Closing
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = '') -> None:
+    def close(self, code: int | None = None, reason: str | bytes | None = None) -> None:
         """Close the websocket, after what was sent before; a closed one is left as it is.
 
-        ``reason`` may have 123 bytes in UTF-8. Messages that were not yet taken are dropped. Raise
-        ``ValueError`` for a code that may not be sent, ``TypeError`` for a reason that is no text.
+        The code is 1000 unless another one is given. ``reason`` may have 123 bytes in UTF-8.
+        Messages that were not yet taken are dropped. Raise ``ValueError`` for a code that may not
+        be sent, or bytes that are not UTF-8, ``TypeError`` for a reason that is no text.
         """
+        code = CloseCode.NORMAL_CLOSURE if code is None else code
+        reason = reason.decode() if isinstance(reason, bytes) else reason or ''
         if not is_sendable_close_code(code):
             raise ValueError(f'{code} cannot be sent as a close code')
         # In the loop it would fail too late, and leave the websocket open.
@@ -281,6 +300,11 @@ class ViewWebSocket:
         if not self._ended and self._websocket is not None:
             self._poll()
         return self._ended
+
+    @property
+    def closed(self) -> bool:
+        """The same as :meth:`is_closed`."""
+        return self.is_closed()
 
     # The handshake
 
@@ -418,6 +442,11 @@ class ViewWebSocket:
 
     def _is_half_empty(self) -> bool:
         return self._received_bytes - self._taken_bytes <= self._max_queue_bytes // 2
+
+    def _look_in_vain(self) -> None:
+        self._looks_in_vain += 1
+        if self._looks_in_vain > MAX_LOOKS_IN_VAIN:
+            raise self._closed()
 
     def _end(self, code: int, reason: str) -> None:
         with self._lock:
