@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from ws4redis.applications.runserver import DevelopmentServer, application
+from ws4redis.applications.wsgi import WebSocketServer
+
+# As 0.6 called it.
+WebsocketRunServer = WebSocketServer
 
 __all__ = [
     'DevelopmentServer',
+    'WebsocketRunServer',
     'application',
 ]

@@ -2,6 +2,7 @@
 
 WebSocketError
 ├── HandshakeError         the peer's handshake is refused: carries the HTTP answer
+│   └── UpgradeRequiredError   it speaks another version of the protocol
 ├── ProtocolError          the peer broke the protocol: carries the close code
 ├── ConnectionClosed       our caller used a websocket that is closed: carries the close code
 └── HandoverNotSupported   the WSGI server cannot give up its socket
@@ -20,14 +21,27 @@ class HandshakeError(WebSocketError):
     """Refuse a handshake with an HTTP response.
 
     ``status`` is the HTTP status code, ``body`` a sentence for the client, ``headers`` are added
-    to the response.
+    to the response. With a text alone, as projects raised it with 0.6, the status is the usual one.
     """
 
-    def __init__(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> None:
+    usual_status = 400
+
+    def __init__(
+        self, status: int | str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        if isinstance(status, str):
+            body, status = status, self.usual_status
+        body = body or ''
         super().__init__(f'{status}: {body}')
         self.status = status
         self.body = body
         self.headers = dict(headers or {})
+
+
+class UpgradeRequiredError(HandshakeError):
+    """Refuse a handshake of a version of the protocol that is not spoken."""
+
+    usual_status = 426
 
 
 class ProtocolError(WebSocketError):
@@ -57,3 +71,8 @@ class ConnectionClosed(WebSocketError):
 
 class HandoverNotSupported(WebSocketError):
     """Tell that the WSGI server cannot hand over its socket."""
+
+
+# Names of 0.6.
+FrameTooLargeException = ProtocolError
+SSLRequiredError = HandshakeError

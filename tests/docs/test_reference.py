@@ -83,7 +83,9 @@ def test_the_page_of_answers_has_each_status_that_the_package_answers_with() -> 
     answered = {101}
     for path in PACKAGE.rglob('*.py'):
         source = path.read_text(encoding='utf-8')
-        found = re.findall(r'\b(?:HandshakeError|Refusal)\(\s*(\d{3}),', source)
+        found = re.findall(
+            r'\b(?:HandshakeError|UpgradeRequiredError|Refusal)\(\s*(\d{3}),', source
+        )
         answered |= {int(status) for status in found}
     http_handler = (PACKAGE / 'standalone' / 'http_handler.py').read_text(encoding='utf-8')
     answered |= {int(status) for status in re.findall(r'HTTP/1\.1 (\d{3})', http_handler)}

@@ -17,6 +17,7 @@ from ws4redis.servers.uwsgi_options import concerns_about, fatal_concern
 from ws4redis.settings.checks import validate_settings
 
 if TYPE_CHECKING:
+    import redis
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger('ws4redis')
@@ -30,8 +31,8 @@ class uWSGIWebSocketServer(WebSocketServer):  # noqa: N801 (the name that users 
     or with uWSGI's options no websocket can work.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, redis_connection: redis.Redis | None = None) -> None:
+        super().__init__(redis_connection)
         if not apps.ready:
             django.setup()
         validate_settings()

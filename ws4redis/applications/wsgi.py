@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 from django.core.wsgi import get_wsgi_application
 
+from ws4redis.applications.former_hooks import refuse_dead_hooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
@@ -26,6 +27,7 @@ from ws4redis.servers.opening import Opening, make_request
 from ws4redis.servers.process import existing_websockets
 
 if TYPE_CHECKING:
+    import redis
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger('ws4redis')
@@ -39,9 +41,17 @@ class WebSocketServer:
     """Answer the handshakes under ``WEBSOCKET_URL`` and those of handlers.
 
     ``handlers`` serves the paths of handlers; by default those of the settings.
+    ``redis_connection`` is what servers of 0.6 were given: it may be left out, and has to lead
+    where ``WS4REDIS_CONNECTION`` does. Raise ``ImproperlyConfigured`` where it does not, and for a
+    subclass with a method that 0.6 called, and nothing calls now.
     """
 
-    def __init__(self, handlers: HandlerServer | None = None) -> None:
+    def __init__(
+        self, redis_connection: redis.Redis | None = None, *, handlers: HandlerServer | None = None
+    ) -> None:
+        refuse_dead_hooks(type(self))
+        if redis_connection is not None:
+            refuse_other_redis(redis_connection)
         self._receiver: PublishingReceiver | None = None
         self.handlers = HandlerServer() if handlers is None else handlers
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from typing import Final
 
-from ws4redis.exceptions import HandshakeError
+from ws4redis.exceptions import HandshakeError, UpgradeRequiredError
 from ws4redis.protocol.extensions import TOKEN
 
 VERSION: Final = '13'
@@ -61,7 +61,7 @@ def check_upgrade(
             'Behind NGINX, set proxy_http_version 1.1.',
         )
     if headers.get('sec-websocket-version', '').strip() != VERSION:
-        raise HandshakeError(
+        raise UpgradeRequiredError(
             426,
             f'Only version {VERSION} of the websocket protocol is supported.',
             {'Sec-WebSocket-Version': VERSION},

@@ -99,8 +99,8 @@ class RedisStore:
         """Publish a message on all channels of this store, and keep it under each.
 
         ``message`` is a ``RedisMessage``, ``str`` or bytes-like. ``expire`` is the number of
-        seconds for which it is kept; 0: not at all, None: as ``WS4REDIS_EXPIRE`` says. It is one
-        round trip to Redis, and Redis does all of it or nothing.
+        seconds for which it is kept; 0 or less: not at all, None: as ``WS4REDIS_EXPIRE`` says. It
+        is one round trip to Redis, and Redis does all of it or nothing.
 
         Raise ``ValueError`` for a message or an ``expire`` of another type, and redis-py's
         ``ConnectionError`` when Redis cannot be reached.
@@ -113,6 +113,7 @@ class RedisStore:
             return
         expire = conf.WS4REDIS_EXPIRE if expire is None else expire
         _require_expire(expire)
+        expire = max(expire or 0, 0)
         self._broker.publish(self._publishers, payload, expire, transaction=transaction)
 
     def _get_message_channels(
@@ -155,7 +156,7 @@ def _payload_of(message: object) -> bytes | None:
 
 
 def _require_expire(expire: object) -> None:
-    is_seconds = isinstance(expire, int) and not isinstance(expire, bool) and expire >= 0
+    is_seconds = isinstance(expire, int) and not isinstance(expire, bool)
     if not (expire is None or is_seconds):
         raise ValueError(f'expire must be a number of whole seconds or None, not {expire!r}')
 

@@ -48,6 +48,11 @@ def key_of_header(name: str | None) -> str | None:
     return key if key.startswith('HTTP_') or key == 'REMOTE_ADDR' else f'HTTP_{key}'
 
 
+def seconds_to_keep(value: Any) -> int | None:
+    """Return for how long messages are kept; less than 0 switches it off, as in 0.6."""
+    return 0 if judges.is_whole_number(value) and value < 0 else value
+
+
 class Conf:
     """Read the settings of ws4redis; use the instance ``ws4redis.conf.conf``."""
 
@@ -74,19 +79,18 @@ class Conf:
     WS4REDIS_EXPIRE = Setting[int | None](
         'ws4redis.E003',
         default=3600,
-        judge=must_be(
-            'a whole number of seconds or None',
-            or_none(lambda value: judges.is_whole_number(value) and value >= 0),
-        ),
+        judge=must_be('a whole number of seconds or None', or_none(judges.is_whole_number)),
+        read=seconds_to_keep,
         about="For how many seconds a published message is also kept under its channel's key",
-        hint='Give the seconds for which messages are kept; 0 or None: they are not kept.',
+        hint='Give the seconds for which messages are kept; 0, -1 or None: they are not kept.',
     )
     WS4REDIS_PREFIX = Setting[str](
         'ws4redis.E004',
         default='',
-        judge=must_be('a string', lambda value: isinstance(value, str)),
+        judge=must_be('a string', or_none(lambda value: isinstance(value, str))),
+        read=lambda value: '' if value is None else value,
         about='The prefix of every key and every channel in Redis',
-        hint="Give the prefix of all keys and channels in Redis without a colon, or ''.",
+        hint="Give the prefix of all keys and channels in Redis without a colon; '' or None: none.",
     )
 
     # Policy: who may do what
@@ -140,7 +144,8 @@ class Conf:
     WS4REDIS_HEARTBEAT = Setting[str | None](
         'ws4redis.E008',
         default=None,
-        judge=must_be('a string that is not empty, or None', or_none(judges.is_filled_string)),
+        judge=must_be('a string or None', or_none(lambda value: isinstance(value, str))),
+        read=lambda value: None if value == '' else value,
         about='A magic string',
         hint="Give a string that no message equals, such as '--heartbeat--'; None: no heartbeat.",
     )

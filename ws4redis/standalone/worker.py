@@ -69,7 +69,7 @@ class Worker:
         views: bool = False,
     ) -> None:
         self._handlers = handlers
-        websockets = WebSocketServer(handlers)
+        websockets = WebSocketServer(handlers=handlers)
         self._handshakes = Pool(MAX_HANDSHAKES)
         self._application = (
             ViewServer(websockets, view_begins=self._leave_handshakes) if views else websockets
