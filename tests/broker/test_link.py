@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import hiredis
 import pytest
 
-from tests.hub.rig import Clock, ScriptedRedis, StepDriver, bulk
+from tests.hub.rig import Clock, ScriptedRedis, StepDriver, bulk, push, subscribed
 from ws4redis.broker import link as redis_link
 from ws4redis.broker.link import RedisLink, pack_command
+from ws4redis.loop.drivers import Done
 from ws4redis.loop.loop import Hub
 
 
@@ -23,22 +24,26 @@ class Link(RedisLink):
         super().__init__(hub, redis.connect, name='test', timeout_seconds=10)
         self.events: list[str] = []
         self.replies: list[Any] = []
+        self.pushes: list[Any] = []
         self.may_read = True
 
     def connected(self) -> None:
         self.events.append('connected')
         self.write(pack_command(b'HELLO', 'wörld', 3))
+        # Whatever the test sends is an answer.
+        for _ in range(2000):
+            self.expect(lambda reply: self.reply_received(reply), self.replies.append)
 
     def disconnected(self) -> None:
         self.events.append('disconnected')
+
+    def push_received(self, push: list[Any]) -> None:
+        self.pushes.append(push)
 
     def reply_received(self, reply: Any) -> None:
         self.replies.append(reply)
         if reply == b'broken':
             raise RuntimeError('broken reply')
-
-    def health_check(self) -> None:
-        self.write(pack_command(b'PING'))
 
     def wants_replies(self) -> bool:
         return self.may_read
@@ -270,6 +275,199 @@ def test_stopped_while_it_connects_it_closes_what_it_gets(rig: Rig) -> None:
     rig.turn(2)
     assert rig.redis.peers[0].recv(1000) == b''
     assert not rig.link.is_connected
+
+
+class Answers:
+    """Note who was given which answer."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self.given: list[tuple[str, str, Any]] = []
+        self._link = link
+        link._expected.clear()
+
+    def ask(self, name: str) -> None:
+        self._link.send(name, replied=self._note(name, 'reply'), refused=self._note(name, 'error'))
+
+    def subscribe(self, name: str, word: bytes = b'SUBSCRIBE') -> None:
+        self._link.send_subscription(
+            word,
+            name.encode(),
+            confirmed=self._note(f'{word.decode()} {name}', 'confirmed'),
+            refused=self._note(f'{word.decode()} {name}', 'error'),
+        )
+
+    def _note(self, name: str, kind: str) -> Callable[[Any], object]:
+        return lambda answer: self.given.append((name, kind, answer))
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        return [(name, kind) for name, kind, _ in self.given]
+
+
+def test_each_command_gets_its_own_answer_be_it_a_reply_or_an_error(rig: Rig) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    for name in ('a', 'b', 'c'):
+        answers.ask(name)
+    rig.redis.reply(bulk(b'1') + b'-NOPERM no\r\n' + b'*1\r\n:3\r\n')
+    rig.turn()
+    assert answers.kinds == [('a', 'reply'), ('b', 'error'), ('c', 'reply')]
+    assert [str(answer) for *_, answer in answers.given] == ["b'1'", 'NOPERM no', '[3]']
+
+
+def test_a_subscription_is_confirmed_by_the_push_that_names_it(rig: Rig) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    answers.subscribe('x')
+    answers.ask('GET')
+    answers.subscribe('y')
+    answers.subscribe('x', b'UNSUBSCRIBE')
+    news = push(b'message', b'x', b'live')
+    rig.redis.reply(subscribed(b'x') + news + bulk(None) + news + b'-NOPERM y\r\n')
+    rig.redis.reply(push(b'unsubscribe', b'x', 0))
+    rig.turn()
+    assert answers.kinds == [
+        ('SUBSCRIBE x', 'confirmed'),
+        ('GET', 'reply'),
+        ('SUBSCRIBE y', 'error'),
+        ('UNSUBSCRIBE x', 'confirmed'),
+    ]
+    assert rig.link.pushes == [[b'message', b'x', b'live']] * 2
+
+
+def test_a_confirmation_that_nobody_waits_for_is_news(rig: Rig) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    answers.subscribe('x')
+    # A node of a cluster says so when a slot has moved away.
+    rig.redis.reply(push(b'unsubscribe', b'other', 0) + subscribed(b'x'))
+    rig.turn()
+    assert answers.kinds == [('SUBSCRIBE x', 'confirmed')]
+    assert rig.link.pushes == [[b'unsubscribe', b'other', 0]]
+
+
+@pytest.mark.parametrize('reply', [bulk(b'?'), b'-ERR what?\r\n', b'+OK\r\n'])
+def test_an_answer_that_nobody_waits_for_starts_the_connection_over(rig: Rig, reply: bytes) -> None:
+    rig.start()
+    Answers(rig.link)
+    rig.redis.reply(reply)
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+
+
+def test_a_plain_reply_in_place_of_a_confirmation_starts_the_connection_over(rig: Rig) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    answers.subscribe('x')
+    rig.redis.reply(bulk(b'?'))
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+    assert answers.given == []
+
+
+@pytest.mark.parametrize('code', sorted(redis_link.AWAY_ERRORS))
+def test_an_answer_that_means_away_starts_over_and_is_given_to_nobody(rig: Rig, code: str) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    answers.ask('a')
+    rig.redis.reply(f'-{code} not now\r\n'.encode())
+    rig.turn(3)
+    assert rig.link.events == ['connected', 'disconnected', 'connected']
+    assert answers.given == []
+
+
+def test_a_connection_that_writing_finds_lost_leaves_no_timer_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start()
+    checks = 0
+    check = rig.link._check_health
+
+    def count() -> None:
+        nonlocal checks
+        checks += 1
+        check()
+
+    monkeypatch.setattr(rig.link, '_check_health', count)
+    rig.link.lost('by the test')
+    rig.pass_time(redis_link.HEALTH_CHECK_SECONDS + 1)
+    for _ in range(5):
+        # Nothing is read, so that only the write of the next check can find out.
+        rig.link.may_read = False
+        rig.redis.hang_up()
+        rig.clock.advance(redis_link.HEALTH_CHECK_SECONDS)
+        rig.turn()
+        rig.clock.advance(redis_link.HEALTH_CHECK_SECONDS)
+        rig.turn()
+        rig.link.may_read = True
+        rig.pass_time(1)
+    timers = [t for t in rig.hub.timers._heap if 'count' in str(t)]
+    checks = 0
+    rig.pass_time(4 * redis_link.HEALTH_CHECK_SECONDS)
+    assert checks <= 17, timers
+
+
+class SlowDriver(StepDriver):
+    """Let the test say when each attempt to connect comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts: list[Callable[[], object]] = []
+
+    def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
+        self.attempts.append(lambda: self.submit(done, function, *args))
+
+
+@pytest.fixture
+def slow_rig(rig: Rig) -> Rig:
+    driver = SlowDriver()
+    driver.start(rig.hub)
+    rig.hub.driver = driver
+    return rig
+
+
+def attempts_of(rig: Rig) -> list[Callable[[], object]]:
+    assert isinstance(rig.hub.driver, SlowDriver)
+    return rig.hub.driver.attempts
+
+
+def test_an_attempt_that_does_not_come_back_is_given_up_and_another_one_made(
+    slow_rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = slow_rig
+    rig.start()
+    assert not rig.link.is_away
+    rig.pass_time(10.5)
+    assert rig.link.is_away
+    assert rig.link.events == ['disconnected']
+    assert 'no connection within 10 seconds' in caplog.text
+    stuck, second = attempts_of(rig)
+    second()
+    rig.turn()
+    assert rig.link.is_connected
+    # What the first one brings at last is of no use.
+    stuck()
+    rig.turn()
+    assert rig.redis.peers[1].recv(100) == b''
+    assert rig.link.events == ['disconnected', 'connected']
+
+
+def test_attempts_that_do_not_come_back_do_not_add_up(slow_rig: Rig) -> None:
+    rig = slow_rig
+    rig.start()
+    rig.pass_time(200)
+    attempts = attempts_of(rig)
+    assert len(attempts) == redis_link.MAX_STUCK_ATTEMPTS
+    attempts[0]()
+    rig.pass_time(10)
+    assert len(attempts) == redis_link.MAX_STUCK_ATTEMPTS + 1
+    attempts[-1]()
+    rig.turn()
+    assert rig.link.is_connected
+    for stuck in attempts[1:-1]:
+        stuck()
+    rig.pass_time(10)
+    assert rig.link.events == ['disconnected', 'connected']
 
 
 def test_commands_are_packed_as_redis_reads_them() -> None:

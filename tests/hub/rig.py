@@ -170,6 +170,10 @@ def subscribed(channel: bytes, count: int = 1) -> bytes:
     return push(b'subscribe', channel, count)
 
 
+def unsubscribed(channel: bytes, count: int = 0) -> bytes:
+    return push(b'unsubscribe', channel, count)
+
+
 def published(channel: bytes, payload: bytes) -> bytes:
     return push(b'message', channel, payload)
 

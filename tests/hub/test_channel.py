@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hub.rig import Home
-from ws4redis.hub.channel import Channel, Opening
+from ws4redis.hub.channel import Channel, Joining
 from ws4redis.protocol.wire import PLAIN, deflate_wire
 
 
@@ -19,21 +19,21 @@ def home() -> Iterator[Home]:
 
 def test_an_opening_is_done_when_each_of_its_channels_was_joined() -> None:
     done: list[str] = []
-    opening = Opening(2, lambda: done.append('done'))
-    opening.joined()
+    joining = Joining(2, lambda: done.append('done'))
+    joining.joined()
     assert done == []
-    opening.joined()
-    opening.joined()
-    opening.proceed()
+    joining.joined()
+    joining.joined()
+    joining.proceed()
     assert done == ['done']
 
 
 def test_an_opening_that_must_not_wait_proceeds_once() -> None:
     done: list[str] = []
-    opening = Opening(2, lambda: done.append('done'))
-    opening.proceed()
-    opening.joined()
-    opening.joined()
+    joining = Joining(2, lambda: done.append('done'))
+    joining.proceed()
+    joining.joined()
+    joining.joined()
     assert done == ['done']
 
 
@@ -57,10 +57,10 @@ def test_websockets_are_kept_by_their_wire_format(home: Home) -> None:
 def test_one_who_is_about_to_join_makes_the_channel_wanted(home: Home) -> None:
     channel = Channel(b'broadcast:x')
     peer = home.peer()
-    opening = Opening(1, lambda: None)
-    channel.joining[peer.websocket] = opening
+    joining = Joining(1, lambda: None)
+    channel.joining[peer.websocket] = joining
     assert channel.is_wanted
-    assert channel.discard(peer.websocket) is opening
+    assert channel.discard(peer.websocket) is joining
     assert not channel.is_wanted
     assert channel.discard(peer.websocket) is None
 

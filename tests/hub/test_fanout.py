@@ -21,7 +21,7 @@ def home() -> Iterator[Home]:
 def join(channel: Channel, *peers: Peer) -> None:
     for peer in peers:
         channel.add(peer.websocket)
-        peer.websocket.channels += (channel,)
+        peer.websocket.channels = (*peer.websocket.channels, channel)
 
 
 def numbers(messages: list[str | bytes]) -> list[int]:

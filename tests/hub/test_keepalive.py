@@ -188,7 +188,7 @@ def test_one_whose_channel_has_messages_is_sent_no_heartbeat() -> None:
         idle, busy = home.peer(), home.peer()
         channel = home.bus._channel(b'broadcast:x')
         channel.add(busy.websocket)
-        busy.websocket.channels += (channel,)
+        busy.websocket.channels = (channel,)
         # One in each half of an interval, so that none of them is silent.
         for number in range(6):
             home.fanout.arrive(channel, b'%d' % number)

@@ -167,12 +167,17 @@ class WebSocketServer:
 def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str]) -> None:
     """Let a websocket join channels, and wait until Redis has confirmed.
 
-    What is published from then on reaches it.
+    What is published from then on reaches it. Raise ``HandshakeError`` 503 when Redis refuses one
+    of the channels: a websocket that hears nothing had better not open.
     """
-    if names:
-        joined = home.hub.driver.event()
-        home.hub.call_soon(home.join, websocket, names, joined.set)
-        joined.wait(JOIN_SECONDS)
+    if not names:
+        return
+    refused: list[bool] = []
+    joined = home.hub.driver.event()
+    home.hub.call_soon(home.join, websocket, names, joined.set, lambda: refused.append(True))
+    joined.wait(JOIN_SECONDS)
+    if refused:
+        raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
 
 
 def _names_of(subscriber: RedisSubscriber, *, reads_itself: bool) -> list[str]:

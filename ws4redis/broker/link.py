@@ -1,7 +1,11 @@
 """A connection to Redis that belongs to the loop.
 
-It is built and authenticated in the pool, since that blocks, and from then on read and written here
+It is built and authenticated in a thread, since that blocks, and from then on read and written here
 without blocking. When it is lost it is built again, with growing, jittered delays.
+
+Redis answers commands in their order, so each command is queued with those who take its answer: a
+reply, or an error. ``SUBSCRIBE`` and its like are answered by a push that names the channel, which
+is taken from the same queue; all other pushes are news that nobody asked for.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ import logging
 import random
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import hiredis
 
@@ -30,6 +36,26 @@ HEALTH_CHECK_SECONDS = 5.0
 # A connection that is lost sooner counts as one more attempt that failed: else something that takes
 # connections and drops them would be asked without a pause.
 STABLE_SECONDS = 0.2
+# Attempts whose thread does not come back, since looking up the host's name hangs, say.
+MAX_STUCK_ATTEMPTS = 3
+
+# Redis is there, but cannot serve now: it loads its data, runs a long script, has no master or too
+# few replicas. READONLY comes from what was the master before a failover: a new connection looks
+# the address up anew, and may lead to the one that is it now.
+AWAY_ERRORS = frozenset(
+    {
+        'BUSY',
+        'CLUSTERDOWN',
+        'LOADING',
+        'MASTERDOWN',
+        'NOREPLICAS',
+        'READONLY',
+        'TRYAGAIN',
+    }
+)
+
+Replied: TypeAlias = Callable[[Any], object]
+Refused: TypeAlias = Callable[[Exception], object]
 
 _NOTHING = object()
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -55,10 +81,20 @@ def retry_delay(failed_attempts: int) -> float:
     return delay * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
+def ignore(answer: object) -> None:
+    """Take an answer that makes no difference."""
+
+
+def error_code(error: object) -> str:
+    """Return the first word of an error of Redis, which tells its kind."""
+    return str(error).partition(' ')[0]
+
+
 class RedisLink:
     """Keep one connection to Redis open, and exchange commands and replies over it.
 
-    Subclasses implement :meth:`connected`, :meth:`disconnected` and :meth:`reply_received`.
+    When it is lost, nobody is told that the commands under way will not be answered:
+    :meth:`disconnected` takes care of them all. Subclasses implement that and :meth:`connected`.
     """
 
     def __init__(
@@ -81,12 +117,18 @@ class RedisLink:
         self._fd = -1
         self._reader: Any = None
         self._output = bytearray()
+        # Who takes the next answers, in order, and the push that some of them are.
+        self._expected: deque[tuple[Replied, Refused, list[bytes] | None]] = deque()
         self._events = READABLE
         self._attempts = 0
         self._connected_at = 0.0
         self._complaint: str | None = None
         self._was_connected = False
         self._stopped = False
+        self._attempt: object | None = None
+        self._stuck_attempts = 0
+        self._waits_for_stuck = False
+        self._attempt_timer: Timer | None = None
         self._heard = False
         self._silent_since: float | None = None
         self._health_timer: Timer | None = None
@@ -101,41 +143,97 @@ class RedisLink:
         """Take back what a lost connection had not answered, and let nothing wait for Redis."""
         raise NotImplementedError
 
-    def reply_received(self, reply: Any) -> None:
-        """Take one reply or push."""
-        raise NotImplementedError
+    def push_received(self, push: list[Any]) -> None:
+        """Take a push that answers no command."""
 
     def health_check(self) -> None:
         """Write a command that makes Redis answer."""
-        raise NotImplementedError
+        self.send(b'PING')
 
     def wants_replies(self) -> bool:
         """Tell whether replies may be read now."""
         return True
 
+    # Commands
+
+    def send(
+        self, *words: bytes | str | int, replied: Replied = ignore, refused: Refused = ignore
+    ) -> None:
+        """Queue a command; it is written when the turn ends. ``refused`` takes an error."""
+        self.write(pack_command(*words))
+        self.expect(replied, refused)
+
+    def send_subscription(
+        self, word: bytes, name: bytes, *, confirmed: Replied = ignore, refused: Refused = ignore
+    ) -> None:
+        """Queue ``SUBSCRIBE`` or the like for one name, which a push confirms."""
+        self.write(pack_command(word, name))
+        self._expected.append((confirmed, refused, [word.lower(), name]))
+
+    def write(self, packed: bytes) -> None:
+        """Queue packed commands; call :meth:`expect` for each of them, in their order."""
+        self._output += packed
+
+    def expect(self, replied: Replied, refused: Refused) -> None:
+        """Say who takes the answer to a command that was given to :meth:`write`."""
+        self._expected.append((replied, refused, None))
+
     # The life of the connection
 
     def start(self) -> None:
+        """Begin to connect, at once."""
+        attempt = self._attempt = object()
         # Not in the pool: what a project does there may take long, and Redis is needed at once.
-        self.hub.driver.submit_apart(self._connection_made, self._connect_blocking)
+        self.hub.driver.submit_apart(
+            partial(self._connection_made, attempt), self._connect_blocking
+        )
+        self._attempt_timer = self.hub.call_later(
+            self._timeout_seconds, self._attempt_overdue, attempt
+        )
 
     def stop(self) -> None:
         """Close the connection and build no other."""
         self._stopped = True
         self._drop()
 
-    def _connection_made(self, sock: socket.socket | None, exc: BaseException | None) -> None:
-        if self._stopped:
+    def _connection_made(
+        self, attempt: object, sock: socket.socket | None, exc: BaseException | None
+    ) -> None:
+        is_late = attempt is not self._attempt
+        if is_late:
+            self._stuck_attempts -= 1
+        else:
+            self._attempt = None
+            assert self._attempt_timer is not None
+            self.hub.timers.cancel(self._attempt_timer)
+        if is_late or self._stopped:
             if sock is not None:
                 sock.close()
-            return
-        if sock is None:
-            self._complain(f'cannot connect to Redis ({self.name}): {exc}')
-            if not self.is_away:
-                self.is_away = True
-                self.disconnected()
+            if is_late and self._waits_for_stuck and not self._stopped:
+                self._waits_for_stuck = False
+                self._retry()
+        elif sock is None:
+            self._not_connected(exc)
+        else:
+            self._use(sock)
+
+    def _attempt_overdue(self, attempt: object) -> None:
+        if attempt is self._attempt and not self._stopped:
+            self._attempt = None
+            self._stuck_attempts += 1
+            self._not_connected(f'no connection within {self._timeout_seconds:g} seconds')
+
+    def _not_connected(self, why: object) -> None:
+        self._complain(f'cannot connect to Redis ({self.name}): {why}')
+        if not self.is_away:
+            self.is_away = True
+            self.disconnected()
+        if self._stuck_attempts < MAX_STUCK_ATTEMPTS:
             self._retry()
-            return
+        else:
+            self._waits_for_stuck = True
+
+    def _use(self, sock: socket.socket) -> None:
         sock.settimeout(0)
         self._sock = sock
         self._fd = sock.fileno()
@@ -172,6 +270,10 @@ class RedisLink:
         self._drop()
         self._retry()
 
+    def away(self, error: Exception) -> None:
+        """Start over, later, since Redis cannot serve now."""
+        self.lost(error)
+
     def failed(self) -> None:
         """Start over after an exception of our own; the loop has logged it."""
         self.lost('internal error')
@@ -188,6 +290,7 @@ class RedisLink:
         self._sock = None
         self._reader = None
         self._output.clear()
+        self._expected.clear()
         self.disconnected()
 
     def _complain(self, complaint: str) -> None:
@@ -209,6 +312,9 @@ class RedisLink:
             self._silent_since = now
             self.health_check()
             self.flush()
+            if not self.is_connected:
+                # Writing has found out already; the next connection has a timer of its own.
+                return
         elif now - self._silent_since >= self._timeout_seconds:
             self.lost(f'no answer for {self._timeout_seconds:g} seconds')
             return
@@ -257,13 +363,30 @@ class RedisLink:
                 reply = reader.gets()
                 if reply is _NOTHING:
                     return
-                self.reply_received(reply)
+                if type(reply) is hiredis.PushNotification:
+                    self._take_push(reply)
+                elif isinstance(reply, hiredis.HiredisError):
+                    self._take_error(reply)
+                elif self._expected and self._expected[0][2] is None:
+                    self._expected.popleft()[0](reply)
+                else:
+                    self.lost(f'unexpected reply {reply!r:.100}')
         except hiredis.ProtocolError as exc:
             self.lost(exc)
 
-    def write(self, data: bytes) -> None:
-        """Queue commands; they are written when the turn ends."""
-        self._output += data
+    def _take_push(self, push: list[Any]) -> None:
+        if push[0] != b'message' and self._expected and self._expected[0][2] == push[:2]:
+            self._expected.popleft()[0](push)
+        else:
+            self.push_received(push)
+
+    def _take_error(self, error: Exception) -> None:
+        if error_code(error) in AWAY_ERRORS:
+            self.away(error)
+        elif not self._expected:
+            self.lost(error)
+        else:
+            self._expected.popleft()[1](error)
 
     @property
     def unwritten_bytes(self) -> int:

@@ -11,33 +11,24 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from typing import Any
 
-import hiredis
-
-from ws4redis.broker.link import RedisLink, pack_command
-from ws4redis.hub.channel import Channel, Opening
+from ws4redis.broker.link import RedisLink
+from ws4redis.hub.channel import Channel, Joining, Question, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.websocket import Phase, WebSocket
+from ws4redis.hub.websocket import WebSocket
 from ws4redis.loop.loop import Hub
 
 logger = logging.getLogger('ws4redis')
 
-
-class _Fetch:
-    """A ``GET`` that was written and not answered: for whom, and after a reconnection or not."""
-
-    __slots__ = ('channel', 'joining', 'resumes')
-
-    def __init__(
-        self, channel: Channel, joining: dict[WebSocket, Opening], *, resumes: bool
-    ) -> None:
-        self.channel = channel
-        self.joining = joining
-        self.resumes = resumes
+# About 5 ms of writing; one websocket may join thousands of channels.
+CHANGES_PER_TURN = 500
+# How long after Redis refused a subscription it is asked again: its access list may be mended.
+REFUSED_SECONDS = 5.0
 
 
 class Bus(RedisLink):
@@ -58,29 +49,32 @@ class Bus(RedisLink):
         self._fanout = fanout
         self._statistics = statistics
         self._heartbeat = heartbeat
-        # Replies come in the order of the commands: a fetch for each GET, None for each PING.
-        self._expected: deque[_Fetch | None] = deque()
         # Channels whose subscription may have to change, in the order in which that came up.
         self._changed: dict[Channel, None] = {}
+        # Channels that Redis refused on this connection.
+        self._refused: dict[Channel, None] = {}
+        # Whether Redis has taken in all that was subscribed when this connection was made.
+        self.is_subscribed = False
+        self._resubscribes = False
 
     # Joining and leaving
 
-    def join(self, websocket: WebSocket, names: Iterable[str], opening: Opening) -> None:
+    def join(self, websocket: WebSocket, names: Iterable[str], joining: Joining) -> None:
         """Let a websocket join channels, after those that it is in.
 
-        ``opening`` is told once for each when Redis has answered; when Redis is away it proceeds at
+        ``joining`` is told once for each when Redis has answered; when Redis is away it proceeds at
         once, and the websocket joins when Redis is back.
         """
         for name in names:
             channel = self._channel(name.encode())
-            if channel in websocket.channels:
-                opening.joined()
+            if channel.holds(websocket):
+                joining.joined()
                 continue
-            channel.joining[websocket] = opening
-            websocket.channels += (channel,)
+            channel.joining[websocket] = joining
+            websocket.channels = with_channel(websocket.channels, channel)
             self._changed[channel] = None
         if self.is_away:
-            opening.proceed()
+            joining.proceed()
 
     def _channel(self, name: bytes) -> Channel:
         channel = self.channels.get(name)
@@ -88,159 +82,149 @@ class Bus(RedisLink):
             channel = self.channels[name] = Channel(name)
         return channel
 
-    def leave(self, websocket: WebSocket, channels: Iterable[Channel] | None = None) -> None:
-        """Let a websocket leave channels, all of its own by default."""
-        leaving = websocket.channels if channels is None else tuple(channels)
-        websocket.channels = tuple(c for c in websocket.channels if c not in leaving)
-        for channel in leaving:
-            opening = channel.discard(websocket) or self._drop_from_fetch(channel, websocket)
-            if opening is not None:
-                opening.joined()
-            if not channel.is_wanted:
-                self._changed[channel] = None
+    def holds(self, websocket: WebSocket, name: str) -> bool:
+        """Tell whether a websocket is in a channel, or about to be."""
+        channel = self.channels.get(name.encode())
+        return channel is not None and channel.holds(websocket)
 
-    def _drop_from_fetch(self, channel: Channel, websocket: WebSocket) -> Opening | None:
-        """Let the reply to a GET that was written be nothing to a websocket any more."""
-        if channel.fetches:
-            for fetch in self._expected:
-                if fetch is not None and fetch.channel is channel and websocket in fetch.joining:
-                    return fetch.joining.pop(websocket)
-        return None
+    def leave(self, websocket: WebSocket, names: Iterable[str]) -> None:
+        """Let a websocket leave some of its channels."""
+        for name in names:
+            channel = self.channels.get(name.encode())
+            if channel is not None and channel.holds(websocket):
+                websocket.channels = without_channel(websocket.channels, channel)
+                self._leave(websocket, channel)
+
+    def leave_all(self, websocket: WebSocket) -> None:
+        """Let a websocket leave all of its channels."""
+        leaving, websocket.channels = websocket.channels, ()
+        for channel in leaving:
+            self._leave(websocket, channel)
+
+    def _leave(self, websocket: WebSocket, channel: Channel) -> None:
+        joining = channel.discard(websocket)
+        if joining is not None:
+            joining.joined()
+        if not channel.is_wanted:
+            self._changed[channel] = None
 
     def turn_end(self) -> bool:
-        """Write the subscriptions that changed in this turn."""
-        if self._changed:
-            changed, self._changed = self._changed, {}
-            for channel in changed:
-                if self.is_connected:
-                    self._update(channel, resumes=False)
-                elif not channel.is_wanted:
-                    # The others are subscribed when Redis is back.
-                    self._forget(channel)
-        return self.flush()
+        """Write subscriptions that have changed; tell whether there are more."""
+        for channel in list(islice(self._changed, CHANGES_PER_TURN)):
+            del self._changed[channel]
+            self._update(channel)
+        if self._resubscribes and not self._changed:
+            # Its answer comes behind those to all subscriptions.
+            self._resubscribes = False
+            self.send(b'PING', replied=self._resubscribed, refused=self._resubscribed)
+        self.flush()
+        return bool(self._changed)
 
-    def _update(self, channel: Channel, *, resumes: bool) -> None:
-        if channel.joining or (resumes and channel.is_wanted):
-            if not channel.subscribed:
-                channel.subscribed = True
-                self._command(b'SUBSCRIBE', channel.name)
-            joining, channel.joining = channel.joining, {}
-            channel.fetches += 1
-            self._command(b'GET', channel.name)
-            self._expected.append(_Fetch(channel, joining, resumes=resumes))
-        elif not channel.is_wanted and not channel.fetches:
+    def _update(self, channel: Channel) -> None:
+        if not channel.is_wanted:
             if channel.subscribed:
                 channel.subscribed = False
-                self._command(b'UNSUBSCRIBE', channel.name)
-            self._forget(channel)
-
-    def _forget(self, channel: Channel) -> None:
-        if self.channels.get(channel.name) is channel:
-            del self.channels[channel.name]
-
-    def _command(self, *words: bytes) -> None:
-        self.write(pack_command(*words))
+                self.send_subscription(b'UNSUBSCRIBE', channel.name)
+            if self.channels.get(channel.name) is channel:
+                del self.channels[channel.name]
+        elif self.is_connected and (channel.joining or channel.resumes):
+            if not channel.subscribed:
+                channel.subscribed = True
+                self.send_subscription(
+                    b'SUBSCRIBE',
+                    channel.name,
+                    confirmed=partial(self._confirmed, channel),
+                    refused=partial(self._subscription_refused, channel),
+                )
+            question = channel.ask()
+            self.send(
+                *(b'GET', channel.name),
+                replied=partial(self._answered, question),
+                refused=partial(self._question_refused, question),
+            )
 
     # The connection
 
     def connected(self) -> None:
-        self._changed.clear()
-        for channel in list(self.channels.values()):
-            self._update(channel, resumes=True)
+        self._changed = dict.fromkeys(self.channels.values())
+        self._resubscribes = bool(self._changed)
+        self.is_subscribed = not self._changed
 
     def disconnected(self) -> None:
-        expected, self._expected = self._expected, deque()
-        for fetch in expected:
-            if fetch is not None:
-                self._take_back(fetch)
+        self.is_subscribed = self._resubscribes = False
+        self._refused.clear()
         for channel in self.channels.values():
-            channel.subscribed = channel.confirmed = channel.refused = False
-            for opening in channel.joining.values():
-                opening.proceed()
+            channel.start_over()
+            for joining in list(channel.joining.values()):
+                joining.proceed()
             for audience in channel.audiences.values():
                 for websocket in audience:
                     if websocket.own is not None:
                         websocket.own.forget_under_way()
 
-    def _take_back(self, fetch: _Fetch) -> None:
-        fetch.channel.fetches -= 1
-        for websocket, opening in fetch.joining.items():
-            if fetch.channel in websocket.channels:
-                fetch.channel.joining[websocket] = opening
-            opening.proceed()
-
-    def health_check(self) -> None:
-        self._command(b'PING')
-        self._expected.append(None)
+    def _resubscribed(self, answer: object) -> None:
+        self.is_subscribed = True
 
     def wants_replies(self) -> bool:
         return not self._fanout.is_congested
 
     # What Redis sends
 
-    def reply_received(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            kind = reply[0]
-            if kind == b'message':
-                self._message_received(reply[1], reply[2])
-            elif kind == b'subscribe':
-                channel = self.channels.get(reply[1])
-                if channel is not None:
-                    channel.confirmed = True
-        elif isinstance(reply, hiredis.HiredisError):
-            self._error_received(reply)
-        elif self._expected:
-            fetch = self._expected.popleft()
-            if fetch is not None:
-                self._fetched(fetch, reply)
-        else:
-            self.lost(f'unexpected reply {reply!r}')
+    def push_received(self, push: list[Any]) -> None:
+        if push[0] == b'message':
+            channel = self.channels.get(push[1])
+            payload = push[2]
+            if channel is not None and channel.audiences and payload != self._heartbeat:
+                self._statistics.redis_messages += 1
+                self._fanout.arrive(channel, payload)
 
-    def _message_received(self, name: bytes, payload: bytes) -> None:
-        channel = self.channels.get(name)
-        if channel is not None and channel.audiences and payload != self._heartbeat:
-            self._statistics.redis_messages += 1
-            self._fanout.arrive(channel, payload)
+    def _confirmed(self, channel: Channel, push: object) -> None:
+        if channel.refused:
+            channel.refused = False
+            logger.warning('Redis lets %r be subscribed to again', channel.name)
 
-    def _error_received(self, error: Exception) -> None:
-        fetch = self._expected[0] if self._expected else None
-        if fetch is not None and not fetch.channel.confirmed and not fetch.channel.refused:
-            # SUBSCRIBE is answered by a push, or by an error that comes where a reply would.
-            fetch.channel.refused = True
-            logger.error('Redis refuses to subscribe to %r: %s', fetch.channel.name, error)
-            return
-        if not self._expected:
-            self.lost(error)
-            return
-        self._expected.popleft()
-        if fetch is not None:
-            logger.error(
-                'Redis does not give the message kept as %r: %s', fetch.channel.name, error
-            )
-            self._fetched(fetch, None)
+    def _subscription_refused(self, channel: Channel, error: Exception) -> None:
+        if not channel.refused:
+            channel.refused = True
+            logger.error('Redis refuses to subscribe to %r: %s', channel.name, error)
+        channel.subscribed = False
+        channel.resumes = True
+        if not self._refused:
+            self.hub.call_later(REFUSED_SECONDS, self._try_refused_again)
+        self._refused[channel] = None
+        waiting = [question.joining[w] for w, question in channel.asking.items()]
+        for joining in waiting:
+            joining.refuse()
 
-    def _fetched(self, fetch: _Fetch, kept: bytes | None) -> None:
-        channel = fetch.channel
-        channel.fetches -= 1
-        if kept is not None and kept != self._heartbeat:
-            if fetch.resumes and channel.audiences and not self._is_latest(channel, kept):
-                self._fanout.arrive(channel, kept)
-            if fetch.joining and not channel.audiences:
-                channel.remember(kept)
-        else:
+    def _try_refused_again(self) -> None:
+        refused, self._refused = self._refused, {}
+        for channel in refused:
+            if channel.is_wanted and not channel.subscribed:
+                self._changed[channel] = None
+
+    def _question_refused(self, question: Question, error: Exception) -> None:
+        logger.error('Redis does not give the message kept as %r: %s', question.channel.name, error)
+        self._answered(question, None)
+
+    def _answered(self, question: Question, kept: bytes | None) -> None:
+        channel = question.channel
+        if kept == self._heartbeat:
             kept = None
+        joining = channel.answered(question)
+        if kept is not None:
+            if question.resumes and channel.audiences and not self._is_latest(channel, kept):
+                self._fanout.arrive(channel, kept)
+            if joining and not channel.audiences:
+                channel.remember(kept)
         # What arrived before this moment is in the kept message, or older.
         self._fanout.settle(channel)
-        for websocket, opening in fetch.joining.items():
-            # One that left and came back meanwhile has asked twice.
-            is_new = channel in websocket.channels and not channel.has(websocket)
-            if is_new and websocket.phase <= Phase.OPEN:
-                if kept is not None:
-                    websocket.send_kept(kept)
+        for websocket, waiting in joining.items():
+            if kept is not None and channel in websocket.channels:
+                websocket.send_kept(kept)
+            # Sending may have ended it, or another one; who has ended is in no channel.
+            if channel in websocket.channels:
                 channel.add(websocket)
-            opening.joined()
-        if not channel.is_wanted:
-            self._changed[channel] = None
+            waiting.joined()
 
     def _is_latest(self, channel: Channel, kept: bytes) -> bool:
         """Tell whether the kept message is the latest that came live."""

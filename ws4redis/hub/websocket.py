@@ -19,7 +19,7 @@ from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 
 if TYPE_CHECKING:
-    from ws4redis.hub.channel import Channel
+    from ws4redis.hub.channel import Channels
     from ws4redis.hub.websockets import WebSockets
     from ws4redis.protocol.wire import WireFormat
 
@@ -111,7 +111,7 @@ class WebSocket:
         self.publishes = publishes
         self.companion = companion
         self.place = place
-        self.channels: tuple[Channel, ...] = ()
+        self.channels: Channels = ()
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: list[bytes] | None = None
@@ -263,8 +263,7 @@ class WebSocket:
         if self.own is None:
             self.own = OwnMessages()
             self.direct = False
-        names = {channel.name for channel in self.channels}
-        copies = sum(1 for channel in channels if channel.encode() in names)
+        copies = sum(self.home.bus.holds(self, name) for name in channels)
         self.own.sent(payload, copies=copies)
 
     def send(self, data: bytes, *, messages: int = 0) -> None:

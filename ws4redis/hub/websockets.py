@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ws4redis.hub.bus import Bus
-from ws4redis.hub.channel import Opening
+from ws4redis.hub.channel import Joining
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.options import HubOptions
@@ -59,6 +59,8 @@ class WebSockets:
             self.hub,
             connect,
             pack=pack,
+            is_heard=lambda: self.bus.is_subscribed,
+            moved=lambda: self.bus.lost('Redis has become a replica'),
             statistics=self.statistics,
             timeout_seconds=self.options.redis_timeout_seconds,
         )
@@ -99,23 +101,31 @@ class WebSockets:
 
     # Channels of a websocket
 
-    def join(self, websocket: WebSocket, names: Iterable[str], done: Callable[[], object]) -> None:
-        """Let a websocket join channels, and call ``done`` when Redis has answered for all."""
+    def join(
+        self,
+        websocket: WebSocket,
+        names: Iterable[str],
+        done: Callable[[], object],
+        refused: Callable[[], object] | None = None,
+    ) -> None:
+        """Let a websocket join channels, and call ``done`` when Redis has answered for all.
+
+        ``refused`` is called before, should Redis refuse one of them.
+        """
         names = list(names)
         if not names or websocket.phase > Phase.OPEN:
             done()
         else:
-            self.bus.join(websocket, names, Opening(len(names), done))
+            self.bus.join(websocket, names, Joining(len(names), done, refused))
 
     def leave(self, websocket: WebSocket, names: Iterable[str]) -> None:
         """Let a websocket leave some of its channels."""
-        leaving = {name.encode() for name in names}
-        self.bus.leave(websocket, [c for c in websocket.channels if c.name in leaving])
+        self.bus.leave(websocket, names)
 
     def leave_channels(self, websocket: WebSocket) -> None:
         """Let a websocket leave all of its channels."""
         if websocket.channels:
-            self.bus.leave(websocket)
+            self.bus.leave_all(websocket)
 
     # What websockets tell
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
-
-from ws4redis.broker.link import RedisLink, pack_command
+from ws4redis.broker.link import RedisLink
 from ws4redis.loop.loop import Hub
 
 logger = logging.getLogger('ws4redis')
@@ -38,33 +35,19 @@ class CommandLink(RedisLink):
         on_disconnected: Callable[[], object],
     ) -> None:
         super().__init__(hub, connect, name='events', timeout_seconds=timeout_seconds)
-        self._expected: deque[OnReply] = deque()
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
 
     def command(self, on_reply: OnReply, *words: bytes | str | int) -> None:
         """Queue a command; it is written when the turn ends. Does nothing while disconnected."""
         if self.is_connected:
-            self.write(pack_command(*words))
-            self._expected.append(on_reply)
+            self.send(*words, replied=on_reply, refused=on_reply)
 
     def connected(self) -> None:
         self._on_connected()
 
     def disconnected(self) -> None:
-        self._expected.clear()
         self._on_disconnected()
-
-    def health_check(self) -> None:
-        self.command(_ignore, b'PING')
-
-    def reply_received(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            return
-        if self._expected:
-            self._expected.popleft()(reply)
-        else:
-            self.lost(f'unexpected reply {reply!r}')
 
 
 class StreamLink(RedisLink):
@@ -89,10 +72,8 @@ class StreamLink(RedisLink):
         self._last_id = b'0'
         self._on_entry = on_entry
         self._on_reconnected = on_reconnected
-        self._to_ignore = 0
 
     def connected(self) -> None:
-        self._to_ignore = 0
         self._read_on()
         if self.reconnects:
             self._on_reconnected()
@@ -105,18 +86,14 @@ class StreamLink(RedisLink):
         pass
 
     def _read_on(self) -> None:
-        words: tuple[bytes | str | int, ...] = (b'XREAD', b'COUNT', READ_COUNT, b'BLOCK')
-        self.write(pack_command(*words, READ_BLOCK_MS, b'STREAMS', self._key, self._last_id))
+        self.send(
+            *(b'XREAD', b'COUNT', READ_COUNT, b'BLOCK', READ_BLOCK_MS),
+            *(b'STREAMS', self._key, self._last_id),
+            replied=self._entries_read,
+            refused=self.lost,
+        )
 
-    def reply_received(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            return
-        if self._to_ignore:
-            self._to_ignore -= 1
-            return
-        if isinstance(reply, hiredis.HiredisError):
-            self.lost(reply)
-            return
+    def _entries_read(self, reply: Any) -> None:
         if reply:
             streams = reply.values() if isinstance(reply, dict) else [pair[1] for pair in reply]
             for entries in streams:
@@ -124,10 +101,5 @@ class StreamLink(RedisLink):
                     self._last_id = entry_id
                     self._on_entry(fields)
             # What is older than the last one read goes; the rest of the stream is what is new.
-            self.write(pack_command(b'XTRIM', self._key, b'MINID', self._last_id))
-            self._to_ignore += 1
+            self.send(b'XTRIM', self._key, b'MINID', self._last_id)
         self._read_on()
-
-
-def _ignore(reply: Any) -> None:
-    pass
