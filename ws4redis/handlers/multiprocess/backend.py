@@ -21,6 +21,7 @@ from ws4redis.handlers.multiprocess.names import (
     parse_sign,
 )
 from ws4redis.handlers.multiprocess.outbox import Outbox, Refusal, Unseen
+from ws4redis.handlers.multiprocess.sealing import seal
 from ws4redis.handlers.requests import lasting_environ, make_lasting_request
 from ws4redis.handshake.policy import verify_origin
 from ws4redis.protocol.frames import CloseCode, Opcode
@@ -109,7 +110,7 @@ class RemoteBackend:
         outbox.websocket = opening.make_websocket(outbox)
         handler = f'{match.handler_class.__module__}.{match.handler_class.__qualname__}'
         request = {'handler': handler, 'kwargs': match.kwargs, 'environ': lasting_environ(environ)}
-        self.home.hub.call_soon(self._assign, outbox, json.dumps(request).encode())
+        self.home.hub.call_soon(self._assign, outbox, seal(json.dumps(request).encode()))
         answered.wait(conf.WS4REDIS_HANDSHAKE_TIMEOUT)
         outcome = outbox.outcome
         if outcome is None:

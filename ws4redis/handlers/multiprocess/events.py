@@ -14,7 +14,7 @@ class Kind(bytes, Enum):
     """The kinds of events, and of answers."""
 
     # From a server to a worker: words are the server, the websocket and the event's number.
-    OPEN = b'open'  # payload: JSON with the handler, the request and the named groups
+    OPEN = b'open'  # payload: sealed JSON: the handler, the request, the named groups
     TEXT = b'text'
     BINARY = b'binary'
     END = b'end'  # payload: the close code and the reason

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.lanes import HandlerLane
 from ws4redis.handlers.multiprocess.events import Kind, pack_code
+from ws4redis.handlers.multiprocess.sealing import WrongSeal, unseal
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.session import HandlerSession
 from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
@@ -94,10 +95,14 @@ class RemoteLane(HandlerLane):
     def _open(self, payload: bytes) -> None:
         """Apply the policy, then ask the handler; send the answer."""
         try:
-            user = self._connect(json.loads(payload))
+            user = self._connect(json.loads(unseal(payload)))
         except HandshakeError as error:
             self.session = None
             self._answer(Kind.REFUSE, pack_code(error.status, error.body))
+        except WrongSeal as exc:
+            logger.error('cannot read the handshake of %s: %s', self.server, exc)
+            self.session = None
+            self._answer(Kind.REFUSE, pack_code(500, 'Internal server error.'))
         except BaseException:  # (whatever it is, the thread goes on)
             logger.exception('a handshake failed')
             self.session = None
