@@ -263,6 +263,42 @@ def test_under_gevent_with_monkey_patching() -> None:
     assert run_program(program) == 'done\n'
 
 
+@pytest.mark.parametrize('driver', ['GeventDriver', 'ThreadDriver'])
+def test_attempts_to_connect_leave_no_descriptor_behind_under_monkey_patching(driver: str) -> None:
+    output = run_program(f"""
+        from gevent import monkey; monkey.patch_all()
+        import os, socket
+        from ws4redis.loop.drivers import {driver}
+        from ws4redis.loop.loop import Hub
+
+        def attempt():
+            # Whatever waits in a native thread gets a loop of gevent's there.
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                ours.settimeout(0.001)
+                try:
+                    ours.recv(1)
+                except TimeoutError:
+                    pass
+
+        driver = {driver}(pool_size=2)
+        hub = Hub(driver)
+        driver.start(hub)
+        counts = []
+        for _ in range(30):
+            done = driver.event()
+            driver.submit_apart(lambda result, exc: done.set(), attempt)
+            assert done.wait(10)
+            counts.append(len(os.listdir('/proc/self/fd')))
+        # A thread may be on its way to sleep when the next attempt comes.
+        assert counts[-1] <= counts[0] + 4, counts
+        hub.stop()
+        assert driver.wait_stopped(10)
+        print('done')
+    """)
+    assert output == 'done\n'
+
+
 def test_a_loop_that_was_turned_to_its_end_by_hand_is_not_turned_again_by_its_greenlet() -> None:
     output = run_program("""
         import gevent

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 T = TypeVar('T')
 Done = Callable[[Any, BaseException | None], object]
 
+# For connecting to Redis: four connections at most, of which each may have three attempts that
+# hang. The threads stay, since under gevent's monkey patching each leaves two descriptors behind,
+# those of a loop of gevent's.
+THREADS_APART = 12
+
 
 class Event(Protocol):
     """An event that the loop sets once and for which code outside the loop waits."""
@@ -99,6 +104,7 @@ class ThreadDriver:
 
     def __init__(self, *, pool_size: int) -> None:
         self.workers = Workers(pool_size)
+        self._workers_apart = Workers(THREADS_APART)
         self._stopped: Event = NativeEvent()
         self._ident = 0
         self._hub: Hub | None = None
@@ -115,6 +121,7 @@ class ThreadDriver:
         finally:
             hub.close()
             self.workers.stop()
+            self._workers_apart.stop()
             self._stopped.set()
 
     def wake(self) -> None:
@@ -155,7 +162,7 @@ class ThreadDriver:
 
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._hub is not None
-        start_thread(_run_and_report, self._hub, done, function, args)
+        self._workers_apart.submit(_run_and_report, self._hub, done, function, args)
 
 
 class GeventDriver:
@@ -176,6 +183,7 @@ class GeventDriver:
         self._bells_class = GreenletBells
         self._waiter_class = Waiter
         self.workers = Workers(pool_size)
+        self._workers_apart = Workers(THREADS_APART)
         self._handshake_workers = Workers(pool_size)
         self._hub: Hub | None = None
         self._greenlet: Any = None
@@ -215,6 +223,7 @@ class GeventDriver:
             self._disarm_timer()
             hub.close()
             self.workers.stop()
+            self._workers_apart.stop()
             self._handshake_workers.stop()
 
     def _wait(self, gevent_hub: Any, watcher: Any) -> None:
@@ -272,6 +281,7 @@ class GeventDriver:
         in_time = not hub.running
         hub.close()
         self.workers.stop()
+        self._workers_apart.stop()
         self._handshake_workers.stop()
         return in_time
 
@@ -330,7 +340,7 @@ class GeventDriver:
 
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._hub is not None
-        start_thread(_run_and_report, self._hub, done, function, args)
+        self._workers_apart.submit(_run_and_report, self._hub, done, function, args)
 
 
 def _run_and_report(
