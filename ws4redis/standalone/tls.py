@@ -23,6 +23,9 @@ from gevent.socket import wait_read, wait_write
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+# The most that a record holds (RFC 8446, section 5.1).
+RECORD_BYTES = 16384
+
 _WANT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ENDED = (ssl.SSLZeroReturnError, ssl.SSLEOFError)
 
@@ -48,6 +51,9 @@ class TlsSocket:
         self._sock = sock
         self._tls = tls
         self._is_shut_down = False
+        # How much of what `send` did not take OpenSSL has encrypted already: the next call must
+        # begin with the same bytes.
+        self.attempted_bytes = 0
         self.family = sock.family
         self.type = sock.type
         self.fileno = sock.fileno
@@ -71,10 +77,18 @@ class TlsSocket:
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Write what the socket takes; raise ``BlockingIOError`` when that is nothing."""
-        try:
-            sent: int = self._tls.write(data)
-        except _WANT:
-            raise BlockingIOError from None
+        # OpenSSL reports nothing of a write until all of it is out, so it gets one record at once.
+        view = memoryview(data)
+        sent = self.attempted_bytes = 0
+        while sent < len(view):
+            record = view[sent : sent + RECORD_BYTES]
+            try:
+                sent += self._tls.write(record)
+            except _WANT:
+                self.attempted_bytes = len(record)
+                if not sent:
+                    raise BlockingIOError from None
+                break
         return sent
 
     def shutdown(self, how: int) -> None:
