@@ -11,6 +11,7 @@ import pytest
 from tests.hub.rig import Home, Peer
 from tests.timeouts import wait_until
 from ws4redis.handshake.subscriber_bridge import Proxy, SubscriberBridge, needs_bridge
+from ws4redis.hub.messages import Messages
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Phase
 from ws4redis.protocol.frames import Opcode
@@ -117,7 +118,7 @@ def test_the_proxy_takes_text_and_anything_bytes_like() -> None:
 
 def test_what_the_subscriber_sends_comes_first(home: Home) -> None:
     peer = bridged(home, WithHistory())
-    peer.websocket.deliver([b'live'], [b'\x81\x04live'])
+    peer.websocket.deliver(Messages([b'live']))
     assert peer.messages() == ['history', 'live']
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hub.rig import Home, Peer
-from ws4redis.hub import fanout
+from tests.hub.rig import Clock, Home, Peer
+from ws4redis.hub import fanout, messages, own_messages
 from ws4redis.hub.channel import Channel
 from ws4redis.protocol.wire import deflate_wire
 
@@ -78,7 +78,8 @@ def test_the_last_message_and_the_moment_of_its_delivery_are_noted(home: Home) -
 def test_a_large_audience_is_served_in_slices_with_room_for_others(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 10)
+    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 10)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel, small = Channel(b'large'), Channel(b'small')
     peers = [home.peer() for _ in range(35)]
     join(channel, *peers)
@@ -89,16 +90,19 @@ def test_a_large_audience_is_served_in_slices_with_room_for_others(
     served = []
     while home.fanout.turn_end():
         served.append(home.statistics.messages_sent)
-        # Between two slices the loop turns: this is when others get their share.
-    assert served[:4] == [10, 20, 30, 35]
+        # Between two steps the loop turns: this is when others get their share. The small channel
+        # does not wait for the large one.
+        if len(served) == 2:
+            assert single.messages() == ['2']
+    assert served == [10, 11, 21, 31]
     assert all(peer.messages() == ['1'] for peer in peers)
-    assert single.messages() == ['2']
 
 
 def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_go(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 3)
+    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 3)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(b'broadcast:x')
     members = [home.peer() for _ in range(10)]
     join(channel, *members)
@@ -137,7 +141,8 @@ def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_g
 def test_one_that_closes_between_two_slices_gets_nothing_after_its_close_frame(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'SLICE_WEBSOCKETS', 1)
+    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(b'broadcast:x')
     peers = [home.peer(), home.peer()]
     join(channel, *peers)
@@ -193,3 +198,161 @@ def test_one_whose_peer_has_gone_is_let_go_and_the_others_are_served(home: Home)
     assert other.messages() == ['message']
     assert [code for code, _ in gone.receiver.closed] == [1006]
     assert (home.statistics.messages_sent, home.statistics.messages_dropped) == (1, 1)
+
+
+def deliver_all(home: Home) -> int:
+    """Deliver what there is to deliver; return in how many turns."""
+    turns = 1
+    while home.fanout.turn_end():
+        turns += 1
+    return turns
+
+
+def test_large_messages_are_sent_to_a_few_at_a_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'STEP_BYTES', 30_000)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
+    channel = Channel(b'broadcast:x')
+    peers = [home.peer() for _ in range(10)]
+    join(channel, *peers)
+    home.fanout.arrive(channel, b'x' * 10_000)
+    assert deliver_all(home) == 5
+    assert [peer.messages() for peer in peers] == [['x' * 10_000]] * 10
+    # The bytes of a message larger than that go to one at a time.
+    home.fanout.arrive(channel, b'x' * 40_000)
+    assert deliver_all(home) == 10
+
+
+def test_a_large_batch_goes_out_in_portions_that_leave_room_for_other_channels(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'PORTION_BYTES', 2000)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
+    flooded, other = Channel(b'flooded'), Channel(b'other')
+    reader, bystander = home.peer(), home.peer()
+    join(flooded, reader)
+    join(other, bystander)
+    for number in range(20):
+        home.fanout.arrive(flooded, b'%03d' % number + b' ' * 797)
+    home.fanout.arrive(other, b'42')
+    for _ in range(2):
+        assert home.fanout.turn_end()
+    assert bystander.messages() == ['42']
+    assert numbers(reader.messages()) == [0, 1]
+    # What comes meanwhile goes out behind what was there.
+    home.fanout.arrive(flooded, b'20')
+    assert home.fanout.latest_waiting(flooded) == b'20'
+    deliver_all(home)
+    assert numbers(reader.messages()) == list(range(2, 21))
+    assert home.fanout.backlog_bytes == 0
+    assert home.fanout.latest_waiting(flooded) is None
+    assert flooded.repeats(b'20')
+
+
+def test_a_turn_delivers_until_its_time_is_over(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
+    ticks = iter(range(1000))
+    home.fanout._clock = lambda: next(ticks) * 0.001
+    channel = Channel(b'broadcast:x')
+    join(channel, *(home.peer() for _ in range(20)))
+    home.fanout.arrive(channel, b'message')
+    assert home.fanout.turn_end()
+    sent = home.statistics.messages_sent
+    assert 1 < sent < 20
+    assert home.fanout.turn_end()
+    assert home.statistics.messages_sent > sent
+
+
+def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Channel(b'broadcast:x')
+    peer = home.peer()
+    join(channel, peer)
+    home.fanout.arrive(channel, b'fails')
+    with monkeypatch.context() as patched:
+
+        def fail(*args: object) -> None:
+            raise RuntimeError('a fault of ours')
+
+        patched.setattr(home.fanout, '_deliver', fail)
+        with pytest.raises(RuntimeError):
+            home.fanout.turn_end()
+    home.fanout.arrive(channel, b'later')
+    deliver_all(home)
+    assert peer.messages() == ['later']
+    assert home.fanout.backlog_bytes == 0
+
+
+def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_again(
+    home: Home,
+) -> None:
+    channel = Channel(b'broadcast:x')
+    sender, other = home.peer(), home.peer()
+    join(channel, sender, other)
+    for payload in (b'one', b'two'):
+        sender.websocket.remember_own(payload, ('broadcast:x',))
+        assert not sender.websocket.direct
+    for payload in (b'one', b'two', b'three'):
+        home.fanout.arrive(channel, payload)
+        deliver_all(home)
+    assert sender.websocket.direct
+    assert sender.messages() == ['three']
+    # The content of its last own message is kept from it, whoever sends it.
+    for payload in (b'two', b'one', b'two'):
+        home.fanout.arrive(channel, payload)
+        deliver_all(home)
+        assert sender.websocket.direct
+    assert sender.messages() == ['one']
+    assert other.messages() == ['one', 'two', 'three', 'two', 'one', 'two']
+
+
+def test_a_sender_whose_message_never_comes_back_is_some_day_sent_to_directly() -> None:
+    clock = Clock()
+    with Home(clock=clock) as home:
+        channel = Channel(b'broadcast:x')
+        sender = home.peer()
+        join(channel, sender)
+        sender.websocket.remember_own(b'lost', ('broadcast:x',))
+        home.fanout.arrive(channel, b'one')
+        deliver_all(home)
+        assert not sender.websocket.direct
+        clock.advance(2 * home.options.redis_timeout_seconds + 1)
+        home.fanout.arrive(channel, b'two')
+        deliver_all(home)
+        assert sender.websocket.direct
+        assert sender.messages() == ['one', 'two']
+
+
+def test_a_message_is_hashed_once_however_many_have_sent_something(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+
+    def fingerprint(payload: bytes) -> bytes:
+        hashed.append(payload)
+        return own_messages.fingerprint(payload)
+
+    monkeypatch.setattr(messages, 'fingerprint', fingerprint)
+    channel = Channel(b'broadcast:x')
+    peers = [home.peer() for _ in range(50)]
+    join(channel, *peers)
+    for number, peer in enumerate(peers):
+        peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
+    home.fanout.arrive(channel, b'x' * 1000)
+    deliver_all(home)
+    assert hashed == [b'x' * 1000]
+
+
+def test_nothing_is_remembered_of_senders_that_have_gone(home: Home) -> None:
+    peers = [home.peer() for _ in range(3)]
+    for peer in peers:
+        peer.websocket.remember_own(b'same', ())
+        peer.websocket.remember_own(b'same again', ())
+    for peer in peers:
+        assert home.fanout.last_own
+        peer.websocket.lost()
+    assert not home.fanout.last_own

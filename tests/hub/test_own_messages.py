@@ -9,8 +9,8 @@ from ws4redis.hub.own_messages import OwnMessages, fingerprint
 
 def test_a_message_is_recognised_as_often_as_it_comes_back() -> None:
     own = OwnMessages()
-    own.sent(b'a', copies=2)
-    own.sent(b'b', copies=1)
+    own.sent(b'a', copies=2, now=0)
+    own.sent(b'b', copies=1, now=0)
     assert own.recognises(b'a')
     assert own.recognises(b'b')
     assert own.recognises(b'a')
@@ -20,30 +20,30 @@ def test_a_message_is_recognised_as_often_as_it_comes_back() -> None:
 def test_several_messages_in_flight_are_all_recognised() -> None:
     own = OwnMessages()
     for number in range(100):
-        own.sent(b'%d' % number, copies=1)
+        own.sent(b'%d' % number, copies=1, now=0)
     assert all(own.recognises(b'%d' % number) for number in range(100))
 
 
 def test_the_content_of_the_last_message_is_recognised_whoever_sends_it() -> None:
     own = OwnMessages()
-    own.sent(b'last', copies=0)
+    own.sent(b'last', copies=0, now=0)
     assert own.recognises(b'last')
     assert own.recognises(b'last')
-    own.sent(b'newer', copies=0)
+    own.sent(b'newer', copies=0, now=0)
     assert not own.recognises(b'last')
 
 
 def test_what_was_never_sent_is_not_recognised() -> None:
     own = OwnMessages()
     assert not own.recognises(b'')
-    own.sent(b'a', copies=1)
+    own.sent(b'a', copies=1, now=0)
     assert not own.recognises(b'b')
 
 
 def test_when_the_way_back_is_lost_nothing_but_the_last_is_expected() -> None:
     own = OwnMessages()
-    own.sent(b'a', copies=1)
-    own.sent(b'b', copies=1)
+    own.sent(b'a', copies=1, now=0)
+    own.sent(b'b', copies=1, now=0)
     own.forget_under_way()
     assert not own.recognises(b'a')
     assert own.recognises(b'b')
@@ -65,7 +65,7 @@ def test_no_short_payload_has_the_fingerprint_of_a_long_one() -> None:
 def test_messages_that_never_come_back_are_forgotten_some_day() -> None:
     own = OwnMessages()
     for number in range(5000):
-        own.sent(b'%d' % number, copies=1)
+        own.sent(b'%d' % number, copies=1, now=0)
     assert not own.recognises(b'0')
     assert own.recognises(b'4500')
     assert len(own._under_way) <= 1024

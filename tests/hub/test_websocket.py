@@ -22,11 +22,11 @@ from tests.websocket_client import (
     Frame,
     encode_frame,
 )
+from ws4redis.hub.messages import Messages
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Paused, Phase
 from ws4redis.protocol.frames import CloseCode, Opcode
 from ws4redis.protocol.limits import Limits
-from ws4redis.protocol.wire import PLAIN
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def fill(peer: Peer, *, size: int = 1000) -> int:
         peer.websocket.send_message(b'%07d' % count + b'x' * (size - 7))
         count += 1
     return count
+
+
+def fill_more(peer: Peer) -> int:
+    """Send more than the kernel will take while the peer does not read; return how many."""
+    for _ in range(8):
+        peer.websocket.send_message(b'x' * 100_000)
+    assert peer.websocket.queued_bytes > 100_000
+    return 8
 
 
 def closed(peer: Peer) -> tuple[int, str]:
@@ -144,8 +152,9 @@ def test_a_peer_that_cannot_keep_up_is_closed_with_1013_and_gets_whole_frames_on
             peer.websocket.send_message(b'%07d' % sent + b'x' * 993)
             sent += 1
             assert peer.websocket.queued_bytes <= 10_000 + 1004
+        # What fits is kept; only the message that did not fit is lost.
         dropped = home.statistics.messages_dropped
-        assert dropped >= 9
+        assert dropped == 1
         # What comes now is not queued either.
         peer.websocket.send_message(b'late')
         frames: list[Frame] = []
@@ -165,19 +174,39 @@ def test_a_peer_that_cannot_keep_up_is_closed_with_1013_and_gets_whole_frames_on
         assert closed(peer)[0] == CloseCode.TRY_AGAIN_LATER
 
 
-def test_a_batch_larger_than_the_bound_ends_the_websocket_after_what_was_begun() -> None:
+def frames_until_close(home: Home, peer: Peer) -> list[Frame]:
+    frames: list[Frame] = []
+    while not frames or frames[-1].opcode != CLOSE:
+        frames += peer.frames()
+        home.turn()
+    return frames
+
+
+def test_of_a_batch_larger_than_the_bound_the_messages_that_fit_are_sent() -> None:
     with small_bound() as home:
         peer = home.peer(small_buffers=True)
         payloads = [b'%07d' % n + b'x' * 993 for n in range(500)]
-        peer.websocket.deliver(payloads, [PLAIN.encode_message(p) for p in payloads])
+        peer.websocket.deliver(Messages(payloads))
         assert peer.websocket.phase is Phase.CLOSING
-        frames: list[Frame] = []
-        while not frames or frames[-1].opcode != CLOSE:
-            frames += peer.frames()
-            home.turn()
-        *messages, close = frames
+        waiting = peer.websocket.queued_bytes
+        assert 8000 < waiting <= 10_000 + 100
+        *messages, close = frames_until_close(home, peer)
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
         assert [f.payload for f in messages] == payloads[: len(messages)]
+        assert len(messages) + home.statistics.messages_dropped == 500
+        assert home.statistics.messages_sent == len(messages)
+
+
+def test_of_a_batch_behind_others_the_messages_that_fit_are_sent() -> None:
+    with small_bound() as home:
+        peer = home.peer(small_buffers=True)
+        count = fill(peer)
+        room = 10_000 - peer.websocket.queued_bytes
+        peer.websocket.deliver(Messages([b'%07d' % n + b'x' * 993 for n in range(20)]))
+        *messages, close = frames_until_close(home, peer)
+        assert close.close_code == CloseCode.TRY_AGAIN_LATER
+        assert len(messages) == count + room // 1004
+        assert home.statistics.messages_dropped == 20 - room // 1004
 
 
 def test_a_single_message_larger_than_the_bound_is_delivered() -> None:
@@ -222,12 +251,112 @@ def test_no_data_follows_our_close_frame(home: Home) -> None:
     peer = home.peer()
     peer.websocket.close(1001, 'bye')
     peer.websocket.send_message(b'late')
-    peer.websocket.deliver([b'late'], [PLAIN.encode_message(b'late')])
+    peer.websocket.deliver(Messages([b'late']))
     peer.send_close(1001)
     assert [f.opcode for f in peer.frames_until_end()] == [CLOSE]
 
 
+# All queues together
+
+
+def test_what_queues_share_counts_once_and_is_let_go_with_the_last() -> None:
+    with Home() as home:
+        peers = [home.peer(small_buffers=True) for _ in range(10)]
+        for peer in peers:
+            fill(peer)
+        before = home.queues.bytes
+        messages = Messages([b'x' * 100_000, b'y' * 100_000])
+        for peer in peers:
+            peer.websocket.deliver(messages)
+        assert 200_000 < home.queues.bytes - before < 201_000
+        for peer in peers:
+            peer.websocket.lost()
+        assert home.queues.bytes == 0
+
+
+def test_the_longest_queues_are_given_up_when_all_together_take_too_much(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Home(options=HubOptions(max_total_queue_bytes=1_050_000)) as home:
+        short = home.peer(small_buffers=True)
+        long = [home.peer(small_buffers=True) for _ in range(3)]
+        short.websocket.send_message(b's' * 100_000)
+        for number, peer in enumerate(long):
+            fill(peer)
+            for _ in range(3):
+                peer.websocket.send_message(b'%d' % number + b'l' * 99_999)
+        home.turn()
+        assert home.queues.bytes <= 1_050_000
+        assert all(peer.websocket.phase is Phase.OPEN for peer in (short, *long))
+        long[1].websocket.send_message(b'x' * 200_000)
+        home.turn()
+        assert 'hold 1' in caplog.text
+        assert long[1].websocket.phase is Phase.CLOSING
+        assert short.websocket.phase is long[0].websocket.phase is Phase.OPEN
+        assert home.statistics.messages_not_delivered[1013] >= 4
+        # What was begun is finished.
+        *messages, close = frames_until_close(home, long[1])
+        assert close.close_code == CloseCode.TRY_AGAIN_LATER
+        assert {len(message.payload) for message in messages} == {1000}
+        while not short.messages():
+            home.turn()
+
+
+def test_what_is_given_up_while_it_closes_is_reset() -> None:
+    with Home(options=HubOptions(max_total_queue_bytes=100_000)) as home:
+        peer = home.peer(tcp=True, small_buffers=True)
+        fill(peer)
+        peer.websocket.send_message(b'x' * 200_000)
+        peer.websocket.close(1001)
+        home.turn()
+        assert closed(peer)[0] == 1001
+        assert home.queues.bytes == 0
+        with pytest.raises(ConnectionResetError):
+            while peer.socket.recv(100_000):
+                pass
+
+
+def test_what_waits_for_the_socket_of_a_handshake_counts_as_well() -> None:
+    with Home(options=HubOptions(max_total_queue_bytes=100_000)) as home:
+        peer = home.peer(attached=False)
+        peer.websocket.send_message(b'x' * 200_000)
+        home.turn()
+        assert peer.websocket.phase is Phase.CLOSED
+        assert home.queues.bytes == 0
+
+
 # Closing
+
+
+def test_a_peer_that_has_ended_its_half_gets_what_is_queued_for_it(home: Home) -> None:
+    peer = home.peer(small_buffers=True)
+    count = fill_more(peer)
+    peer.websocket.send_message(b'last')
+    peer.socket.shutdown(socket.SHUT_WR)
+    home.turn(2)
+    assert peer.websocket.phase is Phase.ENDING
+    frames = peer.frames_until_end()
+    assert len(frames) == count + 1
+    assert frames[-1].payload == b'last'
+    peer.socket.close()
+    home.turn_until(lambda: peer.receiver.closed)
+    assert closed(peer) == (1006, '')
+    assert home.statistics.messages_sent == count + 1
+    assert home.statistics.messages_dropped == 0
+
+
+def test_a_peer_that_has_ended_its_half_and_reads_nothing_is_given_up() -> None:
+    clock = Clock()
+    with Home(clock=clock, options=HubOptions(close_timeout_seconds=5)) as home:
+        peer = home.peer(tcp=True, small_buffers=True)
+        fill_more(peer)
+        peer.socket.shutdown(socket.SHUT_WR)
+        home.turn(2)
+        assert peer.receiver.closed == []
+        clock.advance(5.1)
+        home.turn()
+        assert closed(peer)[0] == 1006
+        assert home.statistics.messages_dropped > 0
 
 
 def test_our_close_waits_for_the_peers(home: Home) -> None:
@@ -482,11 +611,11 @@ def test_held_deliveries_follow_what_the_subscriber_sent_without_repeating_it(
     websocket = peer.websocket
     websocket.hold()
     for payload in (b'kept', b'live', b'kept'):
-        websocket.deliver([payload], [PLAIN.encode_message(payload)])
+        websocket.deliver(Messages([payload]))
     websocket.send_message(b'kept')
     assert peer.messages() == ['kept']
     websocket.release_held([b'kept'])
-    websocket.deliver([b'later'], [PLAIN.encode_message(b'later')])
+    websocket.deliver(Messages([b'later']))
     assert peer.messages() == ['live', 'kept', 'later']
     assert websocket.direct
 
@@ -496,7 +625,7 @@ def test_without_echo_own_messages_are_left_out_of_a_batch(home: Home) -> None:
     home.join(peer.websocket, ['broadcast:x'], lambda: None)
     peer.websocket.remember_own(b'mine', ('broadcast:x',))
     payloads = [b'a', b'mine', b'b']
-    peer.websocket.deliver(payloads, [PLAIN.encode_message(p) for p in payloads])
+    peer.websocket.deliver(Messages(payloads))
     assert peer.messages() == ['a', 'b']
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.subscriber import RedisSubscriber, Subscription, has_more
+from ws4redis.hub.messages import Messages
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 from ws4redis.publishing.store import RedisMessage
@@ -152,7 +153,7 @@ class SubscriberBridge:
             return
         messages = [bytes(m) for m in map(RedisMessage, responses or ()) if m is not None]
         if messages:
-            websocket.deliver(messages, [websocket.wire.encode_message(m) for m in messages])
+            websocket.deliver(Messages(messages))
         # Delivering may have ended the websocket.
         if self._fd is not None:
             self._home.hub.register(self._fd, self)

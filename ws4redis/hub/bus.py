@@ -159,8 +159,7 @@ class Bus(RedisLink):
                 joining.proceed()
             for audience in channel.audiences.values():
                 for websocket in audience:
-                    if websocket.own is not None:
-                        websocket.own.forget_under_way()
+                    websocket.forget_own_under_way()
 
     def _resubscribed(self, answer: object) -> None:
         self.is_subscribed = True

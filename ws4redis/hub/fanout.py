@@ -1,9 +1,10 @@
 """Fan-out: from what arrived on channels to one ``send`` per websocket.
 
 What arrives for a channel is collected until the turn ends, framed once per wire format, joined,
-and sent. A large audience is served in slices, one a turn, so that reads and handshakes get their
-share; what arrives meanwhile for the same channel is collected for its next batch, which keeps the
-order.
+and sent. A turn has a time for that, so that reads and handshakes get their share, and the channels
+take turns within it: a little of each, so that a large audience or message holds up no other
+channel. What is left is done in later turns. Within a channel the order is kept, since one batch
+follows the other.
 """
 
 from __future__ import annotations
@@ -12,18 +13,26 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ws4redis.hub.messages import Messages
+from ws4redis.hub.own_messages import LastOwn
+from ws4redis.hub.peer import SEND_FLAGS
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.websocket import SEND_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ws4redis.hub.channel import Channel
+    from ws4redis.hub.output import Chunk
     from ws4redis.hub.websocket import WebSocket
     from ws4redis.protocol.wire import WireFormat
 
-# About 5 ms of sending.
-SLICE_WEBSOCKETS = 1000
+# For this long a turn delivers.
+TURN_SECONDS = 0.005
+# A channel sends this much, or to so many websockets, before it is another's turn: about 1 ms.
+STEP_WEBSOCKETS = 200
+STEP_BYTES = 512 * 1024
+# So much of a batch is framed and joined at once; a larger message goes alone.
+PORTION_BYTES = 64 * 1024
 # Beyond this much undelivered input the bus is not read until some is delivered.
 MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 
@@ -31,21 +40,38 @@ MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 class Batch:
     """Messages of one channel, in order, that go to the same audience."""
 
-    __slots__ = ('audience', 'channel', 'payloads')
+    __slots__ = ('audience', 'channel', 'next', 'payloads', 'steps')
 
     def __init__(self, channel: Channel, payload: bytes) -> None:
         self.channel = channel
         self.payloads = [payload]
-        # Whoever is in the audience when the batch is delivered, unless it was settled before.
+        # Whoever is in the audience when the batch is begun, unless it was settled before.
         self.audience: list[tuple[WireFormat, list[WebSocket]]] | None = None
+        self.steps: Iterator[None] | None = None
+        # The channel's next batch, if there is one already.
+        self.next: Batch | None = None
 
     def settle(self) -> list[tuple[WireFormat, list[WebSocket]]]:
         """Fix the audience: who joins or leaves from now on makes no difference."""
         if self.audience is None:
             self.audience = [(wire, list(w)) for wire, w in self.channel.audiences.items()]
-            if self.channel.arrived is self:
-                self.channel.arrived = None
         return self.audience
+
+    def take_portion(self) -> list[bytes]:
+        """Take the first messages away, of one message or more, as many as are framed at once."""
+        payloads = self.payloads
+        if len(payloads) == 1:
+            self.payloads = []
+            return payloads
+        size = count = 0
+        for payload in payloads:
+            size += len(payload)
+            if count and size > PORTION_BYTES:
+                break
+            count += 1
+        portion = payloads[:count]
+        del payloads[:count]
+        return portion
 
 
 class Fanout:
@@ -54,8 +80,9 @@ class Fanout:
     def __init__(self, statistics: Statistics, clock: Callable[[], float]) -> None:
         self._statistics = statistics
         self._clock = clock
+        # The first batch of each channel that has any.
         self._waiting: deque[Batch] = deque()
-        self._slices: Iterator[None] | None = None
+        self.last_own = LastOwn()
         self.backlog_bytes = 0
 
     @property
@@ -65,17 +92,20 @@ class Fanout:
     def arrive(self, channel: Channel, payload: bytes) -> None:
         """Take a message; it goes out when the turn ends."""
         self.backlog_bytes += len(payload)
-        if channel.arrived is None:
-            channel.arrived = Batch(channel, payload)
-            self._waiting.append(channel.arrived)
+        latest = channel.arrived
+        if latest is not None and latest.audience is None:
+            latest.payloads.append(payload)
+            return
+        batch = channel.arrived = Batch(channel, payload)
+        if latest is None:
+            self._waiting.append(batch)
         else:
-            channel.arrived.payloads.append(payload)
+            latest.next = batch
 
     def latest_waiting(self, channel: Channel) -> bytes | None:
         """Return the latest message of a channel that has arrived and was not delivered yet."""
-        batches = (batch for batch in reversed(self._waiting) if batch.channel is channel)
-        batch = next(batches, None)
-        return None if batch is None else batch.payloads[-1]
+        latest = channel.arrived
+        return latest.payloads[-1] if latest is not None and latest.payloads else None
 
     def settle(self, channel: Channel) -> None:
         """Deliver what has arrived for a channel to those only who are in its audience now."""
@@ -83,52 +113,84 @@ class Fanout:
             channel.arrived.settle()
 
     def turn_end(self) -> bool:
-        """Serve about one slice; tell whether there is more to do."""
-        budget = SLICE_WEBSOCKETS
-        while budget > 0:
-            if self._slices is not None:
-                budget = 0
-                if next(self._slices, self) is self:
-                    self._slices = None
-            elif self._waiting:
-                budget -= self._begin(self._waiting.popleft())
+        """Deliver for as long as a turn may; tell whether there is more to do."""
+        waiting = self._waiting
+        if not waiting:
+            return False
+        now = self._clock()
+        deadline = now + TURN_SECONDS
+        while waiting:
+            batch = waiting.popleft()
+            try:
+                is_done = self._step(batch, now)
+            except Exception:
+                # The loop logs it. What was not begun is delivered all the same.
+                batch.steps = None
+                waiting.append(batch)
+                raise
+            if not is_done:
+                waiting.append(batch)
+            elif batch.next is not None:
+                waiting.append(batch.next)
             else:
-                return False
-        return self._slices is not None or bool(self._waiting)
+                batch.channel.arrived = None
+            now = self._clock()
+            if now >= deadline:
+                break
+        return bool(waiting)
 
-    def _begin(self, batch: Batch) -> int:
-        """Deliver a batch, or begin to if its audience is large; return the number of sends."""
-        audience = batch.settle()
-        payloads = batch.payloads
-        self.backlog_bytes -= sum(map(len, payloads))
-        batch.channel.delivered_at = self._clock()
-        batch.channel.remember(payloads[-1])
-        size = sum(len(websockets) for _, websockets in audience)
-        if size > SLICE_WEBSOCKETS:
-            self._slices = self._deliver_in_slices(audience, payloads)
-            return 0
-        for wire, websockets in audience:
-            self._deliver(websockets, payloads, [wire.encode_message(p) for p in payloads])
-        return size + 1
+    def _step(self, batch: Batch, now: float) -> bool:
+        """Deliver some of a batch; tell whether that was the last of it."""
+        batch.channel.delivered_at = now
+        if batch.steps is None:
+            audience = batch.settle()
+            messages = self._take_portion(batch)
+            if messages is None:
+                return True
+            batch.channel.remember((batch.payloads or messages.payloads)[-1])
+            if len(audience) == 1 and not batch.payloads:
+                # By far the most frequent case, and one that is most often done at once.
+                wire, websockets = audience[0]
+                chunk = messages.framed(wire)
+                if len(websockets) <= _step_size(chunk):
+                    self._deliver(websockets, messages, chunk)
+                    return True
+            batch.steps = self._steps(batch, audience, messages)
+        return next(batch.steps, self) is self
 
-    def _deliver_in_slices(
-        self, audience: list[tuple[WireFormat, list[WebSocket]]], payloads: list[bytes]
+    def _steps(
+        self,
+        batch: Batch,
+        audience: list[tuple[WireFormat, list[WebSocket]]],
+        messages: Messages | None,
     ) -> Iterator[None]:
-        for wire, websockets in audience:
-            frames = [wire.encode_message(payload) for payload in payloads]
-            for start in range(0, len(websockets), SLICE_WEBSOCKETS):
-                self._deliver(websockets[start : start + SLICE_WEBSOCKETS], payloads, frames)
-                yield
+        """Deliver a batch, of which ``messages`` were taken; each step but the last yields."""
+        is_first = True
+        while messages is not None:
+            for wire, websockets in audience:
+                chunk = messages.framed(wire)
+                size = _step_size(chunk)
+                for start in range(0, len(websockets), size):
+                    if not is_first:
+                        yield
+                    is_first = False
+                    self._deliver(websockets[start : start + size], messages, chunk)
+            messages = self._take_portion(batch)
 
-    def _deliver(
-        self, websockets: list[WebSocket], payloads: list[bytes], frames: list[bytes]
-    ) -> None:
-        if not websockets:
-            return
-        data = frames[0] if len(frames) == 1 else b''.join(frames)
+    def _take_portion(self, batch: Batch) -> Messages | None:
+        if not batch.payloads:
+            return None
+        payloads = batch.take_portion()
+        self.backlog_bytes -= sum(map(len, payloads))
+        return Messages(payloads)
+
+    def _deliver(self, websockets: list[WebSocket], messages: Messages, chunk: Chunk) -> None:
+        data = chunk.data
         size = len(data)
-        count = len(frames)
+        count = chunk.messages
         elsewhere = 0
+        if self.last_own:
+            self.last_own.divert(websockets, messages)
         # The hot path of the whole package. `send` itself costs about 5 microseconds; everything
         # that could be decided once (framing, flags, statistics) was taken out of the loop.
         for websocket in websockets:
@@ -144,10 +206,15 @@ class Fanout:
                 if sent != size:
                     elsewhere += 1
                     self._statistics.bytes_sent += sent
-                    websocket.queue(data, sent, count)
+                    websocket.queue(chunk, sent)
             else:
                 elsewhere += 1
-                websocket.deliver(payloads, frames)
+                websocket.deliver(messages)
         direct = len(websockets) - elsewhere
         self._statistics.messages_sent += direct * count
         self._statistics.bytes_sent += direct * size
+
+
+def _step_size(chunk: Chunk) -> int:
+    """Return to how many websockets a chunk is sent in one step."""
+    return min(STEP_WEBSOCKETS, STEP_BYTES // len(chunk.data)) or 1

@@ -15,6 +15,7 @@ class HubOptions:
 
     limits: Limits = field(default_factory=Limits)
     max_queue_bytes: int = MEBIBYTE
+    max_total_queue_bytes: int = 256 * MEBIBYTE
     max_messages_per_second: float | None = None
     ping_interval_seconds: float | None = 20.0
     ping_timeout_seconds: float = 20.0

@@ -7,8 +7,12 @@ in a row are all recognised when they return.
 
 from __future__ import annotations
 
-from collections import Counter
 from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ws4redis.hub.messages import Messages
+    from ws4redis.hub.websocket import WebSocket
 
 # Longer messages are remembered by their digest.
 _VERBATIM_BYTES = 64
@@ -25,32 +29,73 @@ def fingerprint(payload: bytes) -> bytes:
 
 
 class OwnMessages:
-    """Recognise a websocket's own messages."""
+    """Recognise a websocket's own messages, by their fingerprints."""
 
-    __slots__ = ('_last', '_under_way')
+    __slots__ = ('_under_way', 'last', 'sent_at')
 
     def __init__(self) -> None:
-        self._last: bytes | None = None
-        self._under_way: Counter[bytes] = Counter()
+        self.last: bytes | None = None
+        self.sent_at = 0.0
+        self._under_way: dict[bytes, int] = {}
 
-    def sent(self, payload: bytes, *, copies: int) -> None:
+    @property
+    def are_under_way(self) -> bool:
+        return bool(self._under_way)
+
+    def sent(self, mark: bytes, *, copies: int, now: float) -> None:
         """Remember a message that will come back ``copies`` times."""
-        self._last = fingerprint(payload)
+        self.last = mark
         if copies:
-            self._under_way[self._last] += copies
+            self.sent_at = now
+            self._under_way[mark] = self._under_way.get(mark, 0) + copies
             if len(self._under_way) > _MAX_UNDER_WAY:
                 del self._under_way[next(iter(self._under_way))]
 
-    def recognises(self, payload: bytes) -> bool:
+    def recognises(self, mark: bytes) -> bool:
         """Tell whether a message is not to be sent back; called once for each that arrives."""
-        mark = fingerprint(payload)
-        if mark in self._under_way:
-            self._under_way[mark] -= 1
-            if not self._under_way[mark]:
-                del self._under_way[mark]
-            return True
-        return mark == self._last
+        copies = self._under_way.get(mark)
+        if copies is None:
+            return mark == self.last
+        if copies > 1:
+            self._under_way[mark] = copies - 1
+        else:
+            del self._under_way[mark]
+        return True
 
     def forget_under_way(self) -> None:
         """Expect nothing back any more: the connection on which it would come was lost."""
         self._under_way.clear()
+
+
+class LastOwn:
+    """The websockets whose last own message has a certain content.
+
+    Once all that a websocket has sent is back, only that one content has to be kept from it. So it
+    is sent to like any other, and diverted when a message with that content comes by.
+    """
+
+    __slots__ = ('_senders',)
+
+    def __init__(self) -> None:
+        self._senders: dict[bytes, set[WebSocket]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._senders)
+
+    def note(self, websocket: WebSocket, mark: bytes) -> None:
+        self._senders.setdefault(mark, set()).add(websocket)
+
+    def forget(self, websocket: WebSocket, mark: bytes | None) -> None:
+        senders = self._senders.get(mark) if mark is not None else None
+        if mark is not None and senders is not None:
+            senders.discard(websocket)
+            if not senders:
+                del self._senders[mark]
+
+    def divert(self, websockets: list[WebSocket], messages: Messages) -> None:
+        """Let those websockets look at each message which sent one of these contents last."""
+        for mark in messages.marks:
+            senders = self._senders.get(mark)
+            if senders is not None:
+                for websocket in senders.intersection(websockets):
+                    websocket.direct = False

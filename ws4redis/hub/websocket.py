@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ws4redis.hub.own_messages import OwnMessages
+from ws4redis.hub.messages import Messages
+from ws4redis.hub.output import Chunk
+from ws4redis.hub.own_messages import OwnMessages, fingerprint
+from ws4redis.hub.peer import Peer, Phase
 from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
@@ -23,24 +25,14 @@ if TYPE_CHECKING:
     from ws4redis.hub.websockets import WebSockets
     from ws4redis.protocol.wire import WireFormat
 
+__all__ = ['Paused', 'Phase', 'Receiver', 'WebSocket']
+
 logger = logging.getLogger('ws4redis')
 
 READ_BYTES = 65536
 # A peer that ignores our end of the connection is given up after this while.
 LINGER_SECONDS = 2.0
-# A peer's broken pipe is an error to handle here, never a signal for the process.
-SEND_FLAGS = getattr(socket, 'MSG_NOSIGNAL', 0)
 _RESET_ON_CLOSE = struct.pack('ii', 1, 0)
-
-
-class Phase(IntEnum):
-    """The life of a websocket's socket."""
-
-    OPENING = 0  # no socket yet: the handshake is being answered, output is queued
-    OPEN = 1
-    CLOSING = 2  # our close frame is queued or sent, the peer's is awaited
-    ENDING = 3  # nothing is read as messages any more; output is flushed, then the socket lingers
-    CLOSED = 4
 
 
 class Paused(IntEnum):
@@ -63,31 +55,21 @@ class Receiver(Protocol):
         """Take the end; called once, whatever ended the websocket."""
 
 
-class WebSocket:
+class WebSocket(Peer):
     """One connection to a browser."""
 
     __slots__ = (
-        '_events',
-        '_queue',
         '_timer',
         'channels',
         'companion',
-        'direct',
         'echo',
-        'fd',
         'held',
-        'home',
         'own',
-        'paused',
-        'phase',
         'pinged_in_round',
         'place',
-        'protocol',
         'publishes',
-        'queued_bytes',
         'rate',
         'receiver',
-        'sock',
         'wire',
     )
 
@@ -103,8 +85,7 @@ class WebSocket:
         companion: Any = None,
         place: Any = None,
     ) -> None:
-        self.home = home
-        self.protocol = protocol
+        super().__init__(home, protocol)
         self.wire = wire
         self.receiver = receiver
         self.echo = echo
@@ -115,17 +96,8 @@ class WebSocket:
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: list[bytes] | None = None
-        self.sock: socket.SocketType | None = None
-        self.fd = -1
-        self.phase = Phase.OPENING
-        # Whether a delivery may be sent at once: open, nothing queued before it, nothing to filter.
-        self.direct = False
-        self.paused = 0
         self.pinged_in_round = 0
-        self.queued_bytes = 0
         self.rate: tuple[float, float] | None = None
-        self._queue: deque[tuple[bytes | memoryview, int]] | None = None
-        self._events = READABLE
         self._timer: Any = None
 
     def __repr__(self) -> str:
@@ -179,7 +151,7 @@ class WebSocket:
             return
         if not data:
             self.protocol.receive_eof()
-            self.lost()
+            self._peer_ended()
             return
         self.home.statistics.bytes_received += len(data)
         self._handle(self.protocol.receive_data(data))
@@ -226,16 +198,21 @@ class WebSocket:
         if self.companion is None or not self.companion.sends_persisted_messages:
             self.send_message(payload)
 
-    def deliver(self, payloads: list[bytes], frames: list[bytes]) -> None:
-        """Send messages of a channel, with their frames, except those that it sent itself."""
+    def deliver(self, messages: Messages) -> None:
+        """Send messages of a channel, except those that it sent itself."""
         if self.held is not None:
-            self.held.extend(payloads)
+            self.held.extend(messages.payloads)
             return
-        if self.own is not None:
-            recognises = self.own.recognises
-            frames = [f for f, p in zip(frames, payloads, strict=True) if not recognises(p)]
-        if frames:
-            self.send(b''.join(frames), messages=len(frames))
+        chunk: Chunk | None
+        if self.own is None:
+            chunk = messages.framed(self.wire)
+        else:
+            is_own = [self.own.recognises(mark) for mark in messages.marks]
+            self._forget_overdue(self.own)
+            self._update_direct()
+            chunk = messages.framed_without(self.wire, is_own)
+        if chunk is not None:
+            self.send(chunk.data, messages=chunk.messages, shared=chunk)
 
     def send_ping(self, payload: bytes = b'') -> None:
         """Send a ping; the pong clears :attr:`pinged_in_round`."""
@@ -249,11 +226,14 @@ class WebSocket:
     def release_held(self, sent: list[bytes]) -> None:
         """Send what was kept back, except what the subscriber sent meanwhile."""
         held, self.held = self.held or [], None
+        rest = []
         for payload in held:
             if payload in sent:
                 sent.remove(payload)
             else:
-                self.deliver([payload], [self.wire.encode_message(payload)])
+                rest.append(payload)
+        if rest:
+            self.deliver(Messages(rest))
         self._update_direct()
 
     def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:
@@ -262,92 +242,27 @@ class WebSocket:
             return
         if self.own is None:
             self.own = OwnMessages()
-            self.direct = False
         copies = sum(self.home.bus.holds(self, name) for name in channels)
-        self.own.sent(payload, copies=copies)
+        mark = fingerprint(payload)
+        if mark != self.own.last:
+            last_own = self.home.fanout.last_own
+            last_own.forget(self, self.own.last)
+            last_own.note(self, mark)
+        self.own.sent(mark, copies=copies, now=self.home.hub.timers.clock())
+        self._update_direct()
 
-    def send(self, data: bytes, *, messages: int = 0) -> None:
-        """Send frames, or queue what the socket does not take now.
+    def forget_own_under_way(self) -> None:
+        """Expect no own message back any more: what is under way is lost."""
+        if self.own is not None:
+            self.own.forget_under_way()
+            self._update_direct()
 
-        ``messages`` is the number of messages among them, for the statistics.
-        """
-        if self.phase > Phase.CLOSING or (messages and self.phase is Phase.CLOSING):
-            # No data may follow a close frame (RFC 6455, section 5.5.1).
-            if messages:
-                self.home.statistics.messages_not_delivered[self._close_code()] += messages
-            return
-        sent = 0
-        if not self._queue and self.sock is not None:
-            try:
-                sent = self.sock.send(data, SEND_FLAGS)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError:
-                self.lost(undelivered=messages)
-                return
-            self.home.statistics.bytes_sent += sent
-            if sent == len(data):
-                self.home.statistics.messages_sent += messages
-                return
-        self.queue(data, sent, messages)
-
-    def queue(self, data: bytes, sent: int, messages: int) -> None:
-        """Queue frames of which the socket took ``sent`` bytes; too many of them end it."""
-        if self._queue is None:
-            self._queue = deque()
-        # A single message may be as large as it likes; else it could never be delivered.
-        is_bounded = bool(self._queue) or messages > 1
-        rest = memoryview(data)[sent:] if sent else data
-        self._queue.append((rest, messages))
-        self.queued_bytes += len(rest)
-        self.direct = False
-        if (
-            is_bounded
-            and self.queued_bytes > self.home.options.max_queue_bytes
-            and self.phase is Phase.OPEN
-            # The close frame that follows an overflow is queued whatever it comes behind.
-            and self.protocol.state is State.OPEN
-        ):
-            self._overflow()
-        self._watch()
-
-    def _overflow(self) -> None:
-        # Only whole frames may be dropped: what was begun is finished, then comes the close frame.
-        assert self._queue is not None
-        kept = self._queue.popleft() if isinstance(self._queue[0][0], memoryview) else None
-        dropped = sum(messages for _, messages in self._queue)
-        self.home.statistics.messages_not_delivered[CloseCode.TRY_AGAIN_LATER] += dropped
-        self._queue.clear()
-        self.queued_bytes = 0
-        if kept is not None:
-            self._queue.append(kept)
-            self.queued_bytes = len(kept[0])
-        logger.warning('%r cannot keep up: %d messages were not delivered', self, dropped)
-        self.close(CloseCode.TRY_AGAIN_LATER, 'cannot keep up')
-
-    def _flush(self) -> None:
-        queue = self._queue
-        while queue:
-            assert self.sock is not None
-            data, messages = queue[0]
-            try:
-                sent = self.sock.send(data, SEND_FLAGS)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                self.lost()
-                return
-            self.queued_bytes -= sent
-            self.home.statistics.bytes_sent += sent
-            if sent < len(data):
-                queue[0] = (memoryview(data)[sent:], messages)
-                break
-            self.home.statistics.messages_sent += messages
-            queue.popleft()
-        if not queue:
-            self._queue = None
-            self._drained()
-        self._watch()
+    def _forget_overdue(self, own: OwnMessages) -> None:
+        # A message may never come back: a subscriber's `publish_message` changed it, or Redis
+        # refused it. Redis is waited for, then it had the same time to answer.
+        overdue_seconds = 2 * self.home.options.redis_timeout_seconds
+        if own.are_under_way and self.home.hub.timers.clock() - own.sent_at > overdue_seconds:
+            own.forget_under_way()
 
     def _drained(self) -> None:
         if self.phase is Phase.ENDING:
@@ -375,9 +290,9 @@ class WebSocket:
             self.home.leave_channels(self)
             # Paused or not, the peer's close frame is to be read.
             self.paused = 0
-            self._tell_closing()
             timeout = self.home.options.close_timeout_seconds
             self._timer = self.home.hub.call_later(timeout, self._reset)
+            self._tell_closing()
         if self.protocol.state is State.CLOSED and self.phase is Phase.CLOSING:
             self.phase = Phase.ENDING
             if not self._queue:
@@ -412,11 +327,17 @@ class WebSocket:
         except OSError:
             self.lost()
             return
-        if not data and self._queue:
-            # The peer has closed its half of the connection only. It would be ready for ever.
-            self.pause_reading(Paused.PEER_ENDED)
-        elif not data:
+        if not data:
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        """Take the end of what the peer sends: it may still take what is queued for it."""
+        if not self._queue:
             self.lost()
+            return
+        self._follow_protocol()
+        # Read on, it would be ready for ever.
+        self.pause_reading(Paused.PEER_ENDED)
 
     def lost(self, *, undelivered: int = 0) -> None:
         """Give up the socket: the peer has gone, or has nothing more to say.
@@ -458,13 +379,12 @@ class WebSocket:
             self.home.hub.timers.cancel(self._timer)
             self._timer = None
         self.home.leave_channels(self)
+        if self.own is not None:
+            self.home.fanout.last_own.forget(self, self.own.last)
         if self._queue:
-            if was_opened:
-                undelivered = sum(messages for _, messages in self._queue)
-                if undelivered:
-                    self.home.statistics.messages_not_delivered[code] += undelivered
-            self._queue = None
-            self.queued_bytes = 0
+            if was_opened and self._queue.messages:
+                self.home.statistics.messages_not_delivered[code] += self._queue.messages
+            self._drop_queue()
         if self.sock is not None:
             self.home.hub.unregister(self.fd)
             self.sock.close()
@@ -482,15 +402,8 @@ class WebSocket:
 
     def _update_direct(self) -> None:
         self.direct = (
-            self.phase is Phase.OPEN and not self._queue and self.own is None and self.held is None
+            self.phase is Phase.OPEN
+            and not self._queue
+            and self.held is None
+            and (self.own is None or not self.own.are_under_way)
         )
-
-    def _watch(self) -> None:
-        if self.sock is None:
-            return
-        events = 0 if self.paused else READABLE
-        if self._queue:
-            events |= WRITABLE
-        if events != self._events:
-            self._events = events
-            self.home.hub.poller.modify(self.fd, events)

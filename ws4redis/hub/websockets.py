@@ -12,6 +12,7 @@ from ws4redis.hub.channel import Joining
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.options import HubOptions
+from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.publications import PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
@@ -46,6 +47,7 @@ class WebSockets:
         self.options = options or HubOptions()
         self.statistics = Statistics()
         self.hub = Hub(driver)
+        self.queues = QueueMemory(self.options.max_total_queue_bytes)
         self.fanout = Fanout(self.statistics, self.hub.timers.clock)
         self.bus = Bus(
             self.hub,
@@ -72,6 +74,7 @@ class WebSockets:
         self.hub.at_turn_end(self.fanout.turn_end)
         self.hub.at_turn_end(self.bus.turn_end)
         self.hub.at_turn_end(self.publications.turn_end)
+        self.hub.at_turn_end(self.queues.turn_end)
         self.hub.at_close(self._close_all)
 
     def start(self) -> None:

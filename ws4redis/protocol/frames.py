@@ -7,6 +7,7 @@ any number of websockets. Frames of clients are taken apart in ``connection.py``
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 
 from ws4redis.protocol.utf8 import is_valid_utf8
@@ -72,6 +73,20 @@ def encode_frame(opcode: int, payload: bytes, *, rsv1: bool = False) -> bytes:
     if length < 65536:
         return _pack_16_bit_length(first, 126, length) + payload
     return _pack_64_bit_length(first, 127, length) + payload
+
+
+def frame_ends(data: bytes | memoryview) -> Iterator[int]:
+    """Yield where each frame ends, of whole frames as ``encode_frame`` makes them."""
+    position = 0
+    while position < len(data):
+        length = data[position + 1]
+        position += 2
+        if length > 125:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(data[position : position + size], 'big')
+            position += size
+        position += length
+        yield position
 
 
 def encode_close(code: int, reason: str = '') -> bytes:

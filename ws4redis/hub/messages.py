@@ -1,0 +1,52 @@
+"""Messages on their way to many websockets: what can be done once for all is done once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ws4redis.hub.output import Chunk
+from ws4redis.hub.own_messages import fingerprint
+from ws4redis.protocol.frames import frame_ends
+
+if TYPE_CHECKING:
+    from ws4redis.protocol.wire import WireFormat
+
+
+class Messages:
+    """Messages in the order in which they are sent; there is at least one."""
+
+    __slots__ = ('_chunks', '_marks', 'payloads')
+
+    def __init__(self, payloads: list[bytes]) -> None:
+        self.payloads = payloads
+        self._marks: list[bytes] | None = None
+        self._chunks: dict[WireFormat, Chunk] = {}
+
+    @property
+    def marks(self) -> list[bytes]:
+        """By what own messages are recognised, for each message."""
+        if self._marks is None:
+            self._marks = [fingerprint(payload) for payload in self.payloads]
+        return self._marks
+
+    def framed(self, wire: WireFormat) -> Chunk:
+        """Return their frames, joined."""
+        chunk = self._chunks.get(wire)
+        if chunk is None:
+            frames = [wire.encode_message(payload) for payload in self.payloads]
+            data = frames[0] if len(frames) == 1 else b''.join(frames)
+            chunk = self._chunks[wire] = Chunk(data, len(frames))
+        return chunk
+
+    def framed_without(self, wire: WireFormat, is_left_out: list[bool]) -> Chunk | None:
+        """Return the frames of those that are not left out; None if there are none."""
+        chunk = self.framed(wire)
+        if not any(is_left_out):
+            return chunk
+        frames = []
+        start = 0
+        for end, left_out in zip(frame_ends(chunk.data), is_left_out, strict=True):
+            if not left_out:
+                frames.append(chunk.data[start:end])
+            start = end
+        return Chunk(b''.join(frames), len(frames)) if frames else None

@@ -1,0 +1,178 @@
+"""The socket of a peer, and its bounded output."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from ws4redis.hub.output import Chunk, OutputQueue
+from ws4redis.loop.poller import READABLE, WRITABLE
+from ws4redis.protocol.connection import ServerConnection, State
+from ws4redis.protocol.frames import CloseCode
+
+if TYPE_CHECKING:
+    from ws4redis.hub.websockets import WebSockets
+
+logger = logging.getLogger('ws4redis')
+
+# A peer's broken pipe is an error to handle here, never a signal for the process.
+SEND_FLAGS = getattr(socket, 'MSG_NOSIGNAL', 0)
+
+
+class Phase(IntEnum):
+    """The life of a websocket's socket."""
+
+    OPENING = 0  # no socket yet: the handshake is being answered, output is queued
+    OPEN = 1
+    CLOSING = 2  # our close frame is queued or sent, the peer's is awaited
+    ENDING = 3  # nothing is read as messages any more; output is flushed, then the socket lingers
+    CLOSED = 4
+
+
+class Peer:
+    """What is sent to one socket: at once where it can be, else when the socket takes it.
+
+    Any call that sends may find out that the peer has gone, and end it.
+    """
+
+    __slots__ = ('_events', '_queue', 'direct', 'fd', 'home', 'paused', 'phase', 'protocol', 'sock')
+
+    def __init__(self, home: WebSockets, protocol: ServerConnection) -> None:
+        self.home = home
+        self.protocol = protocol
+        self.sock: socket.SocketType | None = None
+        self.fd = -1
+        self.phase = Phase.OPENING
+        # Whether a delivery may be sent at once: open, nothing queued before it, nothing to filter.
+        self.direct = False
+        self.paused = 0
+        self._queue: OutputQueue | None = None
+        self._events = READABLE
+
+    # What ends it, and what follows a queue that has gone out
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = '') -> None:
+        raise NotImplementedError
+
+    def lost(self, *, undelivered: int = 0) -> None:
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        raise NotImplementedError
+
+    def _close_code(self) -> int:
+        raise NotImplementedError
+
+    def _drained(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def queued_bytes(self) -> int:
+        queue = self._queue
+        return 0 if queue is None else queue.bytes
+
+    def send(
+        self, data: bytes | memoryview, *, messages: int = 0, shared: Chunk | None = None
+    ) -> None:
+        """Send frames, or queue what the socket does not take now.
+
+        ``messages`` is the number of messages among them, for the statistics; ``shared`` is the
+        chunk that holds the same data for other websockets as well.
+        """
+        if self.phase > Phase.CLOSING or (messages and self.phase is Phase.CLOSING):
+            # No data may follow a close frame (RFC 6455, section 5.5.1).
+            if messages:
+                self.home.statistics.messages_not_delivered[self._close_code()] += messages
+            return
+        sent = 0
+        if not self._queue and self.sock is not None:
+            try:
+                sent = self.sock.send(data, SEND_FLAGS)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self.lost(undelivered=messages)
+                return
+            self.home.statistics.bytes_sent += sent
+            if sent == len(data):
+                self.home.statistics.messages_sent += messages
+                return
+        self.queue(shared or Chunk(data, messages), sent)
+
+    def queue(self, chunk: Chunk, sent: int) -> None:
+        """Queue frames of which the socket took ``sent`` bytes; too many of them end it."""
+        queue = self._queue
+        if queue is None:
+            queue = self._queue = self.home.queues.queue_of(self)
+        self.direct = False
+        room = self.home.options.max_queue_bytes - queue.bytes
+        if (
+            len(chunk.data) - sent <= room
+            # A single message may be as large as it likes; else it could never be delivered.
+            or (not queue and chunk.messages <= 1)
+            or self.phase is not Phase.OPEN
+            # The close frame that follows an overflow is queued whatever it comes behind.
+            or self.protocol.state is not State.OPEN
+        ):
+            queue.append(chunk, sent=sent)
+        else:
+            attempted = self._attempted_bytes()
+            kept = queue.append_what_fits(chunk, room, sent=sent, attempted=attempted)
+            self._cannot_keep_up(max(0, chunk.messages - kept))
+        self._watch()
+
+    def give_up_queue(self) -> None:
+        """Let go of what is queued, since all queues together take too much memory."""
+        if self.phase is not Phase.OPEN or self._queue is None:
+            # It is closing already, or not open yet: there is nothing that it could be told.
+            self._reset()
+            return
+        self._cannot_keep_up(self._queue.keep_begun(attempted=self._attempted_bytes()))
+
+    def _attempted_bytes(self) -> int:
+        # A TLS connection that could not write a record must be given the same bytes again.
+        return getattr(self.sock, 'attempted_bytes', 0)
+
+    def _cannot_keep_up(self, dropped: int) -> None:
+        self.home.statistics.messages_not_delivered[CloseCode.TRY_AGAIN_LATER] += dropped
+        logger.warning('%r cannot keep up: %d messages were not delivered', self, dropped)
+        self.close(CloseCode.TRY_AGAIN_LATER, 'cannot keep up')
+
+    def _flush(self) -> None:
+        queue = self._queue
+        while queue:
+            assert self.sock is not None
+            data = queue.next_data()
+            try:
+                sent = self.sock.send(data, SEND_FLAGS)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                self.lost()
+                return
+            self.home.statistics.bytes_sent += sent
+            self.home.statistics.messages_sent += queue.take(sent)
+            if sent < len(data):
+                break
+        if not queue:
+            self._drop_queue()
+            self._drained()
+        self._watch()
+
+    def _drop_queue(self) -> None:
+        if self._queue is not None:
+            self._queue.clear()
+            self._queue = None
+            self.home.queues.forget(self)
+
+    def _watch(self) -> None:
+        if self.sock is None:
+            return
+        events = 0 if self.paused else READABLE
+        if self._queue:
+            events |= WRITABLE
+        if events != self._events:
+            self._events = events
+            self.home.hub.poller.modify(self.fd, events)
