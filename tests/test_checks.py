@@ -177,6 +177,8 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E012', 'WS4REDIS_REDIS_TIMEOUT', 0),
     ('E012', 'WS4REDIS_REDIS_TIMEOUT', float('nan')),
     ('E013', 'WS4REDIS_MAX_QUEUE_BYTES', 1.5),
+    ('E046', 'WS4REDIS_MAX_TOTAL_QUEUE_BYTES', 0),
+    ('E046', 'WS4REDIS_MAX_TOTAL_QUEUE_BYTES', None),
     ('E014', 'WS4REDIS_PING_INTERVAL', -20),
     ('E014', 'WS4REDIS_PING_INTERVAL', '20'),
     ('E015', 'WS4REDIS_PING_TIMEOUT', None),
@@ -337,6 +339,11 @@ def test_settings_that_look_like_ours_and_are_not_are_warned_of() -> None:
 @override_settings(WS4REDIS_MAX_QUEUE_BYTES=1000, WS4REDIS_MAX_MESSAGE_SIZE=1001)
 def test_a_queue_smaller_than_a_message_is_warned_of() -> None:
     assert ids(check_settings()) == ['ws4redis.W102']
+
+
+@override_settings(WS4REDIS_MAX_TOTAL_QUEUE_BYTES=1024 * 1024 - 1)
+def test_a_bound_of_all_queues_below_that_of_one_is_warned_of() -> None:
+    assert ids(check_settings()) == ['ws4redis.W104']
 
 
 # Warnings of `check --deploy`

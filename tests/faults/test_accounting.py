@@ -30,6 +30,7 @@ NAMES = {
     'open',
     'queued_bytes',
     'queued_bytes_max',
+    'queues_memory_bytes',
     'redis_connected',
     'redis_messages',
     'redis_reconnects',

@@ -290,7 +290,7 @@ def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
 def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_again(
     home: Home,
 ) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = home.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
     sender, other = home.peer(), home.peer()
     join(channel, sender, other)
     for payload in (b'one', b'two'):
@@ -313,7 +313,7 @@ def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_a
 def test_a_sender_whose_message_never_comes_back_is_some_day_sent_to_directly() -> None:
     clock = Clock()
     with Home(clock=clock) as home:
-        channel = Channel(b'broadcast:x')
+        channel = home.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
         sender = home.peer()
         join(channel, sender)
         sender.websocket.remember_own(b'lost', ('broadcast:x',))

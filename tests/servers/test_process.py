@@ -92,6 +92,7 @@ def test_a_wrong_setting_is_named() -> None:
     WS4REDIS_HEARTBEAT='♥',
     WS4REDIS_MAX_MESSAGE_SIZE=1000,
     WS4REDIS_MAX_QUEUE_BYTES=2000,
+    WS4REDIS_MAX_TOTAL_QUEUE_BYTES=3000,
     WS4REDIS_MAX_MESSAGES_PER_SECOND=7,
     WS4REDIS_PING_INTERVAL=None,
     WS4REDIS_PING_TIMEOUT=3,
@@ -104,6 +105,7 @@ def test_settings_become_options() -> None:
     assert options.heartbeat == '♥'.encode()
     assert options.limits.max_message_size == 1000
     assert options.max_queue_bytes == 2000
+    assert options.max_total_queue_bytes == 3000
     assert options.max_messages_per_second == 7
     assert options.ping_interval_seconds is None
     assert options.ping_timeout_seconds == 3

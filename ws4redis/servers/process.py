@@ -112,6 +112,7 @@ def options_from_settings() -> HubOptions:
     return HubOptions(
         limits=Limits(max_message_size=conf.WS4REDIS_MAX_MESSAGE_SIZE),
         max_queue_bytes=conf.WS4REDIS_MAX_QUEUE_BYTES,
+        max_total_queue_bytes=conf.WS4REDIS_MAX_TOTAL_QUEUE_BYTES,
         max_messages_per_second=conf.WS4REDIS_MAX_MESSAGES_PER_SECOND,
         ping_interval_seconds=conf.WS4REDIS_PING_INTERVAL,
         ping_timeout_seconds=conf.WS4REDIS_PING_TIMEOUT,

@@ -39,6 +39,7 @@ def statistics_of(websockets: WebSockets) -> dict[str, Any]:
         'queued_bytes': sum(queues),
         'queued_bytes_max': max(queues, default=0),
         'queues': len(queues),
+        'queues_memory_bytes': websockets.queues.bytes,
         'backlog_bytes': websockets.fanout.backlog_bytes,
         'unpublished_messages': publications.unanswered,
         'unpublished_bytes': publications.unanswered_bytes,

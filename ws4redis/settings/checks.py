@@ -61,13 +61,23 @@ def check_unknown_settings() -> list[CheckMessage]:
 
 
 def check_sizes() -> list[CheckMessage]:
-    if conf.WS4REDIS_MAX_QUEUE_BYTES >= conf.WS4REDIS_MAX_MESSAGE_SIZE:
-        return []
-    return [
-        Warning(
-            'WS4REDIS_MAX_QUEUE_BYTES is smaller than WS4REDIS_MAX_MESSAGE_SIZE: a message that '
-            'one client may send can close another.',
-            hint='Let more bytes wait for a websocket than a message may have.',
-            id='ws4redis.W102',
+    messages: list[CheckMessage] = []
+    if conf.WS4REDIS_MAX_QUEUE_BYTES < conf.WS4REDIS_MAX_MESSAGE_SIZE:
+        messages.append(
+            Warning(
+                'WS4REDIS_MAX_QUEUE_BYTES is smaller than WS4REDIS_MAX_MESSAGE_SIZE: a message '
+                'that one client may send can close another.',
+                hint='Let more bytes wait for a websocket than a message may have.',
+                id='ws4redis.W102',
+            )
         )
-    ]
+    if conf.WS4REDIS_MAX_TOTAL_QUEUE_BYTES < conf.WS4REDIS_MAX_QUEUE_BYTES:
+        messages.append(
+            Warning(
+                'WS4REDIS_MAX_TOTAL_QUEUE_BYTES is smaller than WS4REDIS_MAX_QUEUE_BYTES: one slow '
+                'client is closed before its own bound is reached.',
+                hint='Let more wait for all websockets together than for one.',
+                id='ws4redis.W104',
+            )
+        )
+    return messages

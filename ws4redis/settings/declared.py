@@ -237,6 +237,14 @@ class Conf:
         about='How much may wait for a client that does not read',
         hint='Give how much may wait for one websocket before it is closed as too slow.',
     )
+    WS4REDIS_MAX_TOTAL_QUEUE_BYTES = Setting[int](
+        'ws4redis.E046',
+        default=256 * MEBIBYTE,
+        judge=judges.BYTES,
+        about='How much memory may be taken by all that waits for clients of a process',
+        hint='Give how much may wait for all websockets of a process before the longest queues are '
+        'given up.',
+    )
     WS4REDIS_MAX_MESSAGES_PER_SECOND = Setting[float | None](
         'ws4redis.E018',
         default=None,
