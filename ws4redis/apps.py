@@ -16,8 +16,8 @@ class Ws4redisConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect receivers and register system checks."""
+        from ws4redis.applications.changed_settings import follow_changed_setting
         from ws4redis.publishing.receivers import store_groups_in_session
-        from ws4redis.servers.changed_settings import follow_changed_setting
         from ws4redis.settings.checks import check_settings
         from ws4redis.settings.deployment_checks import check_deployment
 
