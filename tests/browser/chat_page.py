@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from tests.browser.example_server import PASSWORD
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
+
+
+# Makes the browser of a user, or of a guest if there is no name; options are Playwright's.
+NewContext = Callable[..., 'BrowserContext']
 
 
 def log_in(context: BrowserContext, url: str, username: str, *, path: str = '/login/') -> None:

@@ -4,12 +4,14 @@ import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.chat_page import NewContext, log_in
 from tests.browser.chromium import chromium
 from tests.browser.example_server import ExampleServer
 from tests.browser.scripted_server import ScriptedServer
@@ -51,6 +53,42 @@ def example(
     server.make_database()
     with server:
         yield server
+
+
+@pytest.fixture
+def new_context(browser: Browser, example: ExampleServer) -> Iterator[NewContext]:
+    """Make browser contexts; each stands for one person's browser.
+
+    A test fails when a page throws, or breaks the Content-Security-Policy.
+    """
+    if not example.is_running:
+        example.kill()
+        example.start()
+    complaints: list[str] = []
+    with ExitStack() as cleanup:
+
+        def make(
+            username: str | None = None, *, path: str = '/login/', **options: object
+        ) -> object:
+            context = browser.new_context(**options)  # type: ignore[arg-type]
+            cleanup.callback(context.close)
+            context.set_default_timeout(SOON_SECONDS * 1000)
+            context.on('weberror', lambda error: complaints.append(str(error.error)))
+            context.on(
+                'console',
+                lambda message: (
+                    complaints.append(message.text)
+                    if 'Content Security Policy' in message.text
+                    else None
+                ),
+            )
+            context.on('dialog', lambda dialog: complaints.append(dialog.message))
+            if username is not None:
+                log_in(context, example.url, username, path=path)
+            return context
+
+        yield make  # type: ignore[misc]
+    assert complaints == []
 
 
 @pytest.fixture

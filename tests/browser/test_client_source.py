@@ -14,12 +14,12 @@ from tests.browser.static_pages import CLIENT
 from tests.requirements import require_executable
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS
 
-EXAMPLE_SCRIPTS = Path(ws4redis.__file__).parent.parent / 'examples/chatserver/static'
+EXAMPLES = Path(ws4redis.__file__).parent.parent / 'examples'
 
 
 @pytest.mark.parametrize(
     'script',
-    [CLIENT, *sorted(EXAMPLE_SCRIPTS.glob('**/*.js'))],
+    [CLIENT, *sorted(EXAMPLES.glob('*/static/**/*.js'))],
     ids=lambda script: script.name,
 )
 def test_a_linter_accepts_the_script(node_modules: Path, script: Path, tmp_path: Path) -> None:

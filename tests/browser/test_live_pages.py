@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +12,7 @@ from tests.browser.example_server import ExampleServer
 from tests.timeouts import SOON_SECONDS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -68,3 +68,59 @@ def test_each_window_has_a_counter_of_its_own(
         shown = int(page.locator('#count').inner_text())
         # One more answer may have come between the two looks.
         assert total <= shown <= total + 9
+
+
+STRAY_MESSAGES = ('--heartbeat--', '7', 'null', '{}', b'\xff')
+
+
+@pytest.mark.parametrize(
+    ('path', 'message', 'shown'),
+    [
+        ('/counter/', '{"count": 41, "step": 1, "wait_ms": 60000}', '41'),
+        ('/visitors/', '{"count": 1, "visitors": [{"id": "z", "name": "Zoe"}]}', 'Zoe'),
+        ('/countdown/', '{"remaining": 4}', '4'),
+    ],
+)
+def test_messages_that_a_page_does_not_understand_change_nothing(
+    contexts: list[BrowserContext], example: ExampleServer, path: str, message: str, shown: str
+) -> None:
+    def serve(route: WebSocketRoute) -> None:
+        for stray in (*STRAY_MESSAGES, message):
+            route.send(stray)
+
+    page = page_served_by(contexts[0], serve)
+    errors: list[str] = []
+    page.on('pageerror', lambda error: errors.append(str(error)))
+    page.goto(example.url + path)
+    if path == '/countdown/':
+        page.get_by_role('button', name='Start').click()
+    page.get_by_text(shown, exact=True).first.wait_for()
+    assert errors == []
+
+
+def test_what_is_no_echo_is_not_shown_as_one(
+    contexts: list[BrowserContext], example: ExampleServer
+) -> None:
+    def serve(route: WebSocketRoute) -> None:
+        def answer(message: str | bytes) -> None:
+            for reply in (*STRAY_MESSAGES, message):
+                route.send(reply)
+
+        route.on_message(answer)
+        route.send('--heartbeat--')
+
+    page = page_served_by(contexts[0], serve)
+    page.goto(f'{example.url}/echo/')
+    page.locator('#connection[data-state="connected"]').wait_for()
+    page.get_by_label('Message').fill('Hello?')
+    page.get_by_role('button', name='Send').click()
+    page.locator('.echoes li', has_text='Hello?').wait_for()
+    assert page.locator('.echoes li').count() == 1
+    assert 'NaN' not in page.locator('.took').inner_text()
+
+
+def page_served_by(context: BrowserContext, serve: Callable[[WebSocketRoute], None]) -> Page:
+    """Return a page whose websockets are served by the test."""
+    page = context.new_page()
+    page.route_web_socket('**', serve)
+    return page

@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 
 const browser = ['CloseEvent', 'URL', 'WebSocket', 'clearTimeout', 'console', 'document', 'fetch',
-    'FormData', 'reportError', 'requestAnimationFrame', 'self', 'setTimeout', 'window'];
+    'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self', 'setTimeout', 'window'];
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));
 
 export default [

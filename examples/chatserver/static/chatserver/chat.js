@@ -12,6 +12,7 @@
     const PAUSE_MS = 5 * 60 * 1000;
     const NOBODY = 'redis';
     const AVATAR_COLOURS = 6;
+    const UNAVAILABLE = 503;
     const GUEST_NAME_KEY = 'chatserver.guest_name';
     const CONNECTION_TEXTS = {
         connecting: 'Connecting…',
@@ -38,6 +39,7 @@
     const own_ids = new Set();
     const shown_ids = new Set();
     let last_raw = null;
+    let error_passes = false;
     let just_connected = false;
 
     // Messages
@@ -171,9 +173,11 @@
         connected: function () {
             just_connected = true;
             show_connection('connected');
+            end_passing_error();
         },
         receive_message: function (data) {
             const message = read_message(data);
+            end_passing_error();
             unconfirmed.delete(message.id);
             if (!is_repeated(data, message)) {
                 show(message);
@@ -231,9 +235,11 @@
                 mark_own(answer.id);
             } else {
                 show_error(answer.error || 'Your message was not sent (' + response.status + ').');
+                error_passes = response.status === UNAVAILABLE;
             }
         } catch (error) {
             show_error('The server cannot be reached. Your message was not sent.');
+            error_passes = true;
         } finally {
             send_button.disabled = false;
         }
@@ -250,6 +256,14 @@
 
     function show_error(text) {
         error_line.textContent = text;
+        error_passes = false;
+    }
+
+    /** The server, or Redis behind it, can be reached again. */
+    function end_passing_error() {
+        if (error_passes) {
+            show_error('');
+        }
     }
 
     form.addEventListener('submit', function (event) {

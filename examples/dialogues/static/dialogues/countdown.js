@@ -17,6 +17,9 @@
             said.textContent = 'Stopped with ' + answer.stopped + ' to go';
             return;
         }
+        if (answer.remaining === undefined) {
+            return;
+        }
         remaining.textContent = answer.remaining;
         progress.value = answer.remaining;
         said.textContent = answer.remaining === 0 ? 'Done' : 'Counting';
@@ -33,7 +36,7 @@
             websocket.send(seconds.value);
         };
         websocket.onmessage = function (event) {
-            show(JSON.parse(event.data));
+            show(window.read_json(event.data));
         };
         websocket.onclose = function (event) {
             const is_end = event.code === 1000;

@@ -5,13 +5,14 @@
     const MOST_ECHOES_SHOWN = 100;
     const RECONNECT_AFTER_MS = 2000;
 
+    const log = document.getElementById('log');
     const echoes = document.getElementById('echoes');
     const form = document.getElementById('composer');
     const field = document.getElementById('message');
     const send_button = document.getElementById('send');
 
-    // The view answers in order, so the first time belongs to the first echo.
-    let sent_at = [];
+    // What was sent and has not come back yet, in the order in which the view answers.
+    let pending = [];
     let websocket = null;
 
     function show(text, milliseconds) {
@@ -26,19 +27,23 @@
         while (echoes.children.length > MOST_ECHOES_SHOWN) {
             echoes.firstElementChild.remove();
         }
-        echoes.scrollTop = echoes.scrollHeight;
+        log.scrollTop = log.scrollHeight;
     }
 
     function connect() {
         window.show_connection('connecting', 'Connecting…');
         websocket = window.open_dialogue();
-        sent_at = [];
+        pending = [];
         websocket.onopen = function () {
             window.show_connection('connected', 'Connected');
             send_button.disabled = false;
         };
         websocket.onmessage = function (event) {
-            show(event.data, performance.now() - sent_at.shift());
+            // Anything else is no echo.
+            if (pending.length > 0 && event.data === pending[0].text) {
+                const sent = pending.shift();
+                show(sent.text, performance.now() - sent.at_ms);
+            }
         };
         websocket.onclose = function () {
             window.show_connection('closed', 'Connection lost, trying again…');
@@ -50,7 +55,7 @@
     form.addEventListener('submit', function (event) {
         event.preventDefault();
         if (websocket.readyState === WebSocket.OPEN && field.value !== '') {
-            sent_at.push(performance.now());
+            pending.push({text: field.value, at_ms: performance.now()});
             websocket.send(field.value);
             field.value = '';
         }

@@ -16,6 +16,7 @@
     const steps = document.getElementById('steps');
     const toggle = document.getElementById('toggle');
 
+    let websocket = null;
     let timer = null;
     let paused = false;
 
@@ -45,7 +46,7 @@
         timer = window.setTimeout(ask, answer.wait_ms);
     }
 
-    const websocket = new WS4Redis({
+    websocket = new WS4Redis({
         uri: page.dataset.websocketUri,
         connecting: function () {
             show_connection('connecting');
@@ -58,7 +59,10 @@
             ask();
         },
         receive_message: function (data) {
-            show(JSON.parse(data));
+            const answer = window.read_json(data);
+            if (answer.count !== undefined) {
+                show(answer);
+            }
         },
         disconnected: function () {
             show_connection('closed');

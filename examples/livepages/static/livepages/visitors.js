@@ -56,8 +56,11 @@
         uri: page.dataset.channelUri,
         heartbeat_msg: JSON.parse(page.dataset.heartbeat),
         receive_message: function (data) {
-            present = JSON.parse(data);
-            show();
+            const told = window.read_json(data);
+            if (told.visitors !== undefined) {
+                present = told;
+                show();
+            }
         }
     });
 
@@ -71,8 +74,11 @@
             presence.send_message('here');
         },
         receive_message: function (data) {
-            own_id = JSON.parse(data).you;
-            show();
+            const told = window.read_json(data);
+            if (told.you !== undefined) {
+                own_id = told.you;
+                show();
+            }
         },
         disconnected: function () {
             show_connection('closed');
