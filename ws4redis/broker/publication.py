@@ -6,14 +6,20 @@ writes them to a connection of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
+# Tells whether a message may be kept under a key for some seconds.
+MayKeep: TypeAlias = Callable[[bytes, bytes, int], bool]
 
 
 def publication_commands(
-    channels: Iterable[str | bytes], message: bytes, expire: int | None
+    channels: Iterable[str | bytes],
+    message: bytes,
+    expire: int | None,
+    *,
+    may_keep: MayKeep | None = None,
 ) -> list[Command]:
     """Return the commands that publish a message on some channels, and keep it under each.
 
@@ -21,12 +27,16 @@ def publication_commands(
 
     A message is kept before it is published: whoever subscribes between the two gets it twice
     rather than never. To exclude that too, send the commands as :func:`in_transaction` has them.
+    Where ``may_keep`` forbids to keep it, what the key held is dropped: it is out of date.
     """
     commands: list[Command] = []
     for channel in channels:
         key = channel.encode() if isinstance(channel, str) else channel
-        if expire:
+        if expire and (may_keep is None or may_keep(key, message, expire)):
             commands.append((b'SET', key, message, b'EX', expire))
+        elif expire:
+            # Only if there is such a key; DEL would be one more right that Redis has to give.
+            commands.append((b'SET', key, message, b'PX', 1, b'XX'))
         commands.append((b'PUBLISH', key, message))
     return commands
 

@@ -9,11 +9,13 @@ import os
 import socket
 import ssl
 import sys
+from functools import partial
 from typing import Any
 
 from ws4redis.broker.connections import make_bus_connection
+from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
-from ws4redis.broker.publication import in_transaction, publication_commands
+from ws4redis.broker.publication import MayKeep, in_transaction, publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.hub.options import HubOptions
@@ -101,7 +103,7 @@ def make_websockets() -> WebSockets:
     return WebSockets(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,
-        pack=pack_publication,
+        pack=partial(pack_publication, may_keep=KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES).admits),
         give_back=connection_limits.give_back,
         options=options_from_settings(),
     )
@@ -139,7 +141,11 @@ def connect_to_redis() -> Any:
     return _socket.socket(fileno=sock.detach())
 
 
-def pack_publication(channels: tuple[str, ...], payload: bytes) -> tuple[bytes, int]:
+def pack_publication(
+    channels: tuple[str, ...], payload: bytes, *, may_keep: MayKeep | None = None
+) -> tuple[bytes, int]:
     """Return the packed commands that publish a message, and how many replies they have."""
-    commands = in_transaction(publication_commands(channels, payload, conf.WS4REDIS_EXPIRE))
+    commands = in_transaction(
+        publication_commands(channels, payload, conf.WS4REDIS_EXPIRE, may_keep=may_keep)
+    )
     return b''.join(pack_command(*command) for command in commands), len(commands)

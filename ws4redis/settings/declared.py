@@ -252,6 +252,16 @@ class Conf:
         about='How many messages a second one client may send',
         hint='Give how many messages a second one client may send; None: any number.',
     )
+    WS4REDIS_MAX_KEPT_BYTES = Setting[int | None](
+        'ws4redis.E050',
+        default=64 * MEBIBYTE,
+        judge=must_be(
+            'a positive whole number of bytes, or None', or_none(judges.is_positive_whole)
+        ),
+        about='How much the clients of one process may make Redis keep',
+        hint='Give how many bytes of messages the clients of one process may make Redis keep, 512 '
+        'bytes for each key included; None: any number.',
+    )
     WS4REDIS_MAX_CONNECTIONS = Setting[int | None](
         'ws4redis.E019',
         default=None,
