@@ -90,7 +90,7 @@ class RemoteLane(HandlerLane):
 
     def _event_seen(self) -> None:
         self.seen += 1
-        self._worker.event_seen(self, self._entries.popleft())
+        self._worker.answers.event_seen(self, self._entries.popleft())
 
     def _open(self, payload: bytes) -> None:
         """Apply the policy, then ask the handler; send the answer."""
@@ -128,4 +128,4 @@ class RemoteLane(HandlerLane):
         self._answer(Kind.CLOSE, pack_code(code, reason))
 
     def _answer(self, kind: Kind, payload: bytes) -> None:
-        self._worker.answer(self, kind, payload)
+        self._worker.answers.answer(self, kind, payload)

@@ -20,6 +20,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.handler import WebSocketHandler
 from ws4redis.handlers.lanes import Lanes
+from ws4redis.handlers.multiprocess.answers import RETRY_SECONDS, Answers, RedisAway
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse
 from ws4redis.handlers.multiprocess.names import (
     ALIVE_INTERVAL_SECONDS,
@@ -40,15 +41,12 @@ logger = logging.getLogger('ws4redis')
 
 READ_COUNT = 64
 READ_BLOCK_MS = 300
-RETRY_SECONDS = 0.3
 # A server whose stream is missing so many times in a row has gone. (It is not time that counts, for
 # which Redis may have been halted.)
 MISSING_ROUNDS = 7
 SERVER_GONE_SECONDS = MISSING_ROUNDS * ALIVE_INTERVAL_SECONDS
 # Websockets that ended lately: should their events come again, they were seen before.
 REMEMBERED_ENDS = 10_000
-
-RedisAway = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 class HandlerWorker:
@@ -68,6 +66,7 @@ class HandlerWorker:
         }
         self._open_lanes: dict[tuple[str, int], RemoteLane] = {}
         self._ended: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._ends = threading.Lock()
         # No event: to set one takes a lock, which the thread that a signal interrupts may hold.
         self._stopping = False
         self._is_leaving = False
@@ -75,13 +74,7 @@ class HandlerWorker:
         self._next_beat = 0.0
         self._beats = 0
         self._missing: Counter[str] = Counter()
-        # What the writer has to write; guarded by the condition.
-        self._to_write = threading.Condition()
-        self._answers: dict[str, list[bytes]] = {}
-        self._seen: dict[RemoteLane, int] = {}
-        self._seen_again: list[tuple[str, int, int]] = []
-        self._acknowledged: list[bytes] = []
-        self._no_more_answers = False
+        self.answers = Answers(names, self.id, has_websockets=self._has_websockets)
 
     def handler_class(self, path: str) -> type[WebSocketHandler]:
         """Return a handler by its dotted path; raise ``HandshakeError`` 500 if it is unknown."""
@@ -101,7 +94,7 @@ class HandlerWorker:
         ``announce`` is called once: when servers can find this worker, or when Redis is away.
         """
         self._announce = announce
-        writer = threading.Thread(target=self._write_answers, name='answers', daemon=True)
+        writer = threading.Thread(target=self.answers.write_all, name='answers', daemon=True)
         writer.start()
         pipe = Pipe()
         try:
@@ -109,9 +102,7 @@ class HandlerWorker:
             self._leave(pipe)
         finally:
             self.lanes.finish(conf.WS4REDIS_CLOSE_TIMEOUT)
-            with self._to_write:
-                self._no_more_answers = True
-                self._to_write.notify()
+            self.answers.finish()
             writer.join(conf.WS4REDIS_CLOSE_TIMEOUT)
             self._unregister(pipe)
             pipe.close()
@@ -184,13 +175,15 @@ class HandlerWorker:
         elif self._missing[server] >= MISSING_ROUNDS:
             del self._missing[server]
             logger.error('the websocket server %s has gone', server)
-            with self._to_write:
-                self._answers.pop(server, None)
+            self.answers.drop(server)
             for lane in self._lanes_of(server):
                 lane.server_gone()
 
     def _lanes_of(self, server: str) -> Iterable[RemoteLane]:
         return [lane for lane in list(self._open_lanes.values()) if lane.server == server]
+
+    def _has_websockets(self, server: str) -> bool:
+        return bool(self._lanes_of(server))
 
     def _read(self, pipe: Pipe) -> bool:
         """Read and distribute events; tell whether the group is still there."""
@@ -222,7 +215,7 @@ class HandlerWorker:
                 logger.exception('there is something in %s that is no event', self._stream)
                 taken = False
             if not taken:
-                self._acknowledge(entry)
+                self.answers.acknowledge(entry)
 
     def _take(self, event: Event, entry: Entry) -> bool:
         """Put an event into its lane; tell whether it was."""
@@ -244,127 +237,29 @@ class HandlerWorker:
             lane.take(event.kind, event.payload, entry)
             return True
         # It came before; should its acknowledgement have been lost, this is the next one.
-        with self._to_write:
-            self._seen_again.append((event.peer, event.websocket, lane.seen))
-            self._to_write.notify()
+        self.answers.seen_before(event.peer, event.websocket, lane.seen)
         return False
 
     def _take_stray(self, event: Event, last_seen: int) -> None:
         """Take an event of a websocket that has ended here, or was never known."""
         if event.kind == Kind.END or event.number <= last_seen:
-            with self._to_write:
-                self._seen_again.append((event.peer, event.websocket, event.number))
-                self._to_write.notify()
+            self.answers.seen_before(event.peer, event.websocket, event.number)
         else:
             self._report(event.peer)
 
     def _report(self, server: str) -> None:
-        """Tell a server which of its websockets are known here, and what they were answered."""
-        with self._to_write:
-            state = b' '.join(
-                b'%d:%d' % (lane.number, lane.answers) for lane in self._lanes_of(server)
-            )
-            self._put_answer(server, Event(Kind.STATE, self.id, 0, 0, state))
+        self.answers.report(server, self._lanes_of(server))
 
     # Called by the runner's threads
-
-    def answer(self, lane: RemoteLane, kind: Kind, payload: bytes) -> None:
-        """Send an answer to the server of a websocket, after those that were sent before."""
-        with self._to_write:
-            lane.answers += 1
-            event = Event(kind, self.id, lane.number, lane.answers, payload)
-            self._put_answer(lane.server, event)
-
-    def _put_answer(self, server: str, event: Event) -> None:
-        self._answers.setdefault(server, []).extend((event.kind, event.content()))
-        self._to_write.notify()
-
-    def event_seen(self, lane: RemoteLane, entry: Entry) -> None:
-        """Let the server know that the handler has seen one more event."""
-        with self._to_write:
-            self._seen[lane] = lane.seen
-            self._to_write.notify()
-        self._acknowledge(entry)
-
-    def _acknowledge(self, entry: Entry) -> None:
-        with self._to_write:
-            entry.remaining -= 1
-            if entry.remaining == 0 and entry.id:
-                self._acknowledged.append(entry.id)
-                self._to_write.notify()
 
     def ended(self, lane: RemoteLane) -> None:
         """Forget a websocket whose handler has seen its end."""
         key = (lane.server, lane.number)
-        with self._to_write:
+        with self._ends:
             self._open_lanes.pop(key, None)
             self._ended[key] = lane.last_event
             if len(self._ended) > REMEMBERED_ENDS:
                 self._ended.popitem(last=False)
-
-    # The writer
-
-    def _write_answers(self) -> None:
-        pipe = Pipe()
-        while True:
-            with self._to_write:
-                self._to_write.wait_for(self._has_to_write)
-                if self._no_more_answers and not self._has_answers():
-                    break
-                answers, acknowledged = self._take_answers()
-            while not self._write(pipe, answers, acknowledged):
-                if self._no_more_answers:
-                    pipe.close()
-                    return
-                time.sleep(RETRY_SECONDS)
-        pipe.close()
-
-    def _has_answers(self) -> bool:
-        return bool(self._answers or self._seen or self._seen_again or self._acknowledged)
-
-    def _has_to_write(self) -> bool:
-        return self._has_answers() or self._no_more_answers
-
-    def _take_answers(self) -> tuple[dict[str, list[bytes]], list[bytes]]:
-        """Take what is to be written. What was seen comes after the answers to it."""
-        answers, self._answers = self._answers, {}
-        seen, self._seen = self._seen, {}
-        again, self._seen_again = self._seen_again, []
-        again += [(lane.server, lane.number, number) for lane, number in seen.items()]
-        for server, websocket, number in again:
-            event = Event(Kind.SEEN, self.id, websocket, number)
-            answers.setdefault(server, []).extend((event.kind, event.content()))
-        acknowledged, self._acknowledged = self._acknowledged, []
-        return answers, acknowledged
-
-    def _write(
-        self, pipe: Pipe, answers: dict[str, list[bytes]], acknowledged: list[bytes]
-    ) -> bool:
-        """Write answers and acknowledgements; tell whether all are written or of no use.
-
-        What Redis took is removed from the arguments. A server knows what it has had before, so
-        that to write twice does no harm.
-        """
-        servers = list(answers)
-        commands: list[Command] = [
-            ('XADD', self._names.answers(server), 'NOMKSTREAM', '*', *answers[server])
-            for server in servers
-        ]
-        if acknowledged:
-            commands.append(('XACK', self._stream, self.id, *acknowledged))
-            commands.append(('XDEL', self._stream, *acknowledged))
-        try:
-            replies = pipe.run(commands)
-        except RedisAway:
-            return False
-        acknowledged.clear()
-        for server, reply in zip(servers, replies, strict=False):
-            if isinstance(reply, Exception):
-                logger.error('Redis refuses answers to %s: %s', server, reply)
-            elif reply is not None or not self._lanes_of(server):
-                # No stream, and no websocket of that server either: it has gone, and knows it.
-                del answers[server]
-        return not answers
 
     # The end
 
