@@ -27,8 +27,13 @@ class Recorder:
     def follow(self, added: list[str], removed: list[str]) -> None:
         self.changes.append((added, removed))
 
-    def send(self, message: str | bytes) -> None:
+    closed = False
+
+    def send(self, message: str | bytes, binary: bool | None = None) -> None:
         self.sent.append(message)
+
+    def close(self, code: int = 1000, message: str | bytes = '') -> None:
+        raise NotImplementedError
 
 
 # The subscription

@@ -106,14 +106,36 @@ def test_only_what_the_loop_would_do_by_itself_needs_a_bridge() -> None:
 
 
 def test_the_proxy_takes_text_and_anything_bytes_like() -> None:
-    sent: list[bytes] = []
-    proxy = Proxy(sent.append)
+    sent: list[tuple[bytes, Opcode | None]] = []
+    proxy = Proxy(lambda payload, opcode: sent.append((payload, opcode)), lambda: False)
     proxy.send('Grüße')
     proxy.send(b'bytes')
-    proxy.send(bytearray(b'array'))
-    proxy.send(memoryview(b'view'))
-    assert sent == ['Grüße'.encode(), b'bytes', b'array', b'view']
-    assert proxy.sent == sent
+    proxy.send(bytearray(b'array'), False)
+    proxy.send(memoryview(b'view'), binary=True)
+    assert sent == [
+        ('Grüße'.encode(), None),
+        (b'bytes', None),
+        (b'array', Opcode.TEXT),
+        (b'view', Opcode.BINARY),
+    ]
+    assert proxy.sent == [payload for payload, _ in sent]
+
+
+def test_nothing_is_sent_by_the_proxy_once_it_is_closed() -> None:
+    sent: list[bytes] = []
+    open_states = [False]
+    proxy = Proxy(lambda payload, opcode: sent.append(payload), lambda: open_states[0])
+    assert not proxy.closed
+    proxy.close(4000, b'enough')
+    proxy.close()
+    proxy.send('late')
+    assert proxy.closed
+    assert (proxy.closing, sent) == ((4000, 'enough'), [])
+    left = Proxy(lambda payload, opcode: sent.append(payload), lambda: True)
+    left.close()
+    left.send('late')
+    assert left.closed
+    assert (left.closing, sent) == (None, [])
 
 
 def test_what_the_subscriber_sends_comes_first(home: Home) -> None:

@@ -110,18 +110,36 @@ def test_a_subscriber_that_reads_a_pubsub_of_its_own_keeps_it(
         wait_until(lambda: redis_client.pubsub_numsub(OWN) == [(OWN.encode(), 0)])
 
 
-@override_settings(WS4REDIS_SUBSCRIBER=WithPubSub)
-def test_patterns_that_the_loop_does_not_take_over_are_logged(
-    server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def subscribe(self: WithPubSub, request: HttpRequest, channels: Any) -> None:
-        self._subscription = self._connection.pubsub()
-        self._subscription.psubscribe('broadcast:*')
+class Patterns(RedisSubscriber):
+    """Subscribe to what the loop knows nothing of."""
 
-    monkeypatch.setattr(WithPubSub, 'set_pubsub_channels', subscribe)
-    RawWebSocket(f'{server.ws_url}/ws/x').reset()
-    assert 'WithPubSub subscribes to patterns' in caplog.text
-    wait_until(lambda: connection_limits.taken == 0)
+    def set_pubsub_channels(self, request: HttpRequest, channels: Any) -> None:
+        super().set_pubsub_channels(request, channels)
+        self._subscription.psubscribe('broadcast:all-*')
+
+
+class PatternsOfPubSub(Patterns):
+    """Do so by a PubSub of redis-py."""
+
+    def set_pubsub_channels(self, request: HttpRequest, channels: Any) -> None:
+        self._subscription = self._connection.pubsub()
+        self._subscription.subscribe('broadcast:x')
+        self._subscription.psubscribe('broadcast:all-*')
+
+
+@pytest.mark.parametrize('subscriber', [Patterns, PatternsOfPubSub])
+def test_a_subscriber_to_patterns_gets_what_matches_them_and_its_channels(
+    server: Served, redis_client: redis.Redis, subscriber: type[Any]
+) -> None:
+    redis_client.set('broadcast:x', 'kept')
+    with override_settings(WS4REDIS_SUBSCRIBER=subscriber):
+        with RawWebSocket(f'{server.ws_url}/ws/x?subscribe-broadcast') as websocket:
+            assert websocket.receive() == 'kept'
+            redis_client.publish('broadcast:all-1', 'by pattern')
+            redis_client.publish('broadcast:x', 'by name')
+            assert websocket.receive_many(2) == ['by pattern', 'by name']
+        wait_until(lambda: connection_limits.taken == 0)
+        wait_until(lambda: redis_client.pubsub_numpat() == 0)
 
 
 class SubscribesWhileItSends(RedisSubscriber):

@@ -19,7 +19,12 @@ from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.handlers.server import HandlerServer
 from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.policy import Admission, admit, may_block
-from ws4redis.handshake.subscriber import RedisSubscriber, Subscription
+from ws4redis.handshake.subscriber import (
+    RedisSubscriber,
+    Subscription,
+    publishers_of,
+    release,
+)
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.hub.websockets import PublishingReceiver, WebSockets
@@ -93,11 +98,13 @@ class WebSocketServer:
             if opening.home.is_draining:
                 raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
             opening.complete()
+            if opening.websocket is not None and opening.websocket.companion is not None:
+                opening.websocket.companion.opened()
         except BaseException:
             if admission is not None and opening.websocket is None:
                 # With a websocket the subscriber would be released at its end.
-                release = admission.subscriber.release
-                opening.home.hub.driver.workers.submit(with_database, release)
+                workers = opening.home.hub.driver.workers
+                workers.submit(with_database, release, admission.subscriber)
             opening.abandon()
             raise
 
@@ -110,7 +117,7 @@ class WebSocketServer:
         def release_too_late() -> None:
             # Either side may be the first to know; one of them gets it.
             with suppress(IndexError):
-                home.hub.driver.workers.submit(with_database, made.pop().subscriber.release)
+                home.hub.driver.workers.submit(with_database, release, made.pop().subscriber)
 
         def admit_and_note() -> Admission:
             admission = admit(request)
@@ -141,7 +148,7 @@ class WebSocketServer:
         websocket = opening.make_websocket(
             bridge or self._shared_receiver(opening.home),
             echo=admission.echo,
-            publishes=tuple(sorted(subscriber._publishers)),
+            publishes=publishers_of(subscriber),
             companion=bridge,
         )
         home = opening.home
@@ -185,21 +192,15 @@ def _names_of(subscriber: RedisSubscriber, *, reads_itself: bool) -> list[str]:
 
     ``reads_itself`` tells whether the subscriber's class reads a descriptor that it brings.
     """
-    subscription = subscriber._subscription
+    subscription = getattr(subscriber, '_subscription', None)
     if isinstance(subscription, Subscription):
         return [] if subscription.has_own_connection else subscription.names
     # The subclass has put a PubSub of redis-py in its place.
-    return [] if reads_itself else _take_over(subscriber, subscription)
+    return [] if reads_itself or subscription is None else _take_over(subscriber, subscription)
 
 
 def _take_over(subscriber: RedisSubscriber, pubsub: Any) -> list[str]:
     """Let the loop subscribe to what a subscriber's own PubSub does, and return the channels."""
-    if pubsub.patterns:
-        logger.error(
-            '%s subscribes to patterns, which needs a parse_response() of its own: %s',
-            type(subscriber).__name__,
-            ', '.join(map(repr, pubsub.patterns)),
-        )
     subscription = subscriber._subscription = Subscription(lambda: subscriber._connection)
     subscription.subscribe(*pubsub.channels)
     pubsub.close()
@@ -215,8 +216,9 @@ def _follow_changes(home: WebSockets, websocket: WebSocket, subscriber: RedisSub
         if removed:
             home.hub.call_soon(home.leave, websocket, removed)
 
-    if isinstance(subscriber._subscription, Subscription):
-        subscriber._subscription.follow(follow)
+    subscription = getattr(subscriber, '_subscription', None)
+    if isinstance(subscription, Subscription):
+        subscription.follow(follow)
 
 
 def _ignore() -> None:

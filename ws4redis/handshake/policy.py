@@ -20,7 +20,7 @@ from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.origins import is_origin_allowed
-from ws4redis.handshake.subscriber import RedisSubscriber
+from ws4redis.handshake.subscriber import RedisSubscriber, release
 from ws4redis.publishing.store import sessions_of
 from ws4redis.settings.hooks import call
 
@@ -128,7 +128,7 @@ def _admit(request: HttpRequest) -> Admission:
     try:
         call('set_pubsub_channels()', subscriber.set_pubsub_channels, request, channels)
     except BaseException:
-        subscriber.release()
+        release(subscriber)
         raise
     return Admission(subscriber, 'echo' in options, user_to_count(request))
 

@@ -8,30 +8,45 @@ run in the pool, so they may block.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ws4redis.broker.channels import facility_of
 from ws4redis.conf import conf
 from ws4redis.publishing.store import SELF, RedisMessage, RedisStore
+from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
     import redis
     from django.http import HttpRequest
 
 
+logger = logging.getLogger('ws4redis')
+
+
 class WebSocketProxy(Protocol):
     """What :meth:`RedisSubscriber.send_persisted_messages` may do with a websocket."""
 
-    def send(self, message: str | bytes) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
+    def send(
+        self,
+        message: str | bytes,
+        binary: bool | None = None,  # noqa: FBT001 - the signature that users know
+    ) -> None: ...
+
+    def close(self, code: int = 1000, message: str | bytes = '') -> None: ...
 
 
 class Subscription:
     """The names of the channels that one websocket subscribes to.
 
-    Like redis-py's ``PubSub`` it has :meth:`subscribe`, :meth:`unsubscribe` and :attr:`channels`,
-    but it has no connection: the websocket loop has one for all. Only code that asks for a
-    connection of its own (:meth:`get_file_descriptor`, :meth:`parse_response`) makes it have one.
+    It stands for redis-py's ``PubSub``, but has no connection: the websocket loop has one for all.
+    Only code that asks for what takes a connection of its own (:attr:`connection`,
+    :meth:`psubscribe`, :meth:`parse_response`, …) makes it have one, and then all that is
+    subscribed to comes by that.
     """
 
     def __init__(self, connection: Callable[[], redis.Redis]) -> None:
@@ -44,6 +59,21 @@ class Subscription:
     def channels(self) -> dict[bytes, None]:
         """The names as redis-py's ``PubSub.channels`` has them: encoded, as keys."""
         return {name.encode(): None for name in self._names}
+
+    @property
+    def patterns(self) -> dict[bytes, Any]:
+        return {} if self._pubsub is None else self._pubsub.patterns
+
+    @property
+    def subscribed(self) -> bool:
+        return bool(self._names or self.patterns)
+
+    @property
+    def connection(self) -> Any:
+        """The connection of its own; made when it is asked for before the loop has subscribed."""
+        if self._pubsub is None and (self._follow is not None or not self._names):
+            return None
+        return self._connected_pubsub().connection
 
     @property
     def names(self) -> list[str]:
@@ -72,6 +102,21 @@ class Subscription:
         elif self._follow is not None and removed:
             self._follow([], removed)
 
+    def psubscribe(self, *patterns: str | bytes, **handlers: Any) -> None:
+        """Subscribe to patterns, by a connection of its own: the loop knows channels only."""
+        self._connected_pubsub().psubscribe(*patterns, **handlers)
+
+    def reset(self) -> None:
+        """Leave all channels, and give an own connection back."""
+        self.unsubscribe()
+        self._drop_connection()
+
+    def __getattr__(self, name: str) -> Any:
+        # What else a PubSub has: it takes a connection.
+        if name.startswith('_'):
+            raise AttributeError(name)
+        return getattr(self._connected_pubsub(), name)
+
     def follow(self, function: Callable[[list[str], list[str]], object]) -> None:
         """Call ``function(added, removed)`` at each change from now on."""
         self._follow = function
@@ -90,6 +135,9 @@ class Subscription:
 
     def close(self) -> None:
         self._follow = None
+        self._drop_connection()
+
+    def _drop_connection(self) -> None:
         if self._pubsub is not None:
             self._pubsub.close()
             self._pubsub = None
@@ -105,11 +153,33 @@ class Subscription:
         return self._pubsub
 
 
+def has_own_connection(subscriber: Any) -> bool:
+    """Tell whether a subscriber gets its messages by a connection of its own, not by the loop."""
+    subscription = getattr(subscriber, '_subscription', None)
+    if isinstance(subscription, Subscription):
+        return subscription.has_own_connection
+    # A PubSub of redis-py: the loop takes channels over, but not patterns.
+    return bool(getattr(subscription, 'patterns', None))
+
+
+def publishers_of(subscriber: Any) -> tuple[str, ...]:
+    """Return the channels that a websocket's messages are published on."""
+    return tuple(sorted(getattr(subscriber, '_publishers', ())))
+
+
+def release(subscriber: Any) -> None:
+    """Release a subscriber; log what goes wrong, since it is over for it in any case."""
+    try:
+        call('release()', subscriber.release)
+    except (Exception, SystemExit):
+        logger.exception('release() of %s failed', type(subscriber).__name__)
+
+
 def has_more(subscription: Any) -> bool:
     """Tell whether a ``Subscription``, or redis-py's ``PubSub``, has a reply that has arrived."""
     if isinstance(subscription, Subscription):
         return subscription.has_more()
-    connection = subscription.connection
+    connection = getattr(subscription, 'connection', None)
     return connection is not None and bool(connection.can_read(timeout=0))
 
 

@@ -12,9 +12,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ws4redis.handshake.blocking import with_database
-from ws4redis.handshake.subscriber import RedisSubscriber, Subscription, has_more
+from ws4redis.handshake.subscriber import (
+    RedisSubscriber,
+    Subscription,
+    has_more,
+    has_own_connection,
+    publishers_of,
+    release,
+)
 from ws4redis.hub.messages import Messages
-from ws4redis.hub.websocket import Paused, WebSocket
+from ws4redis.hub.websocket import Paused, Phase, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 from ws4redis.publishing.store import RedisMessage
 from ws4redis.settings.hooks import call
@@ -38,26 +45,58 @@ _MAX_RESPONSES = 1000
 
 def needs_bridge(subscriber: RedisSubscriber) -> bool:
     """Tell whether a subscriber's class overrides what the loop would do by itself."""
-    return type(subscriber) is not RedisSubscriber and _overrides(subscriber, *_NEEDS_BRIDGE)
+    if type(subscriber) is RedisSubscriber:
+        return False
+    return _overrides(subscriber, *_NEEDS_BRIDGE) or has_own_connection(subscriber)
 
 
 def _overrides(subscriber: RedisSubscriber, *names: str) -> bool:
-    stock = RedisSubscriber
-    return any(getattr(type(subscriber), name) is not getattr(stock, name) for name in names)
+    """Tell whether a class has any of some methods that are not the stock ones.
+
+    It need not be derived from the stock class, and may have one of two spellings only.
+    """
+    mine, stock = type(subscriber), RedisSubscriber
+    return any(
+        hasattr(mine, name) and getattr(mine, name) is not getattr(stock, name) for name in names
+    )
 
 
 class Proxy:
     """The websocket as ``send_persisted_messages`` sees it: something to send to."""
 
-    def __init__(self, send: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, send: Callable[[bytes, Opcode | None], object], is_closed: Callable[[], bool]
+    ) -> None:
         self._send = send
+        self._is_closed = is_closed
         self.sent: list[bytes] = []
+        self.closing: tuple[int, str] | None = None
 
-    def send(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send one message, as text where it is ``str`` or valid UTF-8, else as binary."""
+    @property
+    def closed(self) -> bool:
+        return self.closing is not None or self._is_closed()
+
+    def send(
+        self,
+        message: str | bytes | bytearray | memoryview,
+        binary: bool | None = None,  # noqa: FBT001 - the signature that users know
+    ) -> None:
+        """Send one message, as text where it is ``str`` or valid UTF-8, else as binary.
+
+        ``binary`` says which, whatever it is.
+        """
+        if self.closed:
+            return
         payload = message.encode() if isinstance(message, str) else bytes(message)
+        opcode = None if binary is None else Opcode.BINARY if binary else Opcode.TEXT
         self.sent.append(payload)
-        self._send(payload)
+        self._send(payload, opcode)
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, message: str | bytes = '') -> None:
+        """Close the websocket, as soon as it is open, after what was sent before."""
+        if not self.closed:
+            reason = message if isinstance(message, str) else bytes(message).decode()
+            self.closing = (code, reason)
 
 
 class SubscriberBridge:
@@ -71,7 +110,10 @@ class SubscriberBridge:
         self._home = home
         self._subscriber = subscriber
         self._publishes = _overrides(subscriber, 'publish_message')
-        self.brings_descriptor = _overrides(subscriber, *_BRINGS_DESCRIPTOR)
+        self.brings_descriptor = has_own_connection(subscriber) or _overrides(
+            subscriber, *_BRINGS_DESCRIPTOR
+        )
+        self._closing: tuple[int, str] | None = None
         self.sends_persisted_messages = _overrides(subscriber, *_SENDS_PERSISTED)
         self._waiting: deque[bytes] = deque()
         self._busy = False
@@ -95,7 +137,7 @@ class SubscriberBridge:
         if fd is not None:
             # A duplicate is ours to watch and close, whatever becomes of the original.
             self._fd_to_watch = os.dup(fd)
-        subscription = self._subscriber._subscription
+        subscription = getattr(self._subscriber, '_subscription', None)
         if not isinstance(subscription, Subscription) or subscription.has_own_connection:
             self.sends_persisted_messages = True
 
@@ -103,14 +145,23 @@ class SubscriberBridge:
         """Let the subscriber send what it wants to come first. May block."""
         call_soon = self._home.hub.call_soon
         if self.sends_persisted_messages:
-            proxy = Proxy(lambda payload: call_soon(websocket.send_message, payload))
+            proxy = Proxy(
+                lambda payload, opcode: call_soon(websocket.send_message, payload, opcode),
+                lambda: websocket.phase > Phase.OPEN,
+            )
             # Whichever spelling the subclass overrides leads to it: the old one calls the new one.
             if _overrides(self._subscriber, 'send_persited_messages'):
                 call('send_persited_messages()', self._subscriber.send_persited_messages, proxy)
             else:
                 call('send_persisted_messages()', self._subscriber.send_persisted_messages, proxy)
+            self._closing = proxy.closing
             call_soon(websocket.release_held, proxy.sent)
         call_soon(self._watch)
+
+    def opened(self) -> None:
+        """Close the websocket, now that it is open, if the subscriber wanted that."""
+        if self._closing is not None and self._websocket is not None:
+            self._home.hub.call_soon(self._websocket.close, *self._closing)
 
     # An own descriptor
 
@@ -133,7 +184,9 @@ class SubscriberBridge:
         """Take what has arrived. Called in the pool."""
         responses = [self._subscriber.parse_response()]
         # What redis-py has read already does not make the descriptor readable again.
-        while len(responses) < _MAX_RESPONSES and has_more(self._subscriber._subscription):
+        while len(responses) < _MAX_RESPONSES and has_more(
+            getattr(self._subscriber, '_subscription', None)
+        ):
             responses.append(self._subscriber.parse_response())
         return responses
 
@@ -163,7 +216,7 @@ class SubscriberBridge:
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
         if payload == self._home.options.heartbeat:
             return
-        channels = tuple(sorted(self._subscriber._publishers))
+        channels = publishers_of(self._subscriber)
         if self._publishes:
             websocket.remember_own(payload, channels)
             self._waiting.append(payload)
@@ -213,4 +266,4 @@ class SubscriberBridge:
         # What it received while it was open is published before the subscriber is released.
         is_done = not (self._busy or self._waiting or self._parsing)
         if self._websocket is None and is_done:
-            self._home.hub.driver.workers.submit(with_database, self._subscriber.release)
+            self._home.hub.driver.workers.submit(with_database, release, self._subscriber)

@@ -90,7 +90,13 @@ class RedisStore:
     def _connection(self) -> redis.Redis:
         return self._broker.client
 
-    def get_prefix(self) -> str:
+    @_connection.setter
+    def _connection(self, connection: redis.Redis) -> None:
+        # Subclasses written for 0.6 set it in their __init__().
+        self._own_connection = connection
+
+    @staticmethod
+    def get_prefix() -> str:
         """Return the prefix of all channels' names, with its colon; empty when there is none."""
         prefix = conf.WS4REDIS_PREFIX
         return f'{prefix}:' if prefix else ''
