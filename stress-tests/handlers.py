@@ -81,6 +81,8 @@ CASES = (
     Case('gevent: echo', GEVENT),
     Case('multiprocess: echo, 1 process', MULTIPROCESS, processes=1),
     Case('threaded: 1 ms of computing', THREADED, 'busy'),
+    Case('threaded: 1 ms of waiting', THREADED, 'waiting'),
+    Case('threaded: 1 ms of waiting beside a busy loop', THREADED, 'waiting-beside-busy-loop'),
     Case('multiprocess: 1 ms of computing, 1 process', MULTIPROCESS, 'busy', processes=1),
     Case('multiprocess: 1 ms of computing, 2 processes', MULTIPROCESS, 'busy', processes=2),
     # With one thread to each process, waiting shows how it scales where cores are scarce.
@@ -135,7 +137,7 @@ def server(
         # A child has the affinity of its parent.
         os.sched_setaffinity(0, {min(before)})
     process = subprocess.Popen(
-        [*command, '--websocket-url', r'/socket/(?P<namespace>\w+)'],
+        [*command, '--websocket-url', r'/socket/(?P<namespace>[\w-]+)'],
         env=os.environ
         | {
             'PYTHONPATH': os.pathsep.join((str(ROOT), str(HERE))),

@@ -19,5 +19,6 @@ DEFAULT_WS_HANDLERS = {
     'echo': 'stress_handlers.Echo',
     'busy': 'stress_handlers.Busy',
     'waiting': 'stress_handlers.Waiting',
+    'waiting-beside-busy-loop': 'stress_handlers.WaitingBesideBusyLoop',
 }
 WS4REDIS_PING_INTERVAL = None

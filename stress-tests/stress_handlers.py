@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ws4redis.handlers import WebSocketHandler
+from ws4redis.servers.process import existing_websockets
 
 WORK_SECONDS = 0.001
 
@@ -32,3 +33,24 @@ class Waiting(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         time.sleep(WORK_SECONDS)
         self.send(message)
+
+
+class WaitingBesideBusyLoop(Waiting):
+    """Do as ``Waiting``, in a process whose loop computes nearly all the time."""
+
+    _is_busy = False
+
+    def on_connect(self) -> None:
+        if not WaitingBesideBusyLoop._is_busy:
+            WaitingBesideBusyLoop._is_busy = True
+            websockets = existing_websockets()
+            assert websockets is not None
+            websockets.hub.at_turn_end(_compute)
+
+
+def _compute() -> bool:
+    """Compute for a while at the end of each turn, and ask for the next turn at once."""
+    end = time.thread_time() + WORK_SECONDS
+    while time.thread_time() < end:
+        pass
+    return True

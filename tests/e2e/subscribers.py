@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from typing import Any
 
+import gevent
 from django.http import HttpRequest
 
 from ws4redis.broker.channels import facility_of
@@ -96,3 +98,17 @@ class PublishesItself(Registered):
     def release(self) -> None:
         self._connection.incr(f'released {self.facility}')
         super().release()
+
+
+class PublishesInTimers(RedisSubscriber):
+    """Publishes a little later, in a timer of its own."""
+
+    def publish_message(self, message: object, expire: int | None = None) -> None:
+        threading.Timer(0.05, super().publish_message, (message, expire)).start()
+
+
+class PublishesInGreenlets(RedisSubscriber):
+    """Publishes in greenlets, so that nobody waits for it."""
+
+    def publish_message(self, message: object, expire: int | None = None) -> None:
+        gevent.spawn(super().publish_message, message, expire)

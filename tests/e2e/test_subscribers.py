@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests.e2e.conftest import Connect, post
+from tests.e2e.kinds import KINDS
 from tests.timeouts import wait_until
 from tests.websocket_client import ConnectionEnded
 from ws4redis.publisher import RedisPublisher
@@ -172,3 +173,23 @@ def test_a_refused_handshake_releases_its_subscriber(
     assert answer.status == 400
     wait_until(lambda: redis_client.get('released foo'))
     assert redis_client.get('released foo') == b'1'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        *(
+            (kind, 'PublishesInTimers')
+            for kind in ('gevent', 'threads', 'patched-early', 'runserver')
+        ),
+        *((kind, 'PublishesInGreenlets') for kind in ('gevent', 'patched-early')),
+    ],
+)
+def test_what_a_subscriber_starts_beside_itself_runs(
+    start: Any, connect: Connect, kind: str, name: str
+) -> None:
+    server = start(KINDS[kind], WS4REDIS_SUBSCRIBER=subscriber(name))
+    websocket = connect(server, 'foo?subscribe-broadcast&publish-broadcast&echo')
+    for number in range(3):
+        websocket.send(str(number))
+    assert sorted(websocket.receive_many(3)) == ['0', '1', '2']

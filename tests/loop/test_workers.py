@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from tests.hub.rig import run_program
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.loop.native import start_thread
-from ws4redis.loop.workers import TASKS_BETWEEN_CARES, ProcessLoad, Workers
+from ws4redis.loop.workers import TASKS_BETWEEN_CARES, Workers
 
 
 def test_tasks_run_in_the_order_in_which_they_came() -> None:
@@ -76,7 +77,7 @@ class Gate:
 
 
 def test_a_task_does_not_wait_for_another_while_threads_are_left() -> None:
-    workers = Workers(2, load=SetLoad())
+    workers = Workers(2, is_crowded=lambda: False)
     gate = Gate()
     workers.submit(gate.task)
     finished = threading.Event()
@@ -87,7 +88,7 @@ def test_a_task_does_not_wait_for_another_while_threads_are_left() -> None:
 
 
 def test_while_the_process_has_a_full_load_one_thread_runs_what_makes_progress() -> None:
-    workers = Workers(8, load=SetLoad(is_full=True))
+    workers = Workers(8, is_crowded=lambda: True)
     idents: list[int] = []
     finished = threading.Event()
     for _ in range(1000):
@@ -101,7 +102,7 @@ def test_while_the_process_has_a_full_load_one_thread_runs_what_makes_progress()
 
 
 def test_tasks_that_are_stuck_hold_no_others_up_though_the_load_is_full() -> None:
-    workers = Workers(4, load=SetLoad(is_full=True))
+    workers = Workers(4, is_crowded=lambda: True)
     gate = Gate()
     for _ in range(3):
         workers.submit(gate.task)
@@ -119,7 +120,7 @@ def test_tasks_that_are_stuck_hold_no_others_up_though_the_load_is_full() -> Non
 
 def test_threads_give_up_when_the_load_becomes_full_and_come_back_when_it_is_not() -> None:
     load = SetLoad()
-    workers = Workers(4, load=load)
+    workers = Workers(4, is_crowded=load.is_full)
     gate = Gate()
     for _ in range(4):
         workers.submit(gate.task)
@@ -154,7 +155,7 @@ def test_threads_give_up_when_the_load_becomes_full_and_come_back_when_it_is_not
 
 def test_a_stopped_pool_ends_its_threads_though_tasks_wait_and_the_load_is_full() -> None:
     before = threading.active_count()
-    workers = Workers(4, load=SetLoad(is_full=True))
+    workers = Workers(4, is_crowded=lambda: True)
     gate = Gate()
     done: list[int] = []
     workers.submit(gate.task)
@@ -168,7 +169,7 @@ def test_a_stopped_pool_ends_its_threads_though_tasks_wait_and_the_load_is_full(
 
 def test_each_of_many_tasks_from_many_threads_runs_once_whatever_the_load() -> None:
     load = SetLoad()
-    workers = Workers(5, load=load)
+    workers = Workers(5, is_crowded=load.is_full)
     counts: Counter[int] = Counter()
     lock = threading.Lock()
 
@@ -205,7 +206,7 @@ def test_a_thread_is_looked_after_when_it_has_nothing_left_to_do() -> None:
 
 
 def test_a_stuck_task_under_full_load_does_not_make_the_others_change_threads() -> None:
-    workers = Workers(8, load=SetLoad(is_full=True))
+    workers = Workers(8, is_crowded=lambda: True)
     gate = Gate()
     workers.submit(gate.task)
     assert gate.begun.acquire(timeout=SOON_SECONDS)
@@ -275,7 +276,7 @@ def test_what_interrupts_a_thread_that_has_the_lock_may_submit_and_stop() -> Non
                 pending.pop()()
             return False
 
-    workers = Workers(2, load=Interrupting())
+    workers = Workers(2, is_crowded=Interrupting().is_full)
     done: list[str] = []
     pending = [workers.stop, lambda: workers.submit(done.append, 'interrupting')]
     gate = Gate()
@@ -286,26 +287,6 @@ def test_what_interrupts_a_thread_that_has_the_lock_may_submit_and_stop() -> Non
     wait_until(lambda: sorted(done) == ['interrupting', 'second', 'third'])
     gate.may_end.set()
     wait_until(lambda: workers.unfinished == 0)
-
-
-def test_the_load_is_full_when_the_process_used_a_whole_core_in_the_last_window(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, used = 100.0, 7.0
-    times = SimpleNamespace(monotonic=lambda: clock, process_time=lambda: used)
-    monkeypatch.setattr('ws4redis.loop.workers.time', times)
-    load = ProcessLoad()
-    assert not load.is_full()
-    # It has computed all the time, but the window has only begun.
-    clock, used = 100.001, 7.001
-    assert not load.is_full()
-    clock, used = 100.01, 7.01
-    assert load.is_full()
-    # Full until a window says otherwise: half of this one was waited.
-    clock, used = 100.012, 7.01
-    assert load.is_full()
-    clock, used = 100.02, 7.015
-    assert not load.is_full()
 
 
 def test_an_idle_thread_is_used_again() -> None:
@@ -374,3 +355,164 @@ def test_under_monkey_patching_tasks_run_in_native_threads() -> None:
         assert idents[0] != thread_ident()
         workers.stop()
     """)
+
+
+class Clocks:
+    """The clocks of a machine with two threads: one of the pool, and the loop."""
+
+    def __init__(self, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.monotonic()
+        self.computed = 0.0
+        self._workers = workers
+        monkeypatch.setattr('ws4redis.loop.workers.time', SimpleNamespace(monotonic=self.monotonic))
+        workers._threads.append(self)  # type: ignore[arg-type]
+        workers._working = 1
+        self.is_crowded_after(0.1)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def cpu_seconds(self) -> float:
+        return self.computed
+
+    def is_crowded_after(self, seconds: float, *, computed: float = 0.0, taken: int = 0) -> bool:
+        """Let a thread of the pool compute and take tasks; the loop may compute at any time."""
+        self.now += seconds
+        self.computed += computed
+        self._workers._taken += taken
+        return self._workers._measure_crowd()
+
+
+def test_a_pool_is_crowded_by_what_its_own_threads_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = Clocks(Workers(4), monkeypatch)
+    assert not clocks.is_crowded_after(0.01, computed=0.004, taken=5)
+    assert clocks.is_crowded_after(0.01, computed=0.008, taken=5)
+    # Crowded until the next window says otherwise.
+    assert clocks.is_crowded_after(0.001)
+    assert not clocks.is_crowded_after(0.01, computed=0.001, taken=5)
+
+
+def test_a_pool_whose_tasks_are_short_is_crowded_whatever_the_clocks_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = Clocks(Workers(4), monkeypatch)
+    assert clocks.is_crowded_after(0.01, computed=0.002, taken=100)
+    assert not clocks.is_crowded_after(0.01, computed=0.002, taken=20)
+
+
+def test_a_task_that_was_given_up_in_time_never_runs_and_is_not_kept() -> None:
+    workers = Workers(1)
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    done: list[int] = []
+    tasks = [workers.submit(done.append, number) for number in range(3)]
+    assert tasks[1].give_up()
+    assert not tasks[1].give_up()
+    assert workers.waiting == 2
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+    assert done == [0, 2]
+    assert not tasks[0].give_up()
+    workers.stop()
+
+
+def test_threads_that_are_stuck_in_tasks_that_were_given_up_are_replaced() -> None:
+    before = threading.active_count()
+    workers = Workers(2)
+    gate = Gate()
+    stuck = [workers.submit(gate.task) for _ in range(2)]
+    for _ in range(2):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    done = threading.Event()
+    workers.submit(done.set)
+    assert not done.wait(0.05)
+    for task in stuck:
+        assert task.give_up()
+    assert done.wait(SOON_SECONDS)
+    # As many again, and not more: their threads cost memory as long as they are stuck.
+    more = [workers.submit(gate.task) for _ in range(3)]
+    for _ in range(2):
+        assert gate.begun.acquire(timeout=SOON_SECONDS)
+    for task in more[:2]:
+        assert task.give_up()
+    assert not gate.begun.acquire(timeout=0.05)
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+    wait_until(lambda: threading.active_count() <= before + 2)
+    workers.stop()
+    wait_until(lambda: threading.active_count() <= before)
+
+
+STARTED_IN_A_TASK = """
+    PATCH
+    import gevent, os, threading, time
+    from ws4redis.loop.native import NativeEvent, original, thread_ident
+    from ws4redis.loop.workers import Workers
+
+    workers, idents, waits = Workers(2), [], []
+    def descriptors(): return len(os.listdir('/proc/self/fd'))
+    before = descriptors()
+    def ran(event):
+        idents.append(thread_ident())
+        event.set()
+    def expect():
+        waits.append(NativeEvent())
+        return waits[-1]
+    def task():
+        idents.append(thread_ident())
+        gevent.spawn(ran, expect())
+        gevent.spawn_later(0.05, ran, expect())
+        if 'PATCH':
+            threading.Timer(0.05, ran, (expect(),)).start()
+            threading.Thread(target=lambda: (time.sleep(0.05), ran(expected_late))).start()
+        begun.set()
+    expected_late, begun = NativeEvent(), NativeEvent()
+    workers.submit(task)
+    assert begun.wait(10)
+    for event in [*waits, *([expected_late] if 'PATCH' else [])]:
+        assert event.wait(10), 'it never ran'
+    # In the thread that started it, which meanwhile takes tasks as ever.
+    assert len(set(idents)) == 1, idents
+    for _ in range(100):
+        event = NativeEvent()
+        workers.submit(event.set)
+        assert event.wait(10)
+
+    # One that blocks its thread holds up no task.
+    blocked, may_go = NativeEvent(), NativeEvent()
+    def block():
+        blocked.set()
+        may_go.wait(10)
+    workers.submit(gevent.spawn, block)
+    assert blocked.wait(10)
+    event = NativeEvent()
+    workers.submit(event.set)
+    assert event.wait(10)
+    may_go.set()
+
+    # What ends its own "process" ends no thread of the pool.
+    def leave(): raise SystemExit
+    for _ in range(3):
+        workers.submit(gevent.spawn, leave)
+    original('time', 'sleep')(0.05)
+    event = NativeEvent()
+    workers.submit(event.set)
+    assert event.wait(10)
+
+    # Nothing of the threads' hubs remains.
+    workers.stop()
+    deadline = time.monotonic() + 10
+    while descriptors() > before and time.monotonic() < deadline:
+        original('time', 'sleep')(0.01)
+    assert descriptors() <= before, (descriptors(), before)
+    print('done')
+"""
+
+
+@pytest.mark.parametrize('patch', ['', 'from gevent import monkey; monkey.patch_all()'])
+def test_what_a_task_starts_in_its_thread_runs_under_gevent(patch: str) -> None:
+    output = run_program(STARTED_IN_A_TASK.replace('PATCH', patch))
+    assert output.endswith('done\n'), output

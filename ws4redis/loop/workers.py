@@ -3,11 +3,15 @@
 ``concurrent.futures`` would do, were it not that gevent's monkey patching turns its threads into
 greenlets of whichever thread submits; here, that is the loop.
 
-Threads that wait for a database or for Redis are worth having. Threads that compute only take the
-interpreter's lock from each other, and from the loop: sixteen of them echo less than half as many
-messages as one does. Which it is cannot be told from a task. So the pool looks at the process: once
-that has a whole core's worth of work, no further thread is woken, and those that work give up, down
-to one. Should the one be stuck, another takes over within milliseconds.
+One thread does all the work while it gets on well: more of them would only take the interpreter's
+lock from each other, and from the loop. Sixteen of them echo less than half as many messages as one
+does. When a task has waited for ``PATIENCE_SECONDS``, another thread joins, unless the pool is
+crowded: that is, its threads already compute for most of a core, or the tasks are short. What the
+loop computes does not count. A crowded pool lets its threads go, down to one, as long as others get
+on with the tasks; when nobody does, another one joins all the same.
+
+While tasks wait, one thread that has nothing to do stands by, and looks every ``PATIENCE_SECONDS``
+whether it is time to join. The others sleep until they are called.
 """
 
 from __future__ import annotations
@@ -17,58 +21,75 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol
+from typing import Any
 
-from ws4redis.loop.native import original, start_thread
+from ws4redis.loop.native import original, start_thread, thread_ident
+from ws4redis.loop.thread_hubs import Sleep, end_hub, turn_hub
 
 logger = logging.getLogger('ws4redis')
 
-# How often a watching thread looks whether the tasks still make progress.
-WATCH_SECONDS = 0.005
+# How long a task waits before another thread joins.
+PATIENCE_SECONDS = 0.002
+# Over how long it is measured, at least, whether the pool is crowded, and whether it gets on.
+WINDOW_SECONDS = 0.005
+# Of a core. More, and the loop would not get enough of the interpreter's lock.
+CROWDED_SHARE = 0.6
+# A thread whose tasks take less than this, on average, needs no help.
+SHORT_TASK_SECONDS = 0.0002
 # After so many tasks of a thread that is never idle it is looked after all the same.
 TASKS_BETWEEN_CARES = 256
 
 
-class Load(Protocol):
-    """Tells whether further threads would only be in each other's way."""
+class Task:
+    """Something that runs once in a thread of a pool, or not at all."""
 
-    def is_full(self) -> bool: ...
+    __slots__ = ('_workers', 'args', 'function', 'has_ended', 'is_given_up', 'is_lent', 'since')
 
+    def __init__(
+        self, workers: Workers, function: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        self._workers = workers
+        self.function = function
+        self.args = args
+        self.since = time.monotonic()
+        self.has_ended = False
+        self.is_given_up = False
+        # Another thread may run in place of the one that is stuck in it.
+        self.is_lent = False
 
-class ProcessLoad:
-    """Tells whether this process computes on a whole core, as much as the GIL lets it do.
+    def give_up(self) -> bool:
+        """Take note that nobody waits for it any more; tell whether it had not ended.
 
-    What is read is the processor time of all its threads, over ``WINDOW_SECONDS`` or more.
-    """
-
-    WINDOW_SECONDS = 0.005
-    FULL_SHARE = 0.95
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._used = time.process_time()
-        self._is_full = False
-
-    def is_full(self) -> bool:
-        now = time.monotonic()
-        elapsed = now - self._since
-        if elapsed >= self.WINDOW_SECONDS:
-            used = time.process_time()
-            self._is_full = used - self._used >= self.FULL_SHARE * elapsed
-            self._since, self._used = now, used
-        return self._is_full
+        If it has not begun it never will. If it has, it no longer counts as one of those that the
+        pool runs at once.
+        """
+        return self._workers.give_up(self)
 
 
 class _Thread:
-    """One thread of a pool: what it sleeps on, and what it was woken for."""
+    """One thread of a pool."""
 
-    __slots__ = ('is_started', 'is_watcher', 'lock')
+    __slots__ = ('_clock', 'done', 'is_working', 'last_taken', 'sleep')
 
     def __init__(self) -> None:
-        self.lock = original('_thread', 'allocate_lock')()
-        self.lock.acquire()
-        self.is_started = False
-        self.is_watcher = False
+        self.is_working = False
+        # The number of its last task, among all those of the pool, and how many it has done.
+        self.last_taken = 0
+        self.done = 0
+        self.sleep: Sleep | None = None
+        self._clock: int | None = None
+
+    def begin(self) -> None:
+        self._clock = _cpu_clock()
+
+    def cpu_seconds(self) -> float:
+        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+
+
+def _cpu_clock() -> int | None:
+    """Return the clock of what the calling thread computes, where the platform has such clocks."""
+    clock_of = getattr(time, 'pthread_getcpuclockid', None)
+    return None if clock_of is None else clock_of(thread_ident())
 
 
 def _even_if_logging_fails() -> AbstractContextManager[None]:
@@ -80,30 +101,40 @@ class Workers:
     """Run functions in at most ``size`` native threads, in the order in which they came.
 
     ``care`` is called in a thread that has run something, when it has no more to do.
+    ``is_crowded`` replaces the pool's own measurement.
     """
 
     def __init__(
-        self, size: int, *, care: Callable[[], object] | None = None, load: Load | None = None
+        self,
+        size: int,
+        *,
+        care: Callable[[], object] | None = None,
+        is_crowded: Callable[[], bool] | None = None,
     ) -> None:
         self.size = size
         self._care = care
-        self._load = ProcessLoad() if load is None else load
+        self._is_crowded = is_crowded or self._measure_crowd
         # Not for what it permits, but since it knows its owner: see submit().
         self._lock = original('_thread', 'RLock')()
-        self._tasks: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._tasks: deque[Task] = deque()
+        self._threads: list[_Thread] = []
         # The last one to fall asleep is woken first: few threads stay busy, and with them their
         # caches and database connections.
         self._sleepers: list[_Thread] = []
-        self._threads = 0
-        # Threads that run tasks, or are on their way to.
-        self._active = 0
-        self._is_watched = False
-        # Threads that are being looked after, however long that takes.
-        self._caring = 0
+        self._stand_by: _Thread | None = None
+        # Threads that run tasks, or were called to.
+        self._working = 0
         self._taken = 0
-        # Submitted and not finished.
-        self._unfinished = 0
+        self._taken_at = 0.0
+        self._running = 0
+        # Threads that are stuck in tasks for which nobody waits, and may have replacements.
+        self._lent = 0
         self._is_stopped = False
+        # The last measurement.
+        self._measured_at = time.monotonic()
+        self._measured_cpu = 0.0
+        self._measured_taken = 0
+        self._was_crowded = False
 
     @property
     def waiting(self) -> int:
@@ -113,19 +144,42 @@ class Workers:
     @property
     def unfinished(self) -> int:
         """The number of tasks that wait or run."""
-        return self._unfinished
+        return len(self._tasks) + self._running
 
-    def submit(self, function: Callable[..., object], *args: Any) -> None:
+    def submit(self, function: Callable[..., object], *args: Any) -> Task:
         """Run ``function(*args)`` soon; its result is dropped, its exception logged."""
+        task = Task(self, function, args)
         if self._lock._is_owned():
             # A finalizer or a signal's handler has interrupted this thread while it has the lock.
-            start_thread(self.submit, function, *args)
-            return
+            start_thread(self._put, task)
+        else:
+            self._put(task)
+        return task
+
+    def _put(self, task: Task) -> None:
         with self._lock:
-            self._unfinished += 1
-            self._tasks.append((function, args))
+            if task.is_given_up:
+                return
+            self._tasks.append(task)
             called = self._call()
-        self._wake(called)
+        self._start(called)
+
+    def give_up(self, task: Task) -> bool:
+        """See :meth:`Task.give_up`."""
+        with self._lock:
+            if task.has_ended or task.is_given_up:
+                return False
+            task.is_given_up = True
+            called: list[_Thread] = []
+            try:
+                self._tasks.remove(task)
+            except ValueError:
+                if self._lent < self.size:
+                    self._lent += 1
+                    task.is_lent = True
+                    called = self._call()
+        self._start(called)
+        return True
 
     def stop(self) -> None:
         """Let each thread end once it has done what was submitted before."""
@@ -134,146 +188,190 @@ class Workers:
             return
         with self._lock:
             self._is_stopped = True
-            sleepers, self._sleepers = self._sleepers, []
-            self._active += len(sleepers)
-        for thread in sleepers:
-            thread.lock.release()
+            while self._sleepers:
+                self._wake(self._sleepers.pop())
 
     # Called with the lock
 
-    def _has_enough(self) -> bool:
-        """Tell whether another active thread would be in the way of those that there are."""
-        return self._active > 0 and self._load.is_full()
+    def _call(self) -> list[_Thread]:
+        """Call the threads that are due, to work and to stand by; return those to be started."""
+        called: list[_Thread] = []
+        is_stand_by_due = self._working > 0
+        if self._tasks and not self._working:
+            thread = self._choose(called)
+            if thread is not None:
+                self._working += 1
+                thread.is_working = True
+                # What runs in its hub may delay it.
+                is_stand_by_due = thread.sleep is not None and thread.sleep.turns_hub
+        if self._tasks and is_stand_by_due and self._stand_by is None:
+            self._stand_by = self._choose(called)
+        return called
 
-    def _call(self) -> _Thread | None:
-        """Choose a thread to work, or to watch, and return it to be woken; ``None``: nobody."""
-        watches = self._has_enough()
-        if watches and self._is_watched:
-            return None
+    def _choose(self, called: list[_Thread]) -> _Thread | None:
+        """Wake a thread that is free, or make one and add it to those to be started."""
+        thread = None
         if self._sleepers:
             thread = self._sleepers.pop()
-        elif self._threads < min(self._unfinished + self._caring, self.size):
-            # As many as the tasks would do: before a thread sleeps it looks whether there is one.
-            self._threads += 1
+        elif self._stand_by is not None:
+            thread, self._stand_by = self._stand_by, None
+        elif len(self._threads) < self.size + self._lent:
             thread = _Thread()
-        else:
-            return None
-        thread.is_watcher = watches
-        if watches:
-            self._is_watched = True
-        else:
-            self._active += 1
+            self._threads.append(thread)
+            called.append(thread)
+        if thread is not None:
+            self._wake(thread)
         return thread
+
+    def _wake(self, thread: _Thread) -> None:
+        if thread.sleep is not None:
+            thread.sleep.end()
+
+    def _is_wanted(self, thread: _Thread) -> bool:
+        """Tell whether a thread is to take the next task."""
+        if not thread.is_working:
+            return not self._working or self._is_help_due()
+        # Left to others only if one of them has taken something since: the rest may be stuck.
+        is_alone = self._working == 1 or thread.last_taken == self._taken
+        return is_alone or not self._is_crowded()
+
+    def _is_help_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._tasks[0].since < PATIENCE_SECONDS:
+            return False
+        # Where nobody gets on, what those that work do may take for ever.
+        return not self._is_crowded() or now - self._taken_at >= WINDOW_SECONDS
+
+    def _measure_crowd(self) -> bool:
+        now = time.monotonic()
+        elapsed = now - self._measured_at
+        if elapsed >= WINDOW_SECONDS:
+            cpu = sum(thread.cpu_seconds() for thread in self._threads)
+            taken = self._taken - self._measured_taken
+            self._was_crowded = (
+                cpu - self._measured_cpu >= CROWDED_SHARE * elapsed
+                or taken * SHORT_TASK_SECONDS > self._working * elapsed
+            )
+            self._measured_at, self._measured_cpu = now, cpu
+            self._measured_taken = self._taken
+        return self._was_crowded
 
     # Called without the lock
 
-    def _wake(self, thread: _Thread | None) -> None:
-        if thread is None:
-            return
-        if thread.is_started:
-            thread.lock.release()
-        else:
-            thread.is_started = True
+    def _start(self, called: list[_Thread]) -> None:
+        for thread in called:
             try:
                 start_thread(self._run, thread)
             except BaseException:
                 # The next task tries again. Until then the threads that there are do it all.
                 with _even_if_logging_fails():
                     logger.exception('a thread of the worker pool could not be started')
-                self._wake(self._do_without(thread))
+                with self._lock:
+                    self._remove(thread)
+                    others = self._call() if self._sleepers else []
+                self._start(others)
 
-    def _do_without(self, thread: _Thread) -> _Thread | None:
-        """Take back that a thread was started; return one to wake, should some rely on it."""
-        with self._lock:
-            self._threads -= 1
-            if thread.is_watcher:
-                self._is_watched = False
-            else:
-                self._active -= 1
-            return self._call() if self._tasks and self._sleepers else None
+    def _remove(self, thread: _Thread) -> None:
+        self._threads.remove(thread)
+        if thread.is_working:
+            self._working -= 1
+        if self._stand_by is thread:
+            self._stand_by = None
+
+    # The threads
 
     def _run(self, thread: _Thread) -> None:
-        while True:
-            if not thread.is_watcher or self._watch():
-                self._work()
-            if not self._sleep(thread):
-                return
+        thread.begin()
+        is_wanted = True
+        while is_wanted:
+            task = self._take(thread)
+            if task is not None:
+                self._perform(task)
+                thread.done += 1
+                # Drop the task's references before waiting again.
+                del task
+                if thread.done % TASKS_BETWEEN_CARES == 0:
+                    self._take_care()
+            else:
+                if thread.done:
+                    thread.done = 0
+                    self._take_care()
+                is_wanted = self._rest(thread)
+        end_hub()
 
-    def _work(self) -> None:
-        """Run tasks until there are none, or fewer threads do as well."""
-        done = 0
-        last = 0
-        while True:
-            with self._lock:
-                if done:
-                    self._unfinished -= 1
-                # Left to others only if one of them has taken something: the rest may be stuck.
-                if not self._tasks or (
-                    done and self._active > 1 and self._taken != last and self._load.is_full()
-                ):
-                    self._active -= 1
-                    self._caring += 1
-                    break
-                self._taken += 1
-                last = self._taken
-                function, args = self._tasks.popleft()
-                called = self._call() if self._tasks else None
-            self._wake(called)
-            try:
-                function(*args)
-            except BaseException:
-                # Even what calls sys.exit() must not end this thread, which the pool counts on.
-                with _even_if_logging_fails():
-                    logger.exception('a task of the worker pool failed')
-            # Nothing of a task may outlive it in this frame.
-            del function, args
-            done += 1
-            if done % TASKS_BETWEEN_CARES == 0:
-                self._take_care()
-        if done:
-            self._take_care()
+    def _take(self, thread: _Thread) -> Task | None:
+        """Return the next task if this thread is to do it."""
         with self._lock:
-            self._caring -= 1
+            if not self._tasks or not self._is_wanted(thread):
+                if thread.is_working:
+                    thread.is_working = False
+                    self._working -= 1
+                return None
+            if self._stand_by is thread:
+                self._stand_by = None
+            if not thread.is_working:
+                thread.is_working = True
+                self._working += 1
+            task = self._tasks.popleft()
+            self._running += 1
+            self._taken += 1
+            self._taken_at = time.monotonic()
+            thread.last_taken = self._taken
+            called = self._call()
+        self._start(called)
+        return task
+
+    def _perform(self, task: Task) -> None:
+        try:
+            task.function(*task.args)
+        except BaseException:
+            # Even what calls sys.exit() must not end this thread, which the pool counts on.
+            with _even_if_logging_fails():
+                logger.exception('a task of the worker pool failed')
+        with self._lock:
+            self._running -= 1
+            task.has_ended = True
+            if task.is_lent:
+                self._lent -= 1
 
     def _take_care(self) -> None:
-        if self._care is not None:
-            try:
+        try:
+            turn_hub()
+            if self._care is not None:
                 self._care()
-            except BaseException:
-                with _even_if_logging_fails():
-                    logger.exception('a thread of the worker pool could not be looked after')
+        except BaseException:
+            with _even_if_logging_fails():
+                logger.exception('a thread of the worker pool could not be looked after')
 
-    def _sleep(self, thread: _Thread) -> bool:
-        """Sleep until called; return whether there is anything to do, rather than the end."""
+    def _rest(self, thread: _Thread) -> bool:
+        """Stand by or sleep, until there may be something to do; return whether there may."""
         with self._lock:
-            if self._tasks:
-                # They came, or were left to others, since this thread stopped working.
-                if not self._has_enough():
-                    self._active += 1
-                    thread.is_watcher = False
-                    return True
-                if not self._is_watched:
-                    self._is_watched = thread.is_watcher = True
-                    return True
-            if self._is_stopped:
-                self._threads -= 1
-                return False
-            thread.is_watcher = False
-            self._sleepers.append(thread)
-        thread.lock.acquire()
-        return True
-
-    def _watch(self) -> bool:
-        """Wait while tasks make progress by others; return whether this thread is needed."""
-        while True:
-            taken = self._taken
-            original('time', 'sleep')(WATCH_SECONDS)
-            with self._lock:
-                if not self._tasks:
-                    self._is_watched = False
-                    return False
-                if self._taken != taken and self._has_enough():
-                    continue
-                self._is_watched = False
-                self._active += 1
+            if thread.is_working or (self._tasks and not self._working):
                 return True
+            stands_by = bool(self._tasks) and self._stand_by in (None, thread)
+            if stands_by:
+                if self._stand_by is None:
+                    # From here on it counts.
+                    self._measure_crowd()
+                self._stand_by = thread
+            elif self._stand_by is thread:
+                self._stand_by = None
+            if not stands_by and (self._is_stopped or len(self._threads) > self.size + self._lent):
+                self._remove(thread)
+                return False
+            thread.sleep = sleep = Sleep()
+            if not stands_by:
+                self._sleepers.append(thread)
+        try:
+            sleep.wait(PATIENCE_SECONDS if stands_by else None)
+        except BaseException:
+            # Of something that a task has started in this thread.
+            with _even_if_logging_fails():
+                logger.exception('something that a task of the worker pool has started failed')
+        with self._lock:
+            thread.sleep = None
+            # Nobody has called it.
+            if thread in self._sleepers:
+                self._sleepers.remove(thread)
+        sleep.close()
+        return True
