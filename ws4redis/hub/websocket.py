@@ -196,7 +196,8 @@ class WebSocket(Peer):
     def send_kept(self, payload: bytes) -> None:
         """Send the kept message of a channel, unless the subscriber does that itself."""
         if self.companion is None or not self.companion.sends_persisted_messages:
-            self.send_message(payload)
+            chunk = self.home.kept_frames.framed(self.wire, payload)
+            self.send(chunk.data, messages=1, shared=chunk)
 
     def deliver(self, messages: Messages) -> None:
         """Send messages of a channel, except those that it sent itself."""

@@ -11,6 +11,7 @@ from ws4redis.hub.bus import Bus
 from ws4redis.hub.channel import Joining
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.keepalive import Heartbeats, Pings
+from ws4redis.hub.kept import KeptFrames
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.publications import PackPublication, Publications
@@ -47,6 +48,7 @@ class WebSockets:
         self.options = options or HubOptions()
         self.statistics = Statistics()
         self.hub = Hub(driver)
+        self.kept_frames = KeptFrames()
         self.queues = QueueMemory(self.options.max_total_queue_bytes)
         self.fanout = Fanout(self.statistics, self.hub.timers.clock)
         self.bus = Bus(
