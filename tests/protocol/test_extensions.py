@@ -47,8 +47,16 @@ def test_no_context_is_ever_taken_over(offered: str) -> None:
 @pytest.mark.parametrize('bits', range(9, 16))
 def test_a_window_for_the_server_is_confirmed_and_kept_to(bits: int) -> None:
     header, negotiated = accepted(f'permessage-deflate; server_max_window_bits={bits}')
-    assert header == f'{BOTH_WITHOUT_TAKEOVER}; server_max_window_bits={bits}'
-    assert negotiated.wire.window_bits == bits
+    used = negotiated.wire.window_bits
+    assert header == f'{BOTH_WITHOUT_TAKEOVER}; server_max_window_bits={used}'
+    assert used <= bits
+
+
+def test_clients_cannot_choose_among_more_than_two_windows() -> None:
+    offers = [f'permessage-deflate; server_max_window_bits={bits}' for bits in range(9, 16)]
+    wires = {accepted(offer)[1].wire for offer in ('permessage-deflate', *offers)}
+    assert {wire.window_bits for wire in wires} == {9, 15}
+    assert len(wires) == 2
 
 
 def test_a_quoted_window_means_the_same() -> None:
@@ -99,8 +107,8 @@ def test_the_first_acceptable_offer_is_taken() -> None:
         'x-webkit-deflate-frame, permessage-deflate; server_max_window_bits=8, '
         'permessage-deflate; server_max_window_bits=10, permessage-deflate'
     )
-    assert header.endswith('server_max_window_bits=10')
-    assert negotiated.wire.window_bits == 10
+    assert header.endswith('server_max_window_bits=9')
+    assert negotiated.wire.window_bits == 9
 
 
 @pytest.mark.parametrize('offered', ['', ' ', ',', 'permessage-bzip2', 'foo; bar=1, baz'])

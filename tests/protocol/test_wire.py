@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from tests.protocol.client_frames import parse_server_frames
 from ws4redis.protocol.frames import Opcode
-from ws4redis.protocol.wire import PLAIN, WireFormat, deflate_wire
+from ws4redis.protocol.wire import (
+    FAST_FROM_BYTES,
+    PLAIN,
+    UNCOMPRESSED_FROM_BYTES,
+    WireFormat,
+    deflate_wire,
+)
 
 TEXT_THAT_SHRINKS = b'{"user": "john", "text": "hello"}' * 20
 
@@ -58,3 +64,17 @@ def test_any_message_arrives_whatever_the_wire_format(payload: bytes, minimum: i
         assert isinstance(wire, WireFormat)
         ((first, received),) = parse_server_frames(wire.encode_message(payload))
         assert (inflate(received) if first & 0x40 else received) == payload
+
+
+def test_large_messages_are_compressed_fast_and_the_largest_not_at_all() -> None:
+    wire = deflate_wire(15, 9, 256)
+    large = bytes(random.Random(1).choices(b'abcd', k=FAST_FROM_BYTES))
+    ((first, small_payload),) = parse_server_frames(wire.encode_message(large[:-1]))
+    ((_, large_payload),) = parse_server_frames(wire.encode_message(large))
+    assert first == 0xC1
+    assert inflate(small_payload) == large[:-1]
+    assert inflate(large_payload) == large
+    assert len(small_payload) < len(large_payload) < len(large) / 2
+    largest = b'x' * UNCOMPRESSED_FROM_BYTES
+    assert wire.encode_message(largest) == PLAIN.encode_message(largest)
+    assert len(wire.encode_message(largest[:-1])) < 100_000

@@ -121,9 +121,13 @@ def negotiate(offered: str, config: Compression) -> tuple[str | None, Negotiated
 def _accept(offer: dict[str, str | None], config: Compression) -> tuple[str, NegotiatedDeflate]:
     answer = f'{PERMESSAGE_DEFLATE}; server_no_context_takeover; client_no_context_takeover'
     requested = offer.get('server_max_window_bits')
-    window_bits = min(int(requested or MAX_WINDOW_BITS), config.window_bits)
+    window_bits = config.window_bits
     if requested is not None:
-        # A client that limits our window must be told that we keep to it (RFC 7692, 7.1.2.1).
+        # The answer may be smaller than what the client asks for (RFC 7692, section 7.1.2.1). So
+        # there are two windows: were it the client's choice, seven clients could make each message
+        # be compressed seven times.
+        if int(requested) < window_bits:
+            window_bits = MIN_WINDOW_BITS
         answer += f'; server_max_window_bits={window_bits}'
     return answer, _negotiated(window_bits, config.level, config.minimum_size)
 
