@@ -129,9 +129,9 @@ def _selected(scenarios: Sequence[Scenario], patterns: Sequence[str] | None) -> 
 def _versions(contenders: Sequence[str]) -> list[tuple[str, str]]:
     versions = list(installed_versions(['Django', 'redis', 'hiredis', 'gevent', 'pyuwsgi']))
     if any(name.startswith('channels') for name in contenders):
-        wanted = ('channels', 'channels_redis', 'daphne', 'uvicorn[standard]', 'uvloop')
+        wanted = ('channels', 'channels_redis', 'uvicorn[standard]', 'uvloop')
         versions += [(name, PYTHON_PACKAGES[name]) for name in wanted]
-    if {'node-ws', 'socket.io'}.intersection(contenders):
+    if 'node-ws' in contenders:
         versions += NODE_PACKAGES.items()
         versions += [('Node', _node_version())]
     return versions

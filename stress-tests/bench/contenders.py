@@ -12,10 +12,9 @@ from .publishers import (
     Publisher,
     RedisPublisher,
     broadcast_command,
-    socket_io_command,
 )
 from .redis_server import RedisServer
-from .swarm import Dialect, Swarm
+from .swarm import Swarm
 
 STRESS_TESTS = Path(__file__).resolve().parent.parent
 REPOSITORY = STRESS_TESTS.parent
@@ -79,7 +78,6 @@ class Contender:
         name: as given on the command line.
         title: as shown in tables.
         features: what it takes part in.
-        dialect: what it speaks inside of the websocket's messages.
         deliveries_in_time: how many deliveries of a burst it can be asked for so that they take ten
             seconds or so. A longer burst is shortened for it: a rate is only fair to a server that
             was given the time to finish.
@@ -88,7 +86,6 @@ class Contender:
     name: str
     title: str
     features = Features()
-    dialect = Dialect.PLAIN
     deliveries_in_time = 1_000_000
 
     def start(self, setup: Setup) -> ServerProcess:
@@ -114,10 +111,6 @@ class Contender:
     def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
         """Connect what publishes to it."""
         return RedisPublisher(swarm, setup.redis.address, command=broadcast_command)
-
-    def upstream_message(self, message: bytes) -> bytes:
-        """Return what a client sends to publish a message."""
-        return message
 
 
 class Ws4redis(Contender):
@@ -189,35 +182,31 @@ class Floor(Contender):
 
 
 class Channels(Contender):
-    """Django Channels with one of the layers of channels_redis, under one of two servers.
+    """Django Channels with one of the layers of channels_redis, under uvicorn.
 
     Args:
-        server: `uvicorn` or `daphne`.
         layer: `core` or `pubsub`.
     """
 
     deliveries_in_time = 60_000
 
-    def __init__(self, server: str, layer: str) -> None:
-        self.name = f'channels-{server}' + ('' if layer == 'core' else f'-{layer}')
-        self.title = f'Channels ({layer}), {server}'
+    def __init__(self, layer: str) -> None:
+        self.name = 'channels-uvicorn' + ('' if layer == 'core' else f'-{layer}')
+        self.title = f'Channels ({layer}), uvicorn'
         self.features = Features(
             sessions=True,
-            # Daphne does not negotiate permessage-deflate, and has no workers.
-            compression=server == 'uvicorn',
-            several_workers=server == 'uvicorn',
+            several_workers=True,
             # Which layer there is makes no difference to a consumer that uses none.
             blocking_handlers=layer == 'core',
             cooperative_handlers=layer == 'core',
         )
         self._layer = layer
-        self._command = _uvicorn if server == 'uvicorn' else _daphne
 
     def start(self, setup: Setup) -> ServerProcess:
-        """Start uvicorn or daphne."""
+        """Start uvicorn."""
         port = free_port()
         return ServerProcess(
-            [environments.channels_python(), *self._command(port, setup)],
+            [environments.channels_python(), *_uvicorn(port, setup)],
             port=port,
             log=setup.directory / f'{self.name}.log',
             environment=self._environment(setup),
@@ -251,13 +240,6 @@ def _uvicorn(port: int, setup: Setup) -> list[str]:
         '--ws-per-message-deflate', 'true' if setup.compression else 'false',
     ]  # fmt: skip
     return command if setup.workers == 1 else [*command, '--workers', str(setup.workers)]
-
-
-def _daphne(port: int, setup: Setup) -> list[str]:
-    return [
-        '-m', 'daphne', '--bind', '127.0.0.1', '--port', str(port), '--verbosity', '0',
-        'bench.servers.channels_app:application',
-    ]  # fmt: skip
 
 
 class NodeContender(Contender):
@@ -295,41 +277,13 @@ class NodeContender(Contender):
         )
 
 
-class SocketIo(NodeContender):
-    """Socket.IO with its Redis adapter."""
-
-    # Its compression is off by default, and then also compresses the packets by which it connects:
-    # the load client would have to inflate them.
-    features = Features(compression=False, several_workers=True)
-    dialect = Dialect.SOCKET_IO
-
-    def __init__(self) -> None:
-        super().__init__('socket.io', 'Socket.IO', 'node_socketio.js')
-
-    def path(self, facility: str, *options: str) -> str:
-        """Return path and query of a websocket's URL."""
-        query = ''.join(f'&{option}=' for option in options)
-        return f'/socket.io/?EIO=4&transport=websocket&facility={facility}{query}'
-
-    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
-        """Connect what publishes to it."""
-        return RedisPublisher(swarm, setup.redis.address, command=socket_io_command)
-
-    def upstream_message(self, message: bytes) -> bytes:
-        """Return what a client sends to publish a message."""
-        return b'42["message","%b"]' % message
-
-
 def _make_all() -> dict[str, Contender]:
     contenders: list[Contender] = [
         Ws4redis(),
         Floor(),
         NodeContender('node-ws', 'Node ws', 'node_ws.js'),
-        SocketIo(),
-        Channels('uvicorn', 'core'),
-        Channels('uvicorn', 'pubsub'),
-        Channels('daphne', 'core'),
-        Channels('daphne', 'pubsub'),
+        Channels('core'),
+        Channels('pubsub'),
     ]
     return {contender.name: contender for contender in contenders}
 

@@ -11,20 +11,15 @@ PYTHON_PACKAGES = {
     'Django': '5.2.19',
     'channels': '4.3.2',
     'channels_redis': '4.3.0',
-    'daphne': '4.2.3',
     'uvicorn[standard]': '0.54.0',
     # Not left to the resolver: they are what the measured time is spent in.
-    'Twisted': '26.10.0',
-    'autobahn': '26.10.2',
     'msgpack': '1.2.4',
     'redis': '8.1.0',
     'uvloop': '0.23.0',
     'websockets': '17.4',
 }
 NODE_PACKAGES = {
-    '@socket.io/redis-adapter': '8.3.0',
     'ioredis': '6.0.0',
-    'socket.io': '4.8.4',
     'ws': '8.23.0',
 }
 INSTALL_SECONDS = 600

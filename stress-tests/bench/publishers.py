@@ -154,32 +154,6 @@ def broadcast_command(facility: str, message: bytes) -> tuple[bytes, bytes]:
     return b'broadcast:' + facility.encode(), message
 
 
-def socket_io_command(facility: str, message: bytes) -> tuple[bytes, bytes]:
-    """Publish the way of @socket.io/redis-emitter: MessagePack of (uid, packet, options).
-
-    https://github.com/socketio/socket.io-redis-adapter#how-does-it-work-under-the-hood
-    """
-    room = facility.encode()
-    payload = b''.join((
-        b'\x93', _msgpack_text(b'emitter'),
-        b'\x83', _msgpack_text(b'type'), b'\x02',
-        _msgpack_text(b'data'), b'\x92', _msgpack_text(b'message'), _msgpack_text(message),
-        _msgpack_text(b'nsp'), _msgpack_text(b'/'),
-        b'\x83', _msgpack_text(b'rooms'), b'\x91', _msgpack_text(room),
-        _msgpack_text(b'except'), b'\x90',
-        _msgpack_text(b'flags'), b'\x80',
-    ))  # fmt: skip
-    return b'socket.io#/#' + room + b'#', payload
-
-
-def _msgpack_text(text: bytes) -> bytes:
-    if len(text) < 32:
-        return b'%c%b' % (0xA0 | len(text), text)
-    if len(text) < 256:
-        return b'\xd9%c%b' % (len(text), text)
-    return b'\xda%b%b' % (len(text).to_bytes(2), text)
-
-
 class ChannelsPublisher:
     """Publish through a channel layer, in a process of its own that reads from a pipe.
 

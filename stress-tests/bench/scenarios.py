@@ -209,7 +209,7 @@ def upstream(
             nonlocal sent
             end = min(expected, stage.swarm.tally.messages + in_flight, sent + UPSTREAM_BATCH)
             while sent < end:
-                message = contender.upstream_message(timed_message(sent))
+                message = timed_message(sent)
                 stage.swarm.send(1 + sent % clients, message)
                 sent += 1
             return 0.0 if sent < min(expected, stage.swarm.tally.messages + in_flight) else 0.1
@@ -247,7 +247,7 @@ def handler_echo(
 
 
 def _go_round(stage: Stage, clients: int, round_trips: int) -> Metrics:
-    swarm, contender = stage.swarm, stage.contender
+    swarm = stage.swarm
     expected = clients * round_trips
     swarm.reset(reads_latency=True)
     sent = clients
@@ -256,12 +256,12 @@ def _go_round(stage: Stage, clients: int, round_trips: int) -> Metrics:
         nonlocal sent
         if sent < expected:
             sent += 1
-            swarm.send_from(descriptor, contender.upstream_message(stage.message()))
+            swarm.send_from(descriptor, stage.message())
 
     swarm.call_on_message(answer)
     with stage.measure() as usage:
         for index in range(clients):
-            swarm.send(index, contender.upstream_message(stage.message()))
+            swarm.send(index, stage.message())
         complete = stage.receive(expected)
     swarm.call_on_message(None)
     if complete:

@@ -12,7 +12,7 @@ from .contenders import Contender, Setup
 from .processes import ServerProcess
 from .publishers import Publisher, timed_message
 from .redis_server import RedisServer
-from .swarm import MESSAGE_OFFSET, Dialect, HandshakeRefused, Opening, Swarm
+from .swarm import HandshakeRefused, Opening, Swarm
 
 SUBSCRIBE_SECONDS = 30.0
 # A message that was published before a server had subscribed is published again after this time.
@@ -76,7 +76,7 @@ class Stage:
             exits.callback(self.server.stop)
             self.server.wait_until_ready()
             assert self.server.port is not None
-            self.swarm = Swarm(('127.0.0.1', self.server.port), dialect=self.contender.dialect)
+            self.swarm = Swarm(('127.0.0.1', self.server.port))
             exits.callback(self.swarm.close)
             self.publisher = self.contender.publisher(self.swarm, self.setup)
             exits.callback(self.publisher.close)
@@ -220,14 +220,7 @@ class Stage:
         Raises:
             Wrong: it received something else.
         """
-        received = [
-            message
-            for message in frames.iterate_messages(bytes(self.swarm.transcript))
-            if self.contender.dialect is Dialect.PLAIN or message.startswith(b'42')
-        ]
-        offset = MESSAGE_OFFSET[self.contender.dialect]
-        suffix = len(b'"]') if offset else 0
-        received = [message[offset : len(message) - suffix] for message in received]
+        received = list(frames.iterate_messages(bytes(self.swarm.transcript)))
         wanted = list(published)[: len(received)]
         if received != wanted or (complete and len(received) != len(published)):
             raise Wrong(

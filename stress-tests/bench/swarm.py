@@ -22,7 +22,6 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from . import frames
 
@@ -31,19 +30,6 @@ EVENTS_PER_TURN = 512
 HANDSHAKES_IN_FLIGHT = 100
 TIMESTAMP_DIGITS = 20
 RESET_ON_CLOSE = struct.pack('ii', 1, 0)
-
-
-class Dialect(Enum):
-    """What is spoken inside of the websocket's messages."""
-
-    PLAIN = 'plain'
-    # Engine.IO 4 and Socket.IO 5: '0' open, '40' connected, '2' ping, '42' event; each is a text
-    # message. https://socket.io/docs/v4/engine-io-protocol/
-    SOCKET_IO = 'socket.io'
-
-
-# Where the message starts in the payload of a frame: `42["message","` is in front in Socket.IO.
-MESSAGE_OFFSET = {Dialect.PLAIN: 0, Dialect.SOCKET_IO: len('42["message","')}
 
 
 class HandshakeRefused(Exception):
@@ -94,12 +80,10 @@ class Swarm:
 
     Args:
         address: host and port of the server.
-        dialect: what is spoken inside of the messages.
     """
 
-    def __init__(self, address: tuple[str, int], *, dialect: Dialect = Dialect.PLAIN) -> None:
+    def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.dialect = dialect
         self.tally = Tally()
         self.websockets: list[Websocket] = []
         self.lost = 0
@@ -303,15 +287,11 @@ class Swarm:
             if name.lower() == b'sec-websocket-extensions':
                 websocket.extensions = value.strip()
         self._receivers[descriptor] = websocket.sock.recv_into
-        if self.dialect is Dialect.PLAIN:
-            self._opened(descriptor)
+        self._open_count += 1
+        self._opening.discard(descriptor)
         if rest:
             self._buffer[: len(rest)] = rest
             self._count_frames(descriptor, len(rest))
-
-    def _opened(self, descriptor: int) -> None:
-        self._open_count += 1
-        self._opening.discard(descriptor)
 
     # -- counting ---------------------------------------------------------------------------------
 
@@ -400,26 +380,13 @@ class Swarm:
         elif opcode == frames.CLOSE:
             self._lose(descriptor)
         elif opcode <= frames.BINARY and first & frames.FINAL:
-            if self.dialect is Dialect.SOCKET_IO and not self._is_event(descriptor, data, start):
-                return
             self._add(descriptor, 1)
             if self._reads_latency:
-                stamp = start + MESSAGE_OFFSET[self.dialect]
-                sent = int(data[stamp : stamp + TIMESTAMP_DIGITS])
+                sent = int(data[start : start + TIMESTAMP_DIGITS])
                 self.tally.latencies_ns.append(self.tally.last_ns - sent)
             elif not self._stride and start - position == 2:
                 self._stride = stop - position
                 self._first_byte, self._second_byte = first, data[position + 1]
-
-    def _is_event(self, descriptor: int, data: bytearray | bytes, start: int) -> bool:
-        kind = bytes(data[start : start + 2])
-        if kind[:1] == b'0':
-            self._send_frame(descriptor, frames.TEXT, b'40')
-        elif kind[:1] == b'2':
-            self._send_frame(descriptor, frames.TEXT, b'3')
-        elif kind == b'40':
-            self._opened(descriptor)
-        return kind == b'42'
 
     # -- sending ----------------------------------------------------------------------------------
 

@@ -9,12 +9,7 @@ from .results import Results
 US = 'ws4redis'
 FLOOR = ('floor',)
 NODE = ('node-ws',)
-CHANNELS = (
-    'channels-uvicorn',
-    'channels-uvicorn-pubsub',
-    'channels-daphne',
-    'channels-daphne-pubsub',
-)
+CHANNELS = ('channels-uvicorn', 'channels-uvicorn-pubsub')
 
 
 class Bound(Enum):
