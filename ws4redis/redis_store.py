@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ws4redis.publishing.store import MEMBEROF_SESSION_KEY, SELF, RedisMessage, RedisStore
+from ws4redis.publishing.identity import MEMBEROF_SESSION_KEY
+from ws4redis.publishing.store import SELF, RedisMessage, RedisStore
 
 __all__ = [
     'MEMBEROF_SESSION_KEY',

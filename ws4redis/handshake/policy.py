@@ -21,7 +21,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.origins import is_origin_allowed
 from ws4redis.handshake.subscriber import RedisSubscriber, release
-from ws4redis.publishing.store import sessions_of
+from ws4redis.publishing.identity import sessions_of, users_of
 from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
@@ -162,10 +162,7 @@ def user_to_count(request: HttpRequest) -> str | None:
     """Return the user whose websockets are to be counted, if any. May block."""
     if conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is None:
         return None
-    user = getattr(request, 'user', None)
-    if user is None or not user.is_authenticated:
-        return None
-    return str(user.get_username())
+    return next(iter(users_of(request)), None)
 
 
 def may_block(request: HttpRequest) -> bool:

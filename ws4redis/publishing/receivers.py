@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from ws4redis.publishing.store import MEMBEROF_SESSION_KEY, group_names
+from ws4redis.publishing.identity import MEMBEROF_SESSION_KEY, group_names
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+logger = logging.getLogger('ws4redis')
 
 
 def store_groups_in_session(
@@ -22,5 +25,10 @@ def store_groups_in_session(
     change of groups takes effect at the next login, or when this function is called again.
     """
     session: Any = getattr(request, 'session', None)
-    if session is not None and user is not None:
+    if session is None or user is None:
+        return
+    try:
         session[MEMBEROF_SESSION_KEY] = group_names(user)
+    except Exception:
+        # A login must not fail for this: who connects is asked for the groups once more.
+        logger.exception('the groups of %r were not stored in the session', user)

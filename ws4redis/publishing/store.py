@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
-from django.contrib.auth import SESSION_KEY
-from django.contrib.sessions.backends.base import SessionBase
 from django.utils.functional import Promise
 
 from ws4redis.broker.channels import channel_names
 from ws4redis.conf import conf
 from ws4redis.publishing.broker import Broker, RedisBroker, current_broker
+from ws4redis.publishing.identity import (
+    groups_of,
+    name_of_group,
+    name_of_session,
+    name_of_user,
+    sessions_of,
+    users_of,
+)
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
 logger = logging.getLogger('ws4redis')
-
-MEMBEROF_SESSION_KEY = 'ws4redis:memberof'
 
 # The kinds of replies of Redis's pub/sub that carry a message, which comes last in each.
 MESSAGE_KINDS = frozenset({b'message', b'pmessage', b'smessage', 'message', 'pmessage', 'smessage'})
@@ -191,86 +195,9 @@ def _name(audience: str, item: object) -> str:
     return str(name)
 
 
-def _name_of_user(user: Any) -> object:
-    return str(user.get_username()) if hasattr(user, 'get_username') else None
-
-
-def _name_of_group(group: object) -> object:
-    return getattr(group, 'name', None)
-
-
-def _name_of_session(session: object) -> object:
-    return getattr(session, 'session_key', None)
-
-
-def users_of(request: HttpRequest) -> list[str]:
-    """Return the name of the user who is logged in, if any."""
-    user = getattr(request, 'user', None)
-    return [str(user.get_username())] if user is not None and user.is_authenticated else []
-
-
-def groups_of(request: HttpRequest) -> list[str]:
-    """Return the names of the groups of the user who is logged in.
-
-    They come from the session when that is the session of this user's login, else from the
-    database. So a change of groups counts from the next login on.
-    """
-    user = getattr(request, 'user', None)
-    if user is None or not user.is_authenticated:
-        return []
-    session: Any = getattr(request, 'session', None)
-    if session is not None and session.get(SESSION_KEY) == _key_of(user):
-        kept = session.get(MEMBEROF_SESSION_KEY)
-        if kept is not None:
-            return list(kept)
-    return group_names(user)
-
-
-def sessions_of(request: HttpRequest) -> list[str]:
-    """Return the key of the request's session, if it has one."""
-    session: Any = getattr(request, 'session', None)
-    if isinstance(session, SessionBase):
-        _drop_unknown_key(session)
-    key = getattr(session, 'session_key', None)
-    return [key] if key else []
-
-
-def _drop_unknown_key(session: SessionBase) -> None:
-    """Let a session have no key if its store does not know the one that the client named.
-
-    Else a client could name any key it likes in its cookie.
-    """
-    if session.session_key is None:
-        return
-    was_modified = session.modified
-    # Asked for anything, a store drops the key of a session that does not exist.
-    session.get(SESSION_KEY)
-    if session.modified and not was_modified:
-        # The store of signed cookies begins a session instead, and leaves the key as it was. So
-        # this does what the other stores do.
-        session._session_key = None
-
-
-def group_names(user: Any) -> list[str]:
-    """Return the names of a user's groups, read from the database.
-
-    A model of users without groups has none.
-    """
-    groups = getattr(user, 'groups', None)
-    if groups is None:
-        return []
-    names: Iterable[str] = groups.order_by('name').values_list('name', flat=True)
-    return list(names)
-
-
-def _key_of(user: Any) -> str:
-    """Return a user's primary key as ``django.contrib.auth.login`` stores it in the session."""
-    return str(user._meta.pk.value_to_string(user))
-
-
 NAMES_OF_SELF = {'users': users_of, 'groups': groups_of, 'sessions': sessions_of}
 NAME_OF_OBJECT = {
-    'users': _name_of_user,
-    'groups': _name_of_group,
-    'sessions': _name_of_session,
+    'users': name_of_user,
+    'groups': name_of_group,
+    'sessions': name_of_session,
 }

@@ -1,0 +1,136 @@
+"""Who a request comes from: the user, the groups, the session.
+
+Of users nothing is assumed but what Django's documentation promises of a custom user model, and not
+that either of one that is no model, such as the user of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import FieldDoesNotExist
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+MEMBEROF_SESSION_KEY = 'ws4redis:memberof'
+
+
+# Names of things
+
+
+def name_of_user(user: Any) -> str | None:
+    """Return the name that a user's channels bear, None if it has none."""
+    get_username = getattr(user, 'get_username', None)
+    name = get_username() if callable(get_username) else getattr(user, 'username', None)
+    return None if name is None or name == '' else str(name)
+
+
+def name_of_group(group: object) -> str | None:
+    """Return a group's name, None if it has none."""
+    name = group if isinstance(group, str) else getattr(group, 'name', None)
+    return name if isinstance(name, str) else None
+
+
+def name_of_session(session: object) -> object:
+    """Return a session's key, None if it has none."""
+    return getattr(session, 'session_key', None)
+
+
+# Those of a request
+
+
+def user_of(request: HttpRequest) -> Any:
+    """Return the user who is logged in, or None."""
+    user = getattr(request, 'user', None)
+    is_authenticated = getattr(user, 'is_authenticated', False)
+    if callable(is_authenticated):
+        # As in classes of before Django 1.10, where it is true as such for everybody.
+        is_authenticated = is_authenticated()
+    return user if is_authenticated else None
+
+
+def users_of(request: HttpRequest) -> list[str]:
+    """Return the name of the user who is logged in, if any."""
+    name = name_of_user(user_of(request))
+    return [] if name is None else [name]
+
+
+def groups_of(request: HttpRequest) -> list[str]:
+    """Return the names of the groups of the user who is logged in.
+
+    They come from the session when that is the session of this user's login, else from the
+    database. So a change of groups counts from the next login on.
+    """
+    user = user_of(request)
+    if user is None:
+        return []
+    session: Any = getattr(request, 'session', None)
+    key = _key_of(user)
+    if session is not None and key is not None and session.get(SESSION_KEY) == key:
+        kept = session.get(MEMBEROF_SESSION_KEY)
+        if kept is not None:
+            return list(kept)
+    return group_names(user)
+
+
+def group_names(user: Any) -> list[str]:
+    """Return the names of a user's groups, from the database if that is where they are.
+
+    ``user.groups`` may be a relation, a list of names or of objects with a name, or missing. What
+    has no name is no group.
+    """
+    groups = getattr(user, 'groups', None)
+    if hasattr(groups, 'all'):
+        return _names_in_relation(groups)
+    if not isinstance(groups, list | tuple | set | frozenset):
+        return []
+    return sorted(_names_of(groups))
+
+
+def _names_in_relation(groups: Any) -> list[str]:
+    try:
+        groups.model._meta.get_field('name')
+    except (AttributeError, FieldDoesNotExist):
+        # Perhaps a property has that name.
+        return sorted(_names_of(groups.all()))
+    names: Iterable[str] = groups.order_by('name').values_list('name', flat=True)
+    return list(names)
+
+
+def _names_of(groups: Iterable[object]) -> set[str]:
+    return {name for name in map(name_of_group, groups) if name is not None}
+
+
+def _key_of(user: Any) -> str | None:
+    """Return a user's primary key as ``django.contrib.auth.login`` stores it in the session."""
+    primary_key = getattr(getattr(user, '_meta', None), 'pk', None)
+    return None if primary_key is None else str(primary_key.value_to_string(user))
+
+
+def sessions_of(request: HttpRequest) -> list[str]:
+    """Return the key of the request's session, if it has one."""
+    session: Any = getattr(request, 'session', None)
+    if isinstance(session, SessionBase):
+        _drop_unknown_key(session)
+    key = getattr(session, 'session_key', None)
+    return [key] if key else []
+
+
+def _drop_unknown_key(session: SessionBase) -> None:
+    """Let a session have no key if its store does not know the one that the client named.
+
+    Else a client could name any key it likes in its cookie.
+    """
+    if session.session_key is None:
+        return
+    was_modified = session.modified
+    # Asked for anything, a store drops the key of a session that does not exist.
+    session.get(SESSION_KEY)
+    if session.modified and not was_modified:
+        # The store of signed cookies begins a session instead, and leaves the key as it was. So
+        # this does what the other stores do.
+        session._session_key = None
