@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
 from django.http import HttpResponse
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger('ws4redis')
 
 View = Callable[..., Any]
+Response = TypeVar('Response')
 
 
 class SwitchedProtocols(HttpResponse):
@@ -49,7 +50,7 @@ def prepare(request: HttpRequest) -> None:
         )
 
 
-def vary_by_upgrade(response: Any) -> Any:
+def vary_by_upgrade(response: Response) -> Response:
     """Tell caches that at this address websockets get another answer than plain HTTP."""
     if isinstance(response, HttpResponseBase):
         patch_vary_headers(response, ['Upgrade'])
@@ -86,7 +87,8 @@ def serve(
     """
     websocket: ViewWebSocket | None = request.websocket  # type: ignore[attr-defined]
     if websocket is None:
-        return vary_by_upgrade(view(request, *args, **kwargs))
+        page: HttpResponseBase = view(request, *args, **kwargs)
+        return vary_by_upgrade(page)
     if websocket.is_admitted:
         # Something further out has made the view accept websockets already. What lies between may
         # want a response.
