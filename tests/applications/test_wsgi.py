@@ -19,7 +19,12 @@ from tests.serving import Served, served
 from tests.timeouts import wait_until
 from tests.websocket_client import HandshakeRefused, HttpResponse, RawWebSocket
 from ws4redis.applications import wsgi as wsgi_server
-from ws4redis.applications.wsgi import CombinedServer, WebSocketServer, refuse
+from ws4redis.applications.wsgi import (
+    CombinedServer,
+    WebSocketServer,
+    _under_websocket_url,
+    refuse,
+)
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.redis_store import RedisMessage
 from ws4redis.servers.process import get_websockets
@@ -91,6 +96,32 @@ def test_a_bad_handshake_is_refused_and_counted(
             refused(server, path, **headers)
             counted = get_websockets().statistics.handshakes
             wait_until(lambda: counted[status] >= 1)
+
+
+@pytest.mark.parametrize(
+    ('path', 'seen'),
+    [
+        ('/ws/foo', '/ws/foo'),
+        ('/foo', '/ws/foo'),
+        ('//foo/ws/', '/ws/foo/ws/'),
+        ('/ws', '/ws/'),
+        ('/', '/ws/'),
+        ('', '/ws/'),
+    ],
+)
+@pytest.mark.parametrize('url', ['/ws/', '/ws'])
+def test_a_path_without_the_prefix_gets_it_back(url: str, path: str, seen: str) -> None:
+    with override_settings(WEBSOCKET_URL=url):
+        assert _under_websocket_url({'PATH_INFO': path})['PATH_INFO'] == seen
+
+
+def test_a_path_of_nobody_is_logged_for_websockets_alone(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert refused(server, '/elsewhere', Upgrade=None).status == 404
+    assert not caplog.messages
+    assert refused(server, '/elsewhere').status == 404
+    assert ["'/elsewhere'" in message for message in caplog.messages] == [True]
 
 
 def test_an_exception_of_ours_is_answered_500_and_logged(

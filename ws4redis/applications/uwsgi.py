@@ -31,6 +31,8 @@ class uWSGIWebSocketServer(WebSocketServer):  # noqa: N801 (the name that users 
     or with uWSGI's options no websocket can work.
     """
 
+    takes_any_path = True
+
     def __init__(self, redis_connection: redis.Redis | None = None) -> None:
         super().__init__(redis_connection)
         if not apps.ready:

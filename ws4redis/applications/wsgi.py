@@ -46,10 +46,14 @@ class WebSocketServer:
     """Answer the handshakes under ``WEBSOCKET_URL`` and those of handlers.
 
     ``handlers`` serves the paths of handlers; by default those of the settings.
+    ``takes_any_path`` tells that whatever comes here is a websocket, also if a proxy has taken
+    ``WEBSOCKET_URL`` away from its path.
     ``redis_connection`` is what servers of 0.6 were given: it may be left out, and has to lead
     where ``WS4REDIS_CONNECTION`` does. Raise ``ImproperlyConfigured`` where it does not, and for a
     subclass with a method that 0.6 called, and nothing calls now.
     """
+
+    takes_any_path = False
 
     def __init__(
         self, redis_connection: redis.Redis | None = None, *, handlers: HandlerServer | None = None
@@ -82,9 +86,11 @@ class WebSocketServer:
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         path = get_path_info(environ)
         # Handlers first: under WEBSOCKET_URL, where any path is a facility, proxies need no change.
-        if self.handlers.serves(path) or not is_websocket_path(path, conf.WEBSOCKET_URL):
+        is_facility = self.takes_any_path or is_websocket_path(path, conf.WEBSOCKET_URL)
+        if self.handlers.serves(path) or not is_facility:
             self.handlers.serve(environ, start_response)
             return
+        environ = _under_websocket_url(environ)
         deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         opening = Opening(environ, start_response)
         admission: Admission | None = None
@@ -169,6 +175,19 @@ class WebSocketServer:
         if self._receiver is None or self._receiver.home is not home:
             self._receiver = PublishingReceiver(home)
         return self._receiver
+
+
+def _under_websocket_url(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return the environment of a request with ``WEBSOCKET_URL`` before its path.
+
+    So callbacks, which may decide by the path, see the one that the client asked for.
+    """
+    if is_websocket_path(get_path_info(environ), conf.WEBSOCKET_URL):
+        return environ
+    # As WSGI spells bytes.
+    prefix = conf.WEBSOCKET_URL.rstrip('/').encode().decode('latin-1') + '/'
+    path = environ.get('PATH_INFO', '').lstrip('/')
+    return {**environ, 'PATH_INFO': prefix if f'/{path}/' == prefix else prefix + path}
 
 
 def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str]) -> None:

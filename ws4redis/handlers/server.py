@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from django.core.handlers.wsgi import get_path_info
 
+from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.backends import Backend, threaded_backend
 from ws4redis.handlers.routes import HandlerRoutes, Match, UnknownNamespace, routes_from_settings
@@ -51,7 +52,7 @@ class HandlerServer:
 
     def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Open a websocket whose path is served; raise ``HandshakeError`` if it is refused."""
-        match = self._match(get_path_info(environ))
+        match = self._match(environ)
         opening = Opening(environ, start_response)
         try:
             self._backend_of(opening.home).open(opening, environ, match)
@@ -63,15 +64,22 @@ class HandlerServer:
         """Make what handlers need now rather than at the first handshake."""
         self._backend_of(home)
 
-    def _match(self, path: str) -> Match:
+    def _match(self, environ: WSGIEnvironment) -> Match:
+        path = get_path_info(environ)
         try:
             match = self.routes.match(path)
+            if match is not None:
+                return match
+            if 'HTTP_UPGRADE' in environ:
+                logger.warning(
+                    'handshake refused: no handler has the path %r, and WEBSOCKET_URL is %r. '
+                    'A proxy must not take the prefix away',
+                    path,
+                    conf.WEBSOCKET_URL,
+                )
         except UnknownNamespace as exc:
             logger.warning('handshake refused: %r has the unknown namespace %r', path, str(exc))
-            match = None
-        if match is None:
-            raise HandshakeError(404, 'There is no websocket at this address.')
-        return match
+        raise HandshakeError(404, 'There is no websocket at this address.')
 
     def _backend_of(self, home: WebSockets) -> Backend:
         # Made at the first handshake, like the loop: before, the process may yet fork.

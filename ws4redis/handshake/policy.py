@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth import aget_user, get_user
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    DisallowedHost,
+    PermissionDenied,
+    SuspiciousOperation,
+)
 from django.utils.functional import SimpleLazyObject
 
 from ws4redis.broker.channels import Audience, options_of
@@ -28,6 +33,12 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 logger = logging.getLogger('ws4redis')
+
+# What is wrong with a host or an origin that the client did send right.
+_PROXY_ADVICE = (
+    'let the proxy pass the Host on (NGINX: "proxy_set_header Host $http_host;", '
+    'Apache: "ProxyPreserveHost On")'
+)
 
 _PERSONAL = tuple(f'-{audience}' for audience in Audience if audience is not Audience.BROADCAST)
 
@@ -85,6 +96,11 @@ def refusing_errors(request: HttpRequest) -> Iterator[None]:
         raise
     except PermissionDenied:
         raise HandshakeError(403, 'Permission denied.') from None
+    except DisallowedHost as exc:
+        logger.warning(
+            'handshake refused: %s If the client asked for another host, %s', exc, _PROXY_ADVICE
+        )
+        raise HandshakeError(400, 'The Host is not in ALLOWED_HOSTS.') from None
     except (SuspiciousOperation, BadRequest, UnicodeError) as exc:
         logger.warning('handshake refused: %s', exc)
         raise HandshakeError(400, 'Bad request.') from None
@@ -96,17 +112,24 @@ def refusing_errors(request: HttpRequest) -> Iterator[None]:
 def verify_origin(request: HttpRequest) -> None:
     """Check host and origin alone, which does not block; raise ``HandshakeError``."""
     with refusing_errors(request):
-        _verify_origin(request)
+        refuse_foreign_origin(request)
 
 
-def _verify_origin(request: HttpRequest) -> None:
+def refuse_foreign_origin(request: HttpRequest) -> None:
+    """Raise ``HandshakeError`` 403 for a foreign origin, Django's ``DisallowedHost`` for a host."""
     if not is_origin_allowed(request):
-        logger.warning('handshake refused: origin %r is foreign', request.META.get('HTTP_ORIGIN'))
+        logger.warning(
+            'handshake refused: the origin %r is not that of the host %r. If that is not the host '
+            'that the client asked for, %s; else name the origin in WS4REDIS_ALLOWED_ORIGINS',
+            request.META.get('HTTP_ORIGIN'),
+            request.get_host(),
+            _PROXY_ADVICE,
+        )
         raise HandshakeError(403, 'Websockets are not allowed from this origin.')
 
 
 def _authorise(request: HttpRequest) -> None:
-    _verify_origin(request)
+    refuse_foreign_origin(request)
     authenticate = conf.load_process_request() or process_request
     call('WS4REDIS_PROCESS_REQUEST', authenticate, request)
 

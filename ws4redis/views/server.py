@@ -18,8 +18,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from ws4redis.exceptions import ConnectionClosed, HandoverNotSupported, HandshakeError
-from ws4redis.handshake.origins import is_origin_allowed
-from ws4redis.handshake.policy import user_to_count
+from ws4redis.handshake.policy import refuse_foreign_origin, user_to_count
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.opening import Opening
 from ws4redis.servers.process import existing_websockets
@@ -107,9 +106,7 @@ def serve(
 
 def _admit(request: HttpRequest, websocket: ViewWebSocket) -> None:
     """Apply the policy to a handshake; raise ``HandshakeError`` to refuse it."""
-    if not is_origin_allowed(request):
-        logger.warning('handshake refused: origin %r is foreign', request.META.get('HTTP_ORIGIN'))
-        raise HandshakeError(403, 'Websockets are not allowed from this origin.')
+    refuse_foreign_origin(request)
     opening = _open(request)
     try:
         user = user_to_count(request)
