@@ -130,7 +130,7 @@ def _permissions(client: redis.Redis) -> Iterator[Finding]:
             'Redis permissions',
             f'on the channel and key {name!r} Redis refuses ' + ', '.join(refused),
             f"Give the user the right: ACL SETUSER <user> '~{prefix}*' '&{prefix}*' "
-            '+subscribe +unsubscribe +publish +get +mget +set +multi +exec +ping',
+            '+subscribe +unsubscribe +publish +get +mget +pttl +set +multi +exec +ping',
         )
     else:
         yield good('Redis permissions', 'SUBSCRIBE, PUBLISH, SET and GET are permitted')

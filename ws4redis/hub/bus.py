@@ -19,6 +19,7 @@ from typing import Any
 from ws4redis.broker.link import RedisLink
 from ws4redis.hub.channel import Channel, Joining, Question, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
+from ws4redis.hub.recent import RecentMessages
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.loop.loop import Hub
@@ -42,6 +43,7 @@ class Bus(RedisLink):
         fanout: Fanout,
         statistics: Statistics,
         heartbeat: bytes | None,
+        expire_seconds: int | None,
         timeout_seconds: float,
     ) -> None:
         super().__init__(hub, connect, name='pub/sub', timeout_seconds=timeout_seconds)
@@ -49,6 +51,7 @@ class Bus(RedisLink):
         self._fanout = fanout
         self._statistics = statistics
         self._heartbeat = heartbeat
+        self._recent = RecentMessages(expire_seconds) if expire_seconds else None
         # Channels whose subscription may have to change, in the order in which that came up.
         self._changed: dict[Channel, None] = {}
         # Channels that Redis refused on this connection.
@@ -137,6 +140,9 @@ class Bus(RedisLink):
                     refused=partial(self._subscription_refused, channel),
                 )
             question = channel.ask()
+            if question.resumes and channel.audiences and self._recent is not None:
+                # Before GET: whoever joins does so at the very point where that is answered.
+                self.send(b'PTTL', channel.name, replied=question.note_remaining)
             self.send(
                 *(b'GET', channel.name),
                 replied=partial(self._answered, question),
@@ -176,6 +182,8 @@ class Bus(RedisLink):
             if channel is not None and channel.audiences and payload != self._heartbeat:
                 self._statistics.redis_messages += 1
                 self._fanout.arrive(channel, payload)
+                if self._recent is not None:
+                    self._recent.came(channel.name, payload, self.hub.timers.clock())
 
     def _confirmed(self, channel: Channel, push: object) -> None:
         if channel.refused:
@@ -211,7 +219,7 @@ class Bus(RedisLink):
             kept = None
         joining = channel.answered(question)
         if kept is not None:
-            if question.resumes and channel.audiences and not self._is_latest(channel, kept):
+            if question.resumes and channel.audiences and not self._was_delivered(question, kept):
                 self._fanout.arrive(channel, kept)
             if joining and not channel.audiences:
                 channel.remember(kept)
@@ -225,7 +233,15 @@ class Bus(RedisLink):
                 channel.add(websocket)
             waiting.joined()
 
-    def _is_latest(self, channel: Channel, kept: bytes) -> bool:
-        """Tell whether the kept message is the latest that came live."""
+    def _was_delivered(self, question: Question, kept: bytes) -> bool:
+        """Tell whether the kept message is the latest that came live, or an older one that did."""
+        channel = question.channel
         waiting = self._fanout.latest_waiting(channel)
-        return channel.repeats(kept) if waiting is None else waiting == kept
+        if channel.repeats(kept) if waiting is None else waiting == kept:
+            return True
+        return self._recent is not None and self._recent.includes(
+            channel.name,
+            kept,
+            remaining_ms=question.remaining_ms,
+            now=self.hub.timers.clock(),
+        )

@@ -56,7 +56,7 @@ class Joining:
 class Question:
     """A question for a channel's kept message, written and not answered: who asks, and why."""
 
-    __slots__ = ('channel', 'joining', 'resumes')
+    __slots__ = ('channel', 'joining', 'remaining_ms', 'resumes')
 
     def __init__(
         self, channel: Channel, joining: dict[WebSocket, Joining], *, resumes: bool
@@ -65,6 +65,13 @@ class Question:
         self.joining = joining
         # Whether those who are in the channel may have missed messages.
         self.resumes = resumes
+        # For how long the kept message will still be kept, if that was asked and answered.
+        self.remaining_ms: int | None = None
+
+    def note_remaining(self, milliseconds: int) -> None:
+        # Negative where there is no such key, or one that does not expire.
+        if milliseconds >= 0:
+            self.remaining_ms = milliseconds
 
 
 class Channel:

@@ -23,3 +23,5 @@ class HubOptions:
     heartbeat: bytes | None = None
     heartbeat_interval_seconds: float = 4.0
     redis_timeout_seconds: float = 30.0
+    # For how long messages are kept, unless who publishes says otherwise.
+    expire_seconds: int | None = None

@@ -57,6 +57,7 @@ class WebSockets:
             fanout=self.fanout,
             statistics=self.statistics,
             heartbeat=self.options.heartbeat,
+            expire_seconds=self.options.expire_seconds,
             timeout_seconds=self.options.redis_timeout_seconds,
         )
         self.publications = Publications(

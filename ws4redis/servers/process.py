@@ -121,6 +121,7 @@ def options_from_settings() -> HubOptions:
         close_timeout_seconds=conf.WS4REDIS_CLOSE_TIMEOUT,
         heartbeat=None if heartbeat is None else heartbeat.encode(),
         redis_timeout_seconds=conf.WS4REDIS_REDIS_TIMEOUT,
+        expire_seconds=conf.WS4REDIS_EXPIRE,
     )
 
 
