@@ -154,7 +154,7 @@ def server(
         assert b'serves websockets' in line, line
         # A websocket that opens before a worker is there goes to another one.
         with redis_server.client() as client:
-            wait_until(lambda: len(client.keys('ws_push:alive:*')) == case.processes)
+            wait_until(lambda: client.hlen('ws_push:workers') == case.processes)
         if case.processes:
             # The server looks for them at this interval.
             time.sleep(2 * ALIVE_INTERVAL_SECONDS)

@@ -21,7 +21,8 @@ from tests.standalone.server import (
 )
 from tests.timeouts import scaled, wait_until
 from tests.websocket_client import HandshakeRefused, RawWebSocket, WebSocketCrowd, handshake_request
-from ws4redis.handlers.multiprocess.names import ALIVE_MS
+from ws4redis.handlers.multiprocess.names import ALIVE_INTERVAL_SECONDS
+from ws4redis.handlers.multiprocess.roster import SILENT_ROUNDS
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +89,7 @@ def test_a_worker_that_is_stopped_closes_with_1012_and_calls_on_close_once(
             assert worker.wait() == 0
         assert len([line for line in worker.log_lines() if 'on_close 1012' in line]) == 1
     with redis_server.client() as client:
-        wait_until(lambda: not client.smembers('ws_push:workers'))
+        wait_until(lambda: not client.exists('ws_push:workers'))
         assert not client.keys('ws_push:events:*')
 
 
@@ -97,10 +98,10 @@ def test_new_websockets_are_spread_over_the_workers(
 ) -> None:
     with HandlerProcess(redis_server=redis_server) as one:
         with HandlerProcess(redis_server=redis_server) as two, redis_server.client() as client:
-            wait_until(lambda: len(client.keys('ws_push:alive:*')) == 2)
+            wait_until(lambda: client.hlen('ws_push:workers') == 2)
             # The server asks for them one after the other, so it knows both when it asks again.
-            asked = _number_of_calls(client, 'smembers')
-            wait_until(lambda: _number_of_calls(client, 'smembers') >= asked + 2)
+            asked = _number_of_calls(client, 'hgetall')
+            wait_until(lambda: _number_of_calls(client, 'hgetall') >= asked + 2)
             with WebSocketCrowd([url(server, 'log')] * 10) as crowd:
                 crowd.receive(1)
                 counts = [
@@ -167,8 +168,8 @@ def test_a_halt_of_redis_costs_no_websocket_its_handler(
                 try:
                     for index in range(20):
                         crowd[index].send(str(round_))
-                    # Longer than signs of life stay.
-                    time.sleep(ALIVE_MS / 1000 + 1)
+                    # Longer than a worker may be silent.
+                    time.sleep((SILENT_ROUNDS + 1) * ALIVE_INTERVAL_SECONDS)
                 finally:
                     redis_server.resume()
                 crowd.receive(round_ + 1)
@@ -231,7 +232,7 @@ def test_keys_have_the_prefix_and_the_names_of_the_options(redis_server: RedisSe
             assert websocket.receive() == 'x'
             with redis_server.client() as client:
                 keys = {key.decode().rpartition(':')[0] for key in client.keys('*')}
-    assert keys == {'site:up', 'site:up:alive', 'site:up:events', 'site:down'}
+    assert keys == {'site:up', 'site:up:events', 'site:down'}
 
 
 def test_handler_processes_that_crash_are_restarted(redis_server: RedisServer) -> None:

@@ -7,7 +7,7 @@ alone:
   events to it: a websocket opens, a message, the end.
 - Each server has a stream too, its own channel for answers. Workers add to it: the websocket is
   accepted or refused, a message to send, close, and which events have been seen to their end.
-- A key with a short expiry says of each worker that it is alive.
+- Signs of life of all workers are in one hash.
 
 A websocket belongs to one worker for its lifetime, since its handler object lives there. Its events
 are numbered, and so are its answers. A server keeps each event until the worker says that its

@@ -18,9 +18,9 @@ from ws4redis.handlers.multiprocess.names import (
     SERVER_STREAM_MS,
     KeyNames,
     new_id,
-    parse_sign,
 )
 from ws4redis.handlers.multiprocess.outbox import Outbox, Refusal, Unseen
+from ws4redis.handlers.multiprocess.roster import RemoteWorker, Roster
 from ws4redis.handlers.multiprocess.sealing import seal
 from ws4redis.handlers.requests import lasting_environ, make_lasting_request
 from ws4redis.handshake.policy import verify_origin
@@ -36,29 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
-# A worker that gives no new sign of life between so many questions in a row is dead. It is not time
-# that counts: while Redis is away or halted nothing is asked, since one question waits for the
-# answer to the one before.
-SILENT_ROUNDS = 5
 MAX_EVENTS_PER_ENTRY = 256
 # Of a dead worker's events so many are named one by one in the log.
 LOGGED_EVENTS = 20
-
-
-class RemoteWorker:
-    """A process that runs handlers, as this server sees it."""
-
-    def __init__(self, worker_id: str) -> None:
-        self.id = worker_id
-        self.outboxes: dict[int, Outbox] = {}
-        # How many websockets it has, as it said, and those that it got from us since.
-        self.load = 0
-        self.accepts = True
-        self.sign: bytes | None = None
-        self.silent_rounds = 0
-        self.pending: list[bytes | str] = []
-        # Its stream was away, or refused an event: all that it has not seen is to be sent again.
-        self.needs_resend = False
 
 
 class RemoteBackend:
@@ -72,10 +52,8 @@ class RemoteBackend:
         self._numbers = itertools.count(1)
         self._outboxes: dict[int, Outbox] = {}
         self._waiting: dict[Outbox, bytes] = {}
-        self._workers: dict[str, RemoteWorker] = {}
         self._pending: dict[RemoteWorker, None] = {}
         self._disconnected_at = home.hub.timers.clock()
-        self._is_asking = False
         timeout = home.options.redis_timeout_seconds
         self._commands = CommandLink(
             home.hub,
@@ -83,6 +61,13 @@ class RemoteBackend:
             timeout_seconds=timeout,
             on_connected=self._connected,
             on_disconnected=self._disconnected,
+        )
+        self._roster = Roster(
+            self._commands,
+            names.workers,
+            on_new=self._ask_for_report,
+            on_dead=self._bury,
+            on_round=self._assign_waiting,
         )
         self._answers = StreamLink(
             home.hub,
@@ -134,12 +119,11 @@ class RemoteBackend:
         """Choose a worker for a new websocket: of those that live, the one with least to do."""
         if outbox.websocket is None:
             return
-        candidates = [worker for worker in self._workers.values() if worker.accepts]
-        if not candidates:
+        worker = self._roster.choose()
+        if worker is None:
             # Until one is there; the handshake does not wait for ever.
             self._waiting[outbox] = request
             return
-        worker = min(candidates, key=lambda worker: worker.load)
         worker.load += 1
         worker.outboxes[outbox.id] = self._outboxes[outbox.id] = outbox
         outbox.worker = worker
@@ -244,7 +228,7 @@ class RemoteBackend:
     def _disown(self, answer: Event) -> None:
         # The websocket has ended, and its worker was given up. Should the worker live after all,
         # its handler learns of the end.
-        worker = self._workers.get(answer.peer)
+        worker = self._roster.get(answer.peer)
         if worker is not None and answer.kind != Kind.SEEN:
             self._end_stray(worker, answer.websocket)
 
@@ -255,12 +239,12 @@ class RemoteBackend:
     # After a reconnection: was anything lost?
 
     def _ask_for_reports(self) -> None:
-        for worker in self._workers.values():
-            self._queue(worker, Event(Kind.REPORT, self.id, 0, 0))
+        for worker in self._roster:
+            self._ask_for_report(worker)
 
     def _state_received(self, answer: Event) -> None:
         """Compare what a worker says of its websockets with what has arrived here."""
-        worker = self._workers.get(answer.peer)
+        worker = self._roster.get(answer.peer)
         if worker is None:
             return
         pairs = (item.split(b':') for item in answer.payload.split())
@@ -285,17 +269,14 @@ class RemoteBackend:
     # Redis and the workers: who is there?
 
     def _connected(self) -> None:
-        for worker in self._workers.values():
-            worker.silent_rounds = 0
         self._make_stream()
-        self._ask_for_workers()
-        for worker in self._workers.values():
+        self._roster.connected()
+        for worker in self._roster:
             self._resend(worker)
 
     def _disconnected(self) -> None:
         self._disconnected_at = self.home.hub.timers.clock()
-        self._is_asking = False
-        for worker in self._workers.values():
+        for worker in self._roster:
             worker.pending.clear()
 
     def _make_stream(self) -> None:
@@ -316,8 +297,8 @@ class RemoteBackend:
         self.home.hub.call_later(ALIVE_INTERVAL_SECONDS, self._tick)
         if self.is_connected:
             self._keep_stream()
-            self._ask_for_workers()
-            for worker in self._workers.values():
+            self._roster.ask()
+            for worker in self._roster:
                 if worker.needs_resend:
                     self._resend(worker)
         else:
@@ -333,58 +314,14 @@ class RemoteBackend:
             if waits and outbox.unseen[0].since <= overdue_since:
                 outbox.close_websocket(CloseCode.TRY_AGAIN_LATER, 'Redis is not available')
 
-    def _ask_for_workers(self) -> None:
-        if self._is_asking:
-            return
-        self._is_asking = True
-        self._commands.command(self._workers_named, b'SMEMBERS', self._names.workers)
+    def _ask_for_report(self, worker: RemoteWorker) -> None:
+        # One that was thought dead may still have websockets that we have closed.
+        self._queue(worker, Event(Kind.REPORT, self.id, 0, 0))
 
-    def _workers_named(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.HiredisError):
-            self._is_asking = False
-            logger.error('Redis does not tell which workers there are: %s', reply)
-            return
-        names = sorted(name.decode() for name in reply)
-        if names:
-            self._commands.command(
-                lambda signs: self._workers_known(names, signs),
-                b'MGET',
-                *(self._names.alive(name) for name in names),
-            )
-        else:
-            self._workers_known([], [])
-
-    def _workers_known(self, names: list[str], signs: Any) -> None:
-        self._is_asking = False
-        if isinstance(signs, hiredis.HiredisError):
-            logger.error('Redis does not tell which workers live: %s', signs)
-            return
-        alive = {name: sign for name, sign in zip(names, signs, strict=True) if sign is not None}
-        for name, sign in alive.items():
-            load = parse_sign(sign)
-            worker = self._workers.get(name)
-            if worker is None:
-                worker = self._workers[name] = RemoteWorker(name)
-                # One that was thought dead may still have websockets that we have closed.
-                self._queue(worker, Event(Kind.REPORT, self.id, 0, 0))
-            # One that is about to stop says so by a negative number.
-            worker.accepts = load >= 0
-            worker.load = max(load, len(worker.outboxes))
-        for worker in list(self._workers.values()):
-            sign, worker.sign = worker.sign, alive.get(worker.id)
-            if worker.sign is not None and worker.sign != sign:
-                worker.silent_rounds = 0
-                continue
-            worker.silent_rounds += 1
-            if worker.silent_rounds >= SILENT_ROUNDS:
-                self._bury(self._workers.pop(worker.id))
-        for name in names:
-            if name not in alive and name not in self._workers:
-                self._commands.command(_ignore, b'SREM', self._names.workers, name)
-        if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for outbox, request in waiting.items():
-                self._assign(outbox, request)
+    def _assign_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for outbox, request in waiting.items():
+            self._assign(outbox, request)
 
     def _bury(self, worker: RemoteWorker) -> None:
         """Close the websockets of a worker that has died, and log what it has not seen."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from ws4redis.conf import conf
 
-# How long a worker's sign of life stays, and how often it gives one.
-ALIVE_MS = 3000
+# How often a worker gives a sign of life.
 ALIVE_INTERVAL_SECONDS = 0.7
-# The streams of servers and workers that vanish without a word vanish after this.
+# What servers and workers that vanish without a word leave behind vanishes after this.
 SERVER_STREAM_MS = 6000
-WORKER_STREAM_MS = 60000
+WORKER_MS = 60000
 
 
 def new_id() -> str:
@@ -50,12 +49,8 @@ class KeyNames:
 
     @property
     def workers(self) -> str:
-        """Name the set of workers, dead ones among them for a while."""
+        """Name the hash of workers with their signs of life, dead ones among them for a while."""
         return self._key(self.push, 'workers')
-
-    def alive(self, worker: str) -> str:
-        """Name the sign of life of a worker; see :func:`make_sign` for its value."""
-        return self._key(self.push, 'alive', worker)
 
     def events(self, worker: str) -> str:
         """Name the stream of events for a worker; the group that reads it has the same name."""

@@ -10,7 +10,8 @@ from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 if TYPE_CHECKING:
-    from ws4redis.handlers.multiprocess.backend import RemoteBackend, RemoteWorker
+    from ws4redis.handlers.multiprocess.backend import RemoteBackend
+    from ws4redis.handlers.multiprocess.roster import RemoteWorker
     from ws4redis.loop.drivers import Event as LoopEvent
 
 MAX_UNSEEN_MESSAGES = 32

@@ -24,8 +24,7 @@ from ws4redis.handlers.multiprocess.answers import RETRY_SECONDS, Answers, Redis
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse
 from ws4redis.handlers.multiprocess.names import (
     ALIVE_INTERVAL_SECONDS,
-    ALIVE_MS,
-    WORKER_STREAM_MS,
+    WORKER_MS,
     KeyNames,
     make_sign,
     new_id,
@@ -155,9 +154,9 @@ class HandlerWorker:
         load = -1 if self._is_leaving else len(self._open_lanes)
         self._beats += 1
         commands: list[Command] = [
-            ('SET', self._names.alive(self.id), make_sign(load, self._beats), 'PX', ALIVE_MS),
-            ('SADD', self._names.workers, self.id),
-            ('PEXPIRE', self._stream, WORKER_STREAM_MS),
+            ('HSET', self._names.workers, self.id, make_sign(load, self._beats)),
+            ('PEXPIRE', self._names.workers, WORKER_MS),
+            ('PEXPIRE', self._stream, WORKER_MS),
             *(('EXISTS', self._names.answers(server)) for server in servers),
         ]
         replies = pipe.run(commands)
@@ -282,8 +281,8 @@ class HandlerWorker:
         try:
             pipe.run(
                 [
-                    ('SREM', self._names.workers, self.id),
-                    ('DEL', self._names.alive(self.id), self._stream),
+                    ('HDEL', self._names.workers, self.id),
+                    ('DEL', self._stream),
                 ]
             )
         except RedisAway:
