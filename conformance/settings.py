@@ -31,3 +31,6 @@ WS4REDIS_MAX_QUEUE_BYTES = MAX_QUEUE_BYTES
 # Autobahn's client answers a ping also in the middle of a frame that it sends in pieces, and so
 # breaks its own frame.
 WS4REDIS_PING_INTERVAL = None
+# Measured is how fast it can be, not how fast a client may be by default.
+WS4REDIS_MAX_MESSAGES_PER_SECOND = WS4REDIS_MAX_BYTES_PER_SECOND = None
+WS4REDIS_MAX_PINGS_PER_SECOND = None

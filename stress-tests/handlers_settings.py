@@ -14,6 +14,9 @@ WS4REDIS_CONNECTION = {
 }
 WS4REDIS_WORKER_THREADS = int(os.environ.get('WS4REDIS_STRESS_THREADS', '16'))
 WS4REDIS_DRAIN_SECONDS = 0
+# Measured is how fast it can be, not how fast a client may be by default.
+WS4REDIS_MAX_MESSAGES_PER_SECOND = WS4REDIS_MAX_BYTES_PER_SECOND = None
+WS4REDIS_MAX_PINGS_PER_SECOND = None
 DEFAULT_WS_HANDLERS = {
     'default': 'stress_handlers.Echo',
     'echo': 'stress_handlers.Echo',

@@ -25,3 +25,6 @@ MIDDLEWARE = [
 ]
 DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}
 WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': int(os.environ['BENCH_REDIS_PORT'])}
+# Measured is how fast it can be, not how fast a client may be by default.
+WS4REDIS_MAX_MESSAGES_PER_SECOND = WS4REDIS_MAX_BYTES_PER_SECOND = None
+WS4REDIS_MAX_PINGS_PER_SECOND = None

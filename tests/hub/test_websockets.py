@@ -102,39 +102,6 @@ def test_heartbeats_and_messages_for_no_channel_are_not_published(home: Home) ->
     assert silent.websocket.phase is Phase.OPEN
 
 
-def test_who_sends_more_messages_a_second_than_allowed_is_closed_with_1008() -> None:
-    clock = Clock()
-    options = HubOptions(max_messages_per_second=10, ping_interval_seconds=None)
-    with Home(clock=clock, options=options) as home:
-        home.turn(2)
-        steady, hasty = home.peer(), home.peer()
-        for _ in range(50):
-            clock.advance(0.11)
-            steady.send('x')
-        assert steady.websocket.phase is Phase.OPEN
-        assert len(steady.receiver.messages) == 50
-        for _ in range(15):
-            hasty.send('x')
-        assert 10 <= len(hasty.receiver.messages) <= 11
-        [close] = hasty.frames()
-        assert close.close_code == CloseCode.POLICY_VIOLATION
-        assert steady.frames() == []
-
-
-def test_a_fraction_of_a_message_per_second_is_a_limit_too() -> None:
-    clock = Clock()
-    with Home(clock=clock, options=HubOptions(max_messages_per_second=0.5)) as home:
-        home.turn(2)
-        peer = home.peer()
-        for _ in range(5):
-            peer.send('x')
-            clock.advance(2.01)
-        assert len(peer.receiver.messages) == 5
-        peer.send('x')
-        peer.send('y')
-        assert peer.websocket.phase is not Phase.OPEN
-
-
 # The end
 
 

@@ -94,6 +94,8 @@ def test_a_wrong_setting_is_named() -> None:
     WS4REDIS_MAX_QUEUE_BYTES=2000,
     WS4REDIS_MAX_TOTAL_QUEUE_BYTES=3000,
     WS4REDIS_MAX_MESSAGES_PER_SECOND=7,
+    WS4REDIS_MAX_BYTES_PER_SECOND=8000,
+    WS4REDIS_MAX_PINGS_PER_SECOND=9,
     WS4REDIS_PING_INTERVAL=None,
     WS4REDIS_PING_TIMEOUT=3,
     WS4REDIS_CLOSE_TIMEOUT=4,
@@ -107,6 +109,9 @@ def test_settings_become_options() -> None:
     assert options.max_queue_bytes == 2000
     assert options.max_total_queue_bytes == 3000
     assert options.max_messages_per_second == 7
+    assert options.limits.max_frames_at_once == 7
+    assert options.max_bytes_per_second == 8000
+    assert options.max_pings_per_second == 9
     assert options.ping_interval_seconds is None
     assert options.ping_timeout_seconds == 3
     assert options.close_timeout_seconds == 4

@@ -4,19 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ws4redis.protocol.connection import Limits
+from ws4redis.protocol.limits import DEFAULT_MAX_MESSAGE_BYTES, Limits
 
 MEBIBYTE = 1024 * 1024
+# About half a millisecond of work; see intake.py.
+MAX_FRAMES_AT_ONCE = 16
+MAX_INFLATED_BYTES_AT_ONCE = 256 * 1024
+
+
+def limits_of_websockets(
+    max_message_size: int = DEFAULT_MAX_MESSAGE_BYTES,
+    *,
+    max_messages_per_second: float | None = None,
+) -> Limits:
+    """Return the protocol's limits for websockets that share a loop."""
+    frames = MAX_FRAMES_AT_ONCE
+    if max_messages_per_second is not None:
+        # Rates are looked at between two slices.
+        frames = max(1, min(frames, int(max_messages_per_second)))
+    return Limits(
+        max_message_size,
+        max_frames_at_once=frames,
+        max_inflated_bytes_at_once=MAX_INFLATED_BYTES_AT_ONCE,
+    )
 
 
 @dataclass(frozen=True)
 class HubOptions:
     """Bounds and intervals; ``None`` switches a limit or an interval off."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=limits_of_websockets)
     max_queue_bytes: int = MEBIBYTE
     max_total_queue_bytes: int = 256 * MEBIBYTE
     max_messages_per_second: float | None = None
+    max_bytes_per_second: float | None = None
+    max_pings_per_second: float | None = None
     ping_interval_seconds: float | None = 20.0
     ping_timeout_seconds: float = 20.0
     close_timeout_seconds: float = 5.0

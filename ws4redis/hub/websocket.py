@@ -41,6 +41,8 @@ class Paused(IntEnum):
     REDIS = 1  # Redis does not take what it sends
     RECEIVER = 2  # whoever receives its messages lags
     PEER_ENDED = 4  # the peer sends nothing more, but may still take what is queued for it
+    LEFTOVERS = 8  # what was read is not all taken yet
+    RATE = 16  # the peer sends more than it may
 
 
 class Receiver(Protocol):
@@ -60,16 +62,19 @@ class WebSocket(Peer):
 
     __slots__ = (
         '_timer',
+        'bytes_left',
         'channels',
         'companion',
         'echo',
         'held',
+        'messages_left',
         'own',
         'pinged_in_round',
+        'pings_left',
         'place',
         'publishes',
-        'rate',
         'receiver',
+        'refilled_at',
         'wire',
     )
 
@@ -97,7 +102,9 @@ class WebSocket(Peer):
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: list[bytes] | None = None
         self.pinged_in_round = 0
-        self.rate: tuple[float, float] | None = None
+        # What the peer may send before the clock is asked; see intake.py.
+        self.messages_left, self.bytes_left, self.pings_left = home.intake.bursts
+        self.refilled_at = home.hub.timers.clock()
         self._timer: Any = None
 
     def __repr__(self) -> str:
@@ -136,7 +143,7 @@ class WebSocket(Peer):
                 self._drain()
             elif not self.paused:
                 self._receive()
-            elif events & ~(READABLE | WRITABLE):
+            elif events & ~(READABLE | WRITABLE) and self.paused != Paused.LEFTOVERS:
                 # Not read now, but the poller reports the error or hang-up again and again.
                 self.lost()
 
@@ -154,7 +161,20 @@ class WebSocket(Peer):
             self._peer_ended()
             return
         self.home.statistics.bytes_received += len(data)
-        self._handle(self.protocol.receive_data(data))
+        self.bytes_left -= len(data)
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Take what was read, or with ``b''`` more of what was left over."""
+        protocol = self.protocol
+        self._handle(protocol.receive_data(data))
+        if (
+            protocol.has_more
+            or self.messages_left <= 0
+            or self.bytes_left <= 0
+            or self.pings_left <= 0
+        ):
+            self.home.intake.hold_up(self)
 
     def _handle(self, events: list[tuple[Opcode, bytes]]) -> None:
         if self.protocol.state is State.OPEN:
@@ -163,10 +183,15 @@ class WebSocket(Peer):
             self._send_reply()
         for opcode, payload in events:
             if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-                if self.phase is Phase.OPEN and self.home.admits_message(self):
+                if self.phase is Phase.OPEN:
+                    self.home.statistics.messages_received += 1
+                    self.messages_left -= 1
                     self.receiver.receive_message(self, opcode, payload)
-            elif opcode is Opcode.PONG:
-                self.pinged_in_round = 0
+            elif opcode is not Opcode.CLOSE:
+                self.pings_left -= 1
+                if opcode is Opcode.PONG:
+                    self.pinged_in_round = 0
+        self.bytes_left -= self.protocol.take_inflated_bytes()
         self._send_reply()
         if self.protocol.state is not State.OPEN:
             self._follow_protocol()
@@ -180,11 +205,15 @@ class WebSocket(Peer):
     def pause_reading(self, why: Paused) -> None:
         """Stop reading the socket, so that TCP holds the sender back."""
         if self.phase <= Phase.OPEN or why is Paused.PEER_ENDED:
-            self.paused |= why
-            self._watch()
+            self.set_paused(self.paused | why)
 
-    def resume_reading(self, why: Paused) -> None:
-        self.paused &= ~why
+    def resume_reading(self, why: int) -> None:
+        self.set_paused(self.paused & ~why)
+        if self.paused == Paused.LEFTOVERS:
+            self.home.intake.resume(self)
+
+    def set_paused(self, paused: int) -> None:
+        self.paused = paused
         self._watch()
 
     # What the peer is sent
@@ -289,8 +318,8 @@ class WebSocket(Peer):
             self.phase = Phase.CLOSING
             self.direct = False
             self.home.leave_channels(self)
-            # Paused or not, the peer's close frame is to be read.
-            self.paused = 0
+            # Paused or not, the peer's close frame is to be read, after what came before it.
+            self.resume_reading(Paused.REDIS | Paused.RECEIVER | Paused.RATE)
             timeout = self.home.options.close_timeout_seconds
             self._timer = self.home.hub.call_later(timeout, self._reset)
             self._tell_closing()

@@ -10,6 +10,7 @@ from typing import Any
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.channel import Joining
 from ws4redis.hub.fanout import Fanout
+from ws4redis.hub.intake import Intake
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.kept import KeptFrames
 from ws4redis.hub.options import HubOptions
@@ -50,6 +51,7 @@ class WebSockets:
         self.hub = Hub(driver)
         self.kept_frames = KeptFrames()
         self.queues = QueueMemory(self.options.max_total_queue_bytes)
+        self.intake = Intake(self.hub, self.options)
         self.fanout = Fanout(self.statistics, self.hub.timers.clock)
         self.bus = Bus(
             self.hub,
@@ -73,6 +75,8 @@ class WebSockets:
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
         self.farewell: tuple[CloseCode, str] | None = None
+        # What is taken in goes out in the same turn.
+        self.hub.at_turn_end(self.intake.turn_end)
         # Deliver first: what then has to be written to Redis goes out in the same turn.
         self.hub.at_turn_end(self.fanout.turn_end)
         self.hub.at_turn_end(self.bus.turn_end)
@@ -155,25 +159,6 @@ class WebSockets:
         except Exception:
             # This may be in the middle of a delivery, which others wait for.
             logger.exception('telling of the end of %r failed', websocket)
-
-    def admits_message(self, websocket: WebSocket) -> bool:
-        """Count a message, and tell whether its sender keeps to the limit of messages a second."""
-        self.statistics.messages_received += 1
-        limit = self.options.max_messages_per_second
-        if limit is None:
-            return True
-        # A token bucket, which holds the messages of one second: a burst is let through, if it was
-        # quiet before, and on average the limit is kept.
-        now = self.hub.timers.clock()
-        burst = max(1.0, limit)
-        tokens, since = websocket.rate or (burst, now)
-        tokens = min(burst, tokens + (now - since) * limit)
-        websocket.rate = (tokens - 1, now)
-        if tokens >= 1:
-            return True
-        self.statistics.messages_not_published[CloseCode.POLICY_VIOLATION] += 1
-        websocket.close(CloseCode.POLICY_VIOLATION, 'too many messages')
-        return False
 
     # The end
 

@@ -87,13 +87,15 @@ class ServerConnection:
     ``state`` says how far it is. ``close_code`` and ``close_reason`` are what the connection closed
     with (RFC 6455, sections 7.1.5 and 7.1.6): the peer's close frame, 1005 for one without a code,
     1006 where there was none; ``None`` until then. ``close_sent_code`` is the code of our own close
-    frame, ``None`` until there is one.
+    frame, ``None`` until there is one. ``has_more`` tells that something was left over because of
+    ``Limits.max_frames_at_once``: call ``receive_data(b'')`` for it before there is more to read.
     """
 
     __slots__ = (
         '__weakref__',
         '_deflate',
         '_direct_bytes',
+        '_inflated_bytes',
         '_limits',
         '_message',
         '_outgoing',
@@ -101,6 +103,7 @@ class ServerConnection:
         'close_code',
         'close_reason',
         'close_sent_code',
+        'has_more',
         'state',
     )
 
@@ -118,6 +121,8 @@ class ServerConnection:
         self._rest = b''
         self._message: IncomingMessage | None = None
         self._outgoing = b''
+        self._inflated_bytes = 0
+        self.has_more = False
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Take what was read from the socket and return the messages that it completes.
@@ -172,6 +177,13 @@ class ServerConnection:
             self._outgoing = b''
         return data
 
+    def take_inflated_bytes(self) -> int:
+        """Return by how many bytes messages grew when they were inflated, and forget it."""
+        inflated_bytes = self._inflated_bytes
+        if inflated_bytes:
+            self._inflated_bytes = 0
+        return inflated_bytes
+
     def _update_direct_path(self) -> None:
         is_idle = self.state is _OPEN and self._message is None and not self._rest
         self._direct_bytes = self._limits.direct_bytes if is_idle else _NO_DIRECT_PATH
@@ -179,10 +191,16 @@ class ServerConnection:
     def _receive_frames(self, data: bytes, events: list[Event]) -> None:
         """Take frames apart (RFC 6455, section 5.2); keep what is incomplete."""
         self._rest = b''
+        self.has_more = False
+        limits = self._limits
+        frames_left = limits.max_frames_at_once
         legal = _LEGAL_FIRST_BYTES if self._deflate is None else _LEGAL_FIRST_BYTES_WITH_DEFLATE
         position = 0
         end = len(data)
         while position < end:
+            if not frames_left or self._inflated_bytes > limits.max_inflated_bytes_at_once:
+                self.has_more = True
+                break
             message = self._message
             if message is not None and message.remaining:
                 stop = position + message.remaining
@@ -214,13 +232,14 @@ class ServerConnection:
                 length = _extended_length(data[position + 2 : mask_start])
             if message is not None and not is_control:
                 message.check_frame(length)
-            elif length > self._limits.max_message_size and not is_control:
+            elif length > limits.max_message_size and not is_control:
                 self._check_announced(length, is_compressed=bool(first & _RSV1))
             start = mask_start + 4
             stop = start + length
             if start > end or (is_control and stop > end):
                 break
             mask = data[mask_start:start]
+            frames_left -= 1
 
             if is_control:
                 self._receive_control(opcode, apply_mask(data[start:stop], mask), events)
@@ -253,6 +272,7 @@ class ServerConnection:
         """End the message if all of its last frame is there."""
         if message.is_last_frame and not message.remaining:
             payload = message.finish()
+            self._inflated_bytes += message.inflated_bytes
             self._message = None
             if self.state is _OPEN:
                 events.append((message.opcode, payload))
@@ -260,7 +280,9 @@ class ServerConnection:
     def _receive_whole(self, first: int, payload: bytes, events: list[Event]) -> None:
         """Take a message that is one frame and all there."""
         if first & _RSV1:
+            received_bytes = len(payload)
             payload = inflate_message(payload, self._limits.max_message_size)
+            self._inflated_bytes += max(0, len(payload) - received_bytes)
         opcode = _TEXT if first & 0x0F == _TEXT else _BINARY
         if opcode is _TEXT and not (payload.isascii() or is_valid_utf8(payload)):
             raise ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, 'text is not valid UTF-8')
@@ -316,6 +338,7 @@ class ServerConnection:
             self.close_reason = reason
             self._rest = b''
             self._message = None
+            self.has_more = False
 
 
 def _piece(data: bytes, start: int, stop: int) -> bytes | memoryview:

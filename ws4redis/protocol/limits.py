@@ -8,6 +8,8 @@ from typing import Final
 #: Default of ``max_message_size``.
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1 << 20
 
+UNBOUNDED: Final = 1 << 62
+
 #: A message may have this many fragments in any case, and more if they carry something: on average
 #: ``_MIN_MEAN_FRAGMENT_BYTES`` of the largest message.
 _MIN_MAX_FRAGMENTS: Final = 1024
@@ -26,11 +28,16 @@ class Limits:
     ``max_fragments`` the number of frames that a message may consist of (0: derived from the
     size); ``max_queued_pong_bytes`` how much may wait in answer to pings before only the latest is
     answered (RFC 6455, section 5.5.3).
+
+    ``max_frames_at_once`` and ``max_inflated_bytes_at_once`` say when ``receive_data`` leaves the
+    rest for another call; by default it takes all.
     """
 
     max_message_size: int = DEFAULT_MAX_MESSAGE_BYTES
     max_fragments: int = 0
     max_queued_pong_bytes: int = 16384
+    max_frames_at_once: int = UNBOUNDED
+    max_inflated_bytes_at_once: int = UNBOUNDED
     #: The largest payload that takes the direct path; see ``connection.py``.
     direct_bytes: int = field(init=False, repr=False, compare=False)
 

@@ -50,6 +50,11 @@ class IncomingMessage:
         self._checks_text = opcode is Opcode.TEXT
         self._unfinished = b''
 
+    @property
+    def inflated_bytes(self) -> int:
+        """By how many bytes the message is larger than what was received of it."""
+        return 0 if self._inflater is None else max(0, len(self._content) - self._received_bytes)
+
     def check_frame(self, length: int) -> None:
         """Refuse a frame by its announced ``length`` in bytes, before any of it is held."""
         limits = self._limits

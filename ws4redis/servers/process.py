@@ -18,11 +18,10 @@ from ws4redis.broker.link import pack_command
 from ws4redis.broker.publication import MayKeep, in_transaction, publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
-from ws4redis.hub.options import HubOptions
+from ws4redis.hub.options import HubOptions, limits_of_websockets
 from ws4redis.hub.websockets import WebSockets
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
 from ws4redis.loop.native import original
-from ws4redis.protocol.limits import Limits
 from ws4redis.servers.shutdown import close_websockets_at_exit
 from ws4redis.servers.statistics import log_statistics_every
 from ws4redis.settings.checks import validate_settings
@@ -112,10 +111,15 @@ def make_websockets() -> WebSockets:
 def options_from_settings() -> HubOptions:
     heartbeat = conf.WS4REDIS_HEARTBEAT
     return HubOptions(
-        limits=Limits(max_message_size=conf.WS4REDIS_MAX_MESSAGE_SIZE),
+        limits=limits_of_websockets(
+            conf.WS4REDIS_MAX_MESSAGE_SIZE,
+            max_messages_per_second=conf.WS4REDIS_MAX_MESSAGES_PER_SECOND,
+        ),
         max_queue_bytes=conf.WS4REDIS_MAX_QUEUE_BYTES,
         max_total_queue_bytes=conf.WS4REDIS_MAX_TOTAL_QUEUE_BYTES,
         max_messages_per_second=conf.WS4REDIS_MAX_MESSAGES_PER_SECOND,
+        max_bytes_per_second=conf.WS4REDIS_MAX_BYTES_PER_SECOND,
+        max_pings_per_second=conf.WS4REDIS_MAX_PINGS_PER_SECOND,
         ping_interval_seconds=conf.WS4REDIS_PING_INTERVAL,
         ping_timeout_seconds=conf.WS4REDIS_PING_TIMEOUT,
         close_timeout_seconds=conf.WS4REDIS_CLOSE_TIMEOUT,

@@ -247,10 +247,26 @@ class Conf:
     )
     WS4REDIS_MAX_MESSAGES_PER_SECOND = Setting[float | None](
         'ws4redis.E018',
-        default=None,
-        judge=must_be('a positive number or None', or_none(judges.is_positive)),
-        about='How many messages a second one client may send',
-        hint='Give how many messages a second one client may send; None: any number.',
+        default=1000,
+        judge=judges.RATE,
+        about='How many messages of one websocket are taken a second',
+        hint='Give how many messages of one websocket are taken a second; None: any number.',
+    )
+    # No more than may wait for a websocket: one who sends as fast as he may does not cut off those
+    # who read a little faster than that.
+    WS4REDIS_MAX_BYTES_PER_SECOND = Setting[float | None](
+        'ws4redis.E040',
+        default=MEBIBYTE,
+        judge=judges.RATE,
+        about='How many bytes of one websocket are taken a second',
+        hint='Give how many bytes of one websocket are taken a second; None: any number.',
+    )
+    WS4REDIS_MAX_PINGS_PER_SECOND = Setting[float | None](
+        'ws4redis.E041',
+        default=50,
+        judge=judges.RATE,
+        about='How many pings and pongs of one websocket are taken a second',
+        hint='Give how many pings and pongs of one websocket are taken a second; None: any number.',
     )
     WS4REDIS_MAX_KEPT_BYTES = Setting[int | None](
         'ws4redis.E050',

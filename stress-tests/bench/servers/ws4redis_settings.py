@@ -10,4 +10,7 @@ WEBSOCKET_URL = '/ws/'
 WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': int(os.environ['BENCH_REDIS_PORT'])}
 # No contender keeps messages.
 WS4REDIS_EXPIRE = 0
+# Measured is how fast it can be, not how fast a client may be by default.
+WS4REDIS_MAX_MESSAGES_PER_SECOND = WS4REDIS_MAX_BYTES_PER_SECOND = None
+WS4REDIS_MAX_PINGS_PER_SECOND = None
 DEFAULT_WS_HANDLERS = dict.fromkeys(('default', 'blocking', 'cooperative'), 'stress_handlers.Echo')
