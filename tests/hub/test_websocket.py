@@ -20,6 +20,7 @@ from tests.websocket_client import (
     PONG,
     TEXT,
     Frame,
+    close_payload,
     encode_frame,
 )
 from ws4redis.hub.messages import Messages
@@ -649,3 +650,20 @@ def test_nothing_is_logged_about_a_well_behaved_websocket(
     peer.send_close()
     peer.frames_until_end()
     assert [r for r in caplog.records if r.levelno > logging.INFO] == []
+
+
+def test_a_websocket_that_is_to_be_closed_when_open_sends_what_was_queued_first() -> None:
+    with Home() as home:
+        peer = home.peer(attached=False)
+        peer.websocket.send_message(b'welcome')
+        peer.websocket.close_when_open(4000, 'at once')
+        peer.websocket.close_when_open(4001, 'too late')
+        assert not peer.receiver.closed
+        peer.attach()
+        home.turn()
+        frames = peer.frames()
+        assert [frame.payload for frame in frames] == [b'welcome', close_payload(4000, 'at once')]
+        # An open one is closed now.
+        other = home.peer()
+        other.websocket.close_when_open(4002, '')
+        assert [frame.payload for frame in other.frames()] == [close_payload(4002)]

@@ -39,12 +39,7 @@ class LocalBackend:
 
     def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
         opening.home.hub.driver.run_blocking(with_database, self._accept, opening, environ, match)
-        websocket = opening.websocket
-        assert websocket is not None
-        mailbox = websocket.receiver
-        assert isinstance(mailbox, Mailbox)
         opening.complete()
-        opening.home.hub.call_soon(mailbox.opened)
 
     def _accept(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
         """Apply the policy, then ask the handler. May block."""

@@ -51,9 +51,7 @@ class Dispatcher(Lanes):
             else:
                 if websocket in frames:
                     self._send(websocket, frames.pop(websocket))
-                receiver = websocket.receiver
-                assert isinstance(receiver, Mailbox)
-                receiver.close_websocket(*what)
+                websocket.close_when_open(*what)
         for websocket, waiting in frames.items():
             self._send(websocket, waiting)
 
@@ -75,29 +73,14 @@ class Dispatcher(Lanes):
 class Mailbox(HandlerLane):
     """The events of one websocket whose handler runs in this process."""
 
-    __slots__ = ('_close_when_open', '_dispatcher', '_is_open', 'websocket')
+    __slots__ = ('_dispatcher', 'websocket')
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__(dispatcher)
         self.websocket: WebSocket | None = None
         self._dispatcher = dispatcher
-        self._is_open = False
-        self._close_when_open: tuple[int, str] | None = None
 
     # The receiver: called in the loop
-
-    def opened(self) -> None:
-        """Take note that the handshake was answered."""
-        self._is_open = True
-        if self._close_when_open is not None:
-            self.close_websocket(*self._close_when_open)
-
-    def close_websocket(self, code: int, reason: str) -> None:
-        """Close the websocket; one whose handshake is not answered yet, as soon as it is."""
-        if not self._is_open:
-            self._close_when_open = (code, reason)
-        elif self.websocket is not None:
-            self.websocket.close(code, reason)
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
         if payload == self._dispatcher.home.options.heartbeat:

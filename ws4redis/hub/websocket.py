@@ -61,6 +61,7 @@ class WebSocket(Peer):
     """One connection to a browser."""
 
     __slots__ = (
+        '_farewell',
         '_timer',
         'bytes_left',
         'channels',
@@ -97,6 +98,8 @@ class WebSocket(Peer):
         self.publishes = publishes
         self.companion = companion
         self.place = place
+        # How to close it once it is open.
+        self._farewell: tuple[int, str] | None = None
         self.channels: Channels = ()
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
@@ -129,9 +132,10 @@ class WebSocket(Peer):
         self._update_direct()
         # It may have been paused before it was open.
         self._watch()
-        if self.home.farewell is not None:
-            # Its handshake was under way when the server began to stop.
-            self.close(*self.home.farewell)
+        # When the server began to stop, its handshake may have been under way.
+        farewell = self._farewell or self.home.farewell
+        if farewell is not None:
+            self.close(*farewell)
 
     # What the peer sends
 
@@ -311,6 +315,13 @@ class WebSocket(Peer):
             self.protocol.send_close(code, reason)
             self.send(self.protocol.data_to_send())
             self._follow_protocol()
+
+    def close_when_open(self, code: int, reason: str) -> None:
+        """Close it, but one whose handshake is not answered yet only when that is done."""
+        if self.phase is Phase.OPENING:
+            self._farewell = self._farewell or (code, reason)
+        else:
+            self.close(code, reason)
 
     def _follow_protocol(self) -> None:
         """Bring the phase in line with the protocol's state."""

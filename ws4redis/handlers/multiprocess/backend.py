@@ -106,7 +106,6 @@ class RemoteBackend:
         if outcome:
             opening.count_user(outcome)
         opening.complete()
-        opening.home.hub.call_soon(outbox.opened)
 
     # From here on all runs in the loop
 

@@ -43,10 +43,8 @@ class Outbox:
 
     __slots__ = (
         '_backend',
-        '_close_when_open',
         '_events',
         '_full',
-        '_is_open',
         'answered',
         'has_ended',
         'id',
@@ -72,8 +70,6 @@ class Outbox:
         self._backend = backend
         self._events = 0
         self._full = False
-        self._is_open = False
-        self._close_when_open: tuple[int, str] | None = None
 
     # Opening
 
@@ -84,18 +80,10 @@ class Outbox:
             self.answered.set()
             self.answered = None
 
-    def opened(self) -> None:
-        """Take note that the handshake was answered."""
-        self._is_open = True
-        if self._close_when_open is not None:
-            self.close_websocket(*self._close_when_open)
-
     def close_websocket(self, code: int, reason: str) -> None:
-        """Close the websocket; one whose handshake is not answered yet, as soon as it is."""
-        if not self._is_open:
-            self._close_when_open = (code, reason)
-        elif self.websocket is not None:
-            self.websocket.close(code, reason)
+        """Close the websocket, if it is not closed, as soon as its handshake is answered."""
+        if self.websocket is not None:
+            self.websocket.close_when_open(code, reason)
 
     # The receiver
 
@@ -165,5 +153,4 @@ class Outbox:
         # it is to be told that this one is none of its own any more.
         self._backend.forget(self)
         self.worker = None
-        if self.websocket is not None:
-            self.close_websocket(code, reason)
+        self.close_websocket(code, reason)
