@@ -9,6 +9,7 @@ import pytest
 from tests.hub.rig import Clock, Home, Peer
 from ws4redis.hub import fanout, messages, own_messages
 from ws4redis.hub.channel import Channel
+from ws4redis.hub.websocket import Paused
 from ws4redis.protocol.wire import deflate_wire
 
 
@@ -356,3 +357,28 @@ def test_nothing_is_remembered_of_senders_that_have_gone(home: Home) -> None:
         assert home.fanout.last_own
         peer.websocket.lost()
     assert not home.fanout.last_own
+
+
+def test_who_publishes_faster_than_the_channel_is_served_is_not_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'MAX_CHANNEL_BACKLOG_BYTES', 10_000)
+    monkeypatch.setattr(fanout, 'PORTION_BYTES', 1000)
+    monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
+    crowded = home.bus.channels[b'crowded'] = Channel(b'crowded')
+    home.bus.channels[b'other'] = Channel(b'other')
+    join(crowded, home.peer())
+    quick, bystander = home.peer(), home.peer()
+    for _ in range(11):
+        home.fanout.arrive(crowded, b'x' * 1000)
+    home.publish(quick.websocket, ('crowded',), b'one more')
+    home.publish(bystander.websocket, ('other',), b'mine')
+    assert quick.websocket.paused & Paused.CHANNEL
+    assert not bystander.websocket.paused & Paused.CHANNEL
+    for _ in range(5):
+        home.fanout.turn_end()
+    assert quick.websocket.paused & Paused.CHANNEL
+    home.fanout.turn_end()
+    assert not quick.websocket.paused & Paused.CHANNEL
+    deliver_all(home)
+    assert crowded.backlog_bytes == home.fanout.backlog_bytes == 0

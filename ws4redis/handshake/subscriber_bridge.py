@@ -224,8 +224,7 @@ class SubscriberBridge:
                 websocket.pause_reading(Paused.RECEIVER)
             self._publish_next()
         elif channels:
-            websocket.remember_own(payload, channels)
-            self._home.publications.publish(websocket, channels, payload)
+            self._home.publish(websocket, channels, payload)
 
     def _publish_next(self) -> None:
         if self._waiting and not self._busy:

@@ -85,6 +85,7 @@ class Channel:
         'arrived',
         'asking',
         'audiences',
+        'backlog_bytes',
         'delivered_at',
         'joining',
         'last',
@@ -108,6 +109,7 @@ class Channel:
         self.last: bytes | None = None
         # What arrived and was not delivered yet, if more may be added to it.
         self.arrived: Batch | None = None
+        self.backlog_bytes = 0
         self.delivered_at = 0.0
 
     @property

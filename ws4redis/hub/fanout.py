@@ -17,6 +17,7 @@ from ws4redis.hub.messages import Messages
 from ws4redis.hub.own_messages import LastOwn
 from ws4redis.hub.peer import SEND_FLAGS
 from ws4redis.hub.statistics import Statistics
+from ws4redis.hub.websocket import Paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ STEP_WEBSOCKETS = 200
 STEP_BYTES = 512 * 1024
 # So much of a batch is framed and joined at once; a larger message goes alone.
 PORTION_BYTES = 64 * 1024
+# Who publishes on a channel is read no further while this much of it is undelivered, and again at
+# half of it.
+MAX_CHANNEL_BACKLOG_BYTES = 256 * 1024
 # Beyond this much undelivered input the bus is not read until some is delivered.
 MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 
@@ -82,6 +86,7 @@ class Fanout:
         self._clock = clock
         # The first batch of each channel that has any.
         self._waiting: deque[Batch] = deque()
+        self._held_back: dict[Channel, set[WebSocket]] = {}
         self.last_own = LastOwn()
         self.backlog_bytes = 0
 
@@ -91,7 +96,9 @@ class Fanout:
 
     def arrive(self, channel: Channel, payload: bytes) -> None:
         """Take a message; it goes out when the turn ends."""
-        self.backlog_bytes += len(payload)
+        size = len(payload)
+        self.backlog_bytes += size
+        channel.backlog_bytes += size
         latest = channel.arrived
         if latest is not None and latest.audience is None:
             latest.payloads.append(payload)
@@ -101,6 +108,25 @@ class Fanout:
             self._waiting.append(batch)
         else:
             latest.next = batch
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Tell whether there may be a channel with too much undelivered."""
+        return self.backlog_bytes > MAX_CHANNEL_BACKLOG_BYTES
+
+    def hold_back(self, websocket: WebSocket, channel: Channel) -> None:
+        """Let a sender wait, if it publishes faster than the channel's websockets are served.
+
+        Else what is undelivered would grow until nothing more is read from Redis, at the cost of
+        all other channels.
+        """
+        if channel.backlog_bytes > MAX_CHANNEL_BACKLOG_BYTES:
+            self._held_back.setdefault(channel, set()).add(websocket)
+            websocket.pause_reading(Paused.CHANNEL)
+
+    def _let_go(self, channel: Channel) -> None:
+        for websocket in self._held_back.pop(channel, ()):
+            websocket.resume_reading(Paused.CHANNEL)
 
     def latest_waiting(self, channel: Channel) -> bytes | None:
         """Return the latest message of a channel that has arrived and was not delivered yet."""
@@ -181,7 +207,12 @@ class Fanout:
         if not batch.payloads:
             return None
         payloads = batch.take_portion()
-        self.backlog_bytes -= sum(map(len, payloads))
+        size = sum(map(len, payloads))
+        self.backlog_bytes -= size
+        channel = batch.channel
+        channel.backlog_bytes -= size
+        if self._held_back and channel.backlog_bytes <= MAX_CHANNEL_BACKLOG_BYTES // 2:
+            self._let_go(channel)
         return Messages(payloads)
 
     def _deliver(self, websockets: list[WebSocket], messages: Messages, chunk: Chunk) -> None:

@@ -43,6 +43,7 @@ class Paused(IntEnum):
     PEER_ENDED = 4  # the peer sends nothing more, but may still take what is queued for it
     LEFTOVERS = 8  # what was read is not all taken yet
     RATE = 16  # the peer sends more than it may
+    CHANNEL = 32  # a channel on which it publishes has much that is not delivered yet
 
 
 class Receiver(Protocol):
@@ -272,7 +273,7 @@ class WebSocket(Peer):
 
     def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:
         """Note a message that this websocket publishes, if it is not to be sent it back."""
-        if self.echo:
+        if self.echo or self.phase is Phase.CLOSED:
             return
         if self.own is None:
             self.own = OwnMessages()
@@ -330,7 +331,7 @@ class WebSocket(Peer):
             self.direct = False
             self.home.leave_channels(self)
             # Paused or not, the peer's close frame is to be read, after what came before it.
-            self.resume_reading(Paused.REDIS | Paused.RECEIVER | Paused.RATE)
+            self.resume_reading(Paused.REDIS | Paused.RECEIVER | Paused.RATE | Paused.CHANNEL)
             timeout = self.home.options.close_timeout_seconds
             self._timer = self.home.hub.call_later(timeout, self._reset)
             self._tell_closing()

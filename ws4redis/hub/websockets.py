@@ -137,6 +137,16 @@ class WebSockets:
         if websocket.channels:
             self.bus.leave_all(websocket)
 
+    def publish(self, websocket: WebSocket, channels: tuple[str, ...], payload: bytes) -> None:
+        """Publish what a websocket sends; hold it back where others do not keep up."""
+        websocket.remember_own(payload, channels)
+        self.publications.publish(websocket, channels, payload)
+        if self.fanout.may_be_behind:
+            for name in channels:
+                channel = self.bus.channels.get(name.encode())
+                if channel is not None:
+                    self.fanout.hold_back(websocket, channel)
+
     # What websockets tell
 
     def opened(self, websocket: WebSocket) -> None:
@@ -233,8 +243,7 @@ class PublishingReceiver:
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
         if payload == self._heartbeat or not websocket.publishes:
             return
-        websocket.remember_own(payload, websocket.publishes)
-        self.home.publications.publish(websocket, websocket.publishes, payload)
+        self.home.publish(websocket, websocket.publishes, payload)
 
     def websocket_drained(self, websocket: WebSocket) -> None:
         pass
