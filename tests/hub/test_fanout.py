@@ -375,7 +375,7 @@ def test_who_publishes_faster_than_the_channel_is_served_is_not_read(
     home.publish(bystander.websocket, ('other',), b'mine')
     assert quick.websocket.paused & Paused.CHANNEL
     assert not bystander.websocket.paused & Paused.CHANNEL
-    for _ in range(5):
+    for _ in range(4):
         home.fanout.turn_end()
     assert quick.websocket.paused & Paused.CHANNEL
     home.fanout.turn_end()
