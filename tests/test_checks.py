@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
+from django.core.management.commands.runserver import Command as Runserver
 from django.test import override_settings
 
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
 from ws4redis.handlers import WebSocketHandler
-from ws4redis.settings import checks, declared, deployment_checks
+from ws4redis.settings import checks, declared, deployment_checks, project_checks, runserver
 from ws4redis.settings.checks import check_settings
 from ws4redis.settings.declared import SETTINGS
 from ws4redis.settings.deployment_checks import check_deployment
+from ws4redis.settings.project_checks import check_project
 from ws4redis.subscriber import RedisSubscriber
 
 REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
@@ -110,7 +113,7 @@ class HandlerWithOtherArguments(WebSocketHandler):
 
 
 def source_ids() -> set[str]:
-    modules = (checks, declared, deployment_checks)
+    modules = (checks, declared, deployment_checks, project_checks)
     sources = [Path(str(module.__file__)).read_text() for module in modules]
     return set(re.findall(r"'ws4redis\.([EW]\d+)'", ''.join(sources)))
 
@@ -132,6 +135,9 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E001', 'WEBSOCKET_URL', 'ws/'),
     ('E001', 'WEBSOCKET_URL', None),
     ('E001', 'WEBSOCKET_URL', ''),
+    ('E001', 'WEBSOCKET_URL', '//ws/'),
+    ('E001', 'WEBSOCKET_URL', '/ws/?x'),
+    ('E001', 'WEBSOCKET_URL', '/w s/'),
     ('E002', 'WS4REDIS_CONNECTION', 'redis://localhost'),
     ('E002', 'WS4REDIS_CONNECTION', None),
     ('E002', 'WS4REDIS_CONNECTION', {'hots': 'localhost'}),
@@ -413,6 +419,63 @@ def test_what_is_safe_is_not_warned_of(changed: dict[str, Any]) -> None:
 @override_settings(WS4REDIS_ALLOWED_ORIGINS=5, WS4REDIS_HEARTBEAT=b'x')
 def test_while_there_are_errors_there_are_no_warnings_of_the_deployment() -> None:
     assert check_deployment() == []
+
+
+# Warnings of what else a project does
+
+NOT_OURS = 'project.wsgi.application'
+PROJECTS: list[tuple[str | None, dict[str, Any]]] = [
+    (None, {}),
+    ('E060', {'WEBSOCKET_URL': '/'}),
+    (None, {'WEBSOCKET_URL': '/', 'WSGI_APPLICATION': NOT_OURS}),
+    ('W110', {'WSGI_APPLICATION': NOT_OURS, 'DEBUG': True}),
+    ('W110', {'WSGI_APPLICATION': None, 'DEBUG': True, 'WS4REDIS_CONNECTION': None}),
+    (None, {'WSGI_APPLICATION': NOT_OURS, 'DEBUG': False}),
+    ('W112', {'WEBSOCKET_FACTORY_CLASS': 'dwebsocket.backends.default.factory.Factory'}),
+]
+
+
+@pytest.mark.parametrize(('number', 'changed'), PROJECTS)
+def test_what_else_keeps_websockets_from_working_is_found(
+    number: str | None, changed: dict[str, Any]
+) -> None:
+    with override_settings(**changed):
+        assert ids(check_project()) == ([] if number is None else [f'ws4redis.{number}'])
+
+
+def test_a_project_that_has_websockets_in_views_alone_is_not_bothered() -> None:
+    unset = {name: None for name in SETTINGS if hasattr(settings, name)}
+    with override_settings(DEBUG=True, WSGI_APPLICATION=NOT_OURS, TEMPLATES=[], **unset):
+        for name in unset:
+            delattr(settings, name)
+        assert check_project() == []
+        with override_settings(WEBSOCKET_ACCEPT_ALL=True):
+            assert check_project() == []
+
+
+class ServerOfItsOwn(Runserver):
+    """Run another server than Django's."""
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ('provider', 'is_foreign'),
+    [
+        ('django.core', False),
+        ('django.contrib.staticfiles', False),
+        (Runserver(), False),
+        (ServerOfItsOwn(), True),
+    ],
+)
+def test_another_package_s_runserver_in_front_of_django_s_is_found(
+    monkeypatch: pytest.MonkeyPatch, provider: object, is_foreign: bool
+) -> None:
+    monkeypatch.setattr(runserver, 'get_commands', lambda: {'runserver': provider})
+    messages = check_project()
+    assert ids(messages) == (['ws4redis.W111'] if is_foreign else [])
+    assert not is_foreign or __name__ in messages[0].msg
 
 
 # Within Django

@@ -5,6 +5,7 @@ import json
 import pytest
 from django.template import engines
 from django.test import RequestFactory, override_settings
+from django.urls import clear_script_prefix, set_script_prefix
 
 from ws4redis.context_processors import default
 
@@ -35,6 +36,19 @@ def test_behind_a_proxy_with_tls_the_uri_is_secure() -> None:
 @override_settings(WEBSOCKET_URL='/sockets/')
 def test_the_prefix_is_that_of_the_setting() -> None:
     assert render('{{ WEBSOCKET_URI }}') == 'ws://testserver/sockets/'
+
+
+@override_settings(WEBSOCKET_URL='/sockets')
+def test_the_prefix_ends_in_a_slash_even_if_the_setting_does_not() -> None:
+    assert render('{{ WEBSOCKET_URI }}') == 'ws://testserver/sockets/'
+
+
+def test_under_a_mount_point_the_uri_begins_with_it() -> None:
+    set_script_prefix('/app/')
+    try:
+        assert render('{{ WEBSOCKET_URI }}') == 'ws://testserver/app/ws/'
+    finally:
+        clear_script_prefix()
 
 
 @override_settings(WS4REDIS_HEARTBEAT=None)

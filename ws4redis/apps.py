@@ -20,6 +20,7 @@ class Ws4redisConfig(AppConfig):
         from ws4redis.publishing.receivers import store_groups_in_session
         from ws4redis.settings.checks import check_settings
         from ws4redis.settings.deployment_checks import check_deployment
+        from ws4redis.settings.project_checks import check_project
 
         user_logged_in.connect(
             store_groups_in_session, dispatch_uid='ws4redis.store_groups_in_session'
@@ -28,4 +29,5 @@ class Ws4redisConfig(AppConfig):
             follow_changed_setting, dispatch_uid='ws4redis.follow_changed_setting'
         )
         checks.register(check_settings, 'ws4redis')
+        checks.register(check_project, 'ws4redis')
         checks.register(check_deployment, 'ws4redis', checks.Tags.security, deploy=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from django.urls import get_script_prefix
 from django.utils.safestring import SafeString, mark_safe
 
 from ws4redis.conf import conf
@@ -19,12 +20,14 @@ ESCAPES_IN_SCRIPT = {ord(character): f'\\u{ord(character):04X}' for character in
 def default(request: HttpRequest) -> dict[str, str]:
     """Add ``WEBSOCKET_URI`` and ``WS4REDIS_HEARTBEAT``.
 
-    The former is ``ws://`` or ``wss://``, the host, and ``WEBSOCKET_URL``; the latter a JavaScript
-    literal: the quoted heartbeat string, or ``null``.
+    The former is ``ws://`` or ``wss://``, the host, the prefix of the whole site (``SCRIPT_NAME``)
+    as in all of Django's URLs, and ``WEBSOCKET_URL``; the latter a JavaScript literal: the quoted
+    heartbeat string, or ``null``.
     """
     scheme = 'wss' if request.is_secure() else 'ws'
+    path = get_script_prefix().rstrip('/') + conf.WEBSOCKET_URL
     return {
-        'WEBSOCKET_URI': f'{scheme}://{request.get_host()}{conf.WEBSOCKET_URL}',
+        'WEBSOCKET_URI': f'{scheme}://{request.get_host()}{path}',
         'WS4REDIS_HEARTBEAT': _javascript_literal(conf.WS4REDIS_HEARTBEAT),
     }
 

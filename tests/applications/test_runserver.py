@@ -10,13 +10,16 @@ import pytest
 import redis
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.servers.basehttp import get_internal_wsgi_application
-from django.test import LiveServerTestCase
+from django.test import LiveServerTestCase, override_settings
 
 from tests.hub.rig import run_program
-from tests.programs import RedisServer
+from tests.programs import RedisServer, RunserverProcess
 from tests.serving import served
+from tests.timeouts import wait_until
 from tests.websocket_client import RawWebSocket
+from ws4redis.applications.runserver import announcement
 from ws4redis.django_runserver import application
+from ws4redis.handlers import WebSocketHandler
 
 
 def test_the_settings_name_it() -> None:
@@ -72,3 +75,20 @@ def test_a_live_server_test_case_serves_websockets_by_its_own_way(
         assert not result.failures + result.errors, result
     finally:
         drop_websockets()
+
+
+@override_settings(
+    WEBSOCKET_URL='/sockets',
+    WS4REDIS_HANDLERS={'^/echo$': WebSocketHandler},
+    DEFAULT_WS_HANDLERS={'default': WebSocketHandler},
+)
+def test_it_is_said_where_websockets_are_and_in_no_other_command() -> None:
+    said = announcement(['manage.py', 'runserver', '8001'])
+    assert said == 'Websockets are on (ws4redis): /sockets/, ^/echo$, /socket\n'
+    for arguments in (['manage.py', 'migrate'], ['uwsgi'], ['manage.py', 'shell', 'runserver']):
+        assert announcement(arguments) == ''
+
+
+def test_the_console_of_runserver_says_so_at_its_start(redis_server: RedisServer) -> None:
+    with RunserverProcess(redis_server=redis_server) as server:
+        wait_until(lambda: 'Websockets are on (ws4redis): /ws/' in server.log_text())

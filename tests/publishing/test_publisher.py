@@ -469,3 +469,17 @@ def test_the_first_message_after_a_restart_of_redis_is_published(
     redis_server.restart()
     publisher.publish_message('after')
     assert fetch() == b'after'
+
+
+def test_a_publisher_without_an_audience_says_so(
+    redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    RedisPublisher(facility='foo').publish_message('hi')
+    assert "the publisher of 'foo' has no audience" in caplog.text
+    caplog.clear()
+    nobody = RedisPublisher(facility='foo', users=[SELF], request=anonymous_request())
+    nobody.publish_message('hi')
+    own = RedisPublisher(facility='foo')
+    own._publishers.add('own:foo')
+    own.publish_message('hi')
+    assert not caplog.text

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
 from ws4redis.applications.wsgi import CombinedServer, WebSocketServer
+from ws4redis.conf import conf
 from ws4redis.servers.uwsgi_options import concerns_about, fatal_concern
 from ws4redis.settings.checks import validate_settings
 
@@ -57,6 +58,11 @@ class uWSGIBothLoops(CombinedServer):  # noqa: N801 (as the other one)
 
     def __init__(self, django: WSGIApplication | None = None) -> None:
         websockets = uWSGIWebSocketServer()
+        if conf.WEBSOCKET_URL == '/':
+            raise ImproperlyConfigured(
+                "WEBSOCKET_URL is '/', which leaves no path for Django. Give websockets a prefix, "
+                "such as '/ws/', or serve them by uWSGIWebSocketServer alone."
+            )
         super().__init__(
             get_wsgi_application() if django is None else django, websockets=websockets
         )

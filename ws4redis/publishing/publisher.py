@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from ws4redis.broker.channels import Audience
@@ -10,6 +11,8 @@ from ws4redis.publishing.store import SELF, RedisMessage, RedisStore
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+logger = logging.getLogger('ws4redis')
 
 __all__ = [
     'SELF',
@@ -52,10 +55,13 @@ class RedisPublisher(RedisStore):
         request: HttpRequest | None = None,
     ) -> None:
         super().__init__()
+        self._facility_without_audience: str | None = None
         if facility is None:
             if broadcast or groups or users or sessions:
                 raise ValueError('an audience needs a facility to publish on')
             return
+        if not (broadcast or groups or users or sessions):
+            self._facility_without_audience = facility
         self._publishers.update(
             self._get_message_channels(
                 request=request,
@@ -66,6 +72,15 @@ class RedisPublisher(RedisStore):
                 sessions=sessions,
             )
         )
+
+    def _publish(self, message: object, expire: int | None, *, transaction: bool) -> None:
+        if self._facility_without_audience is not None and not self._publishers:
+            logger.warning(
+                'not published: the publisher of %r has no audience; give it broadcast=True, or '
+                'users, groups or sessions',
+                self._facility_without_audience,
+            )
+        super()._publish(message, expire, transaction=transaction)
 
     def pipeline_publish_message(
         self,

@@ -48,6 +48,11 @@ def key_of_header(name: str | None) -> str | None:
     return key if key.startswith('HTTP_') or key == 'REMOTE_ADDR' else f'HTTP_{key}'
 
 
+def with_slash(path: Any) -> Any:
+    """Return a prefix with the slash at its end, which a project may leave out."""
+    return path if not isinstance(path, str) or path.endswith('/') else f'{path}/'
+
+
 def seconds_to_keep(value: Any) -> int | None:
     """Return for how long messages are kept; less than 0 switches it off, as in 0.6."""
     return 0 if judges.is_whole_number(value) and value < 0 else value
@@ -61,9 +66,8 @@ class Conf:
     WEBSOCKET_URL = Setting[str](
         'ws4redis.E001',
         default='/ws/',
-        judge=must_be(
-            "a path that starts with '/'", lambda value: isinstance(value, str) and value[:1] == '/'
-        ),
+        judge=must_be("a path that starts with '/'", judges.is_path),
+        read=with_slash,
         about='The prefix of the paths under which requests are websockets',
         hint="Give the prefix of all websockets' paths, such as '/ws/'.",
     )

@@ -12,6 +12,8 @@ from ws4redis.protocol.extensions import Compression
 from ws4redis.settings.setting import Judge
 
 # A token of HTTP (RFC 9110, section 5.6.2), as names of headers and subprotocols are.
+# An absolute path without a query; `//` would begin a host in a browser.
+PATH = re.compile(r'/(?!/)[^?#\s]*')
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 ORIGIN = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+')
 
@@ -59,6 +61,10 @@ def is_list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def is_token(value: object) -> bool:
     return isinstance(value, str) and TOKEN.fullmatch(value) is not None
+
+
+def is_path(value: object) -> bool:
+    return isinstance(value, str) and PATH.fullmatch(value) is not None
 
 
 def is_origin(value: object) -> bool:
