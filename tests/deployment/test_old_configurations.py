@@ -5,9 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -114,3 +117,9 @@ def test_without_the_host_the_log_says_what_to_add(
         since = uwsgi.log_position()
         assert refused_with(installation, proxy) == status
         uwsgi.wait_for_log(ADVICE[proxy].replace('$', r'\$'), since=since)
+        output = StringIO()
+        url = f'ws://{HOSTS[proxy]}:{installation.port}/ws/'
+        with override_settings(ALLOWED_HOSTS=[HOSTS[proxy]]), pytest.raises(CommandError):
+            call_command('ws4redis_doctor', url=url, stdout=output)
+        assert f'handshake: is answered with {status}' in output.getvalue()
+        assert ADVICE[proxy] in output.getvalue()

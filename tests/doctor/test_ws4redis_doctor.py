@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.conf import settings
+from django.core.management import CommandError, call_command, get_commands
 from django.test import override_settings
 
 from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
+from tests.timeouts import SOON_SECONDS
 
 
 def examine(**options: Any) -> tuple[dict[str, list[dict[str, Any]]], bool]:
     """Run the doctor; return its findings by subject, and whether it found all well."""
     output = StringIO()
     is_well = True
+    # Who wants to see a websocket outlive pings says so.
+    options.setdefault('quick', True)
     try:
         call_command('ws4redis_doctor', json=True, stdout=output, **options)
     except CommandError:
@@ -98,8 +107,34 @@ def test_a_small_pubsub_buffer_is_a_warning(redis_server: RedisServer) -> None:
     assert verdicts(findings['client-output-buffer-limit pubsub']) == ['warning']
 
 
+def test_a_runserver_that_starts_another_server_is_noticed(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / 'asgi_server' / 'management' / 'commands'
+    commands.mkdir(parents=True)
+    (tmp_path / 'asgi_server' / '__init__.py').touch()
+    (commands / 'runserver.py').write_text(
+        'from django.contrib.staticfiles.management.commands.runserver import Command as Base\n'
+        'class Command(Base):\n'
+        '    def inner_run(self, *args, **options): pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    application = 'ws4redis.django_runserver.application'
+    for apps, verdict in ((['asgi_server'], 'error'), ([], 'ok')):
+        get_commands.cache_clear()  # type: ignore[attr-defined]
+        with override_settings(
+            INSTALLED_APPS=[*apps, *settings.INSTALLED_APPS],
+            WSGI_APPLICATION=application,
+            DEBUG=True,
+        ):
+            findings, _ = examine()
+        assert verdicts(findings['WSGI_APPLICATION']) == [verdict]
+        assert ('asgi_server' in findings['WSGI_APPLICATION'][0]['text']) == bool(apps)
+    get_commands.cache_clear()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
-    ('settings', 'subject', 'verdict'),
+    ('changes', 'subject', 'verdict'),
     [
         ({'WS4REDIS_EXPIRE': 'soon'}, 'settings', 'error'),
         ({'WSGI_APPLICATION': 'x.application', 'DEBUG': True}, 'WSGI_APPLICATION', 'error'),
@@ -124,9 +159,9 @@ def test_a_small_pubsub_buffer_is_a_warning(redis_server: RedisServer) -> None:
     ],
 )
 def test_a_fault_in_the_settings_is_found(
-    redis_server: RedisServer, settings: dict[str, Any], subject: str, verdict: str
+    redis_server: RedisServer, changes: dict[str, Any], subject: str, verdict: str
 ) -> None:
-    with override_settings(**settings):
+    with override_settings(**changes):
         findings, is_well = examine()
     assert verdict in verdicts(findings[subject])
     assert is_well == (verdict != 'error')
@@ -213,6 +248,95 @@ def test_a_foreign_origin_is_explained(
     assert not is_well
     assert findings['handshake'][0]['details']['status'] == 403
     assert 'WS4REDIS_ALLOWED_ORIGINS' in findings['handshake'][0]['remedy']
+
+
+def test_the_origin_is_that_of_the_url_unless_told_otherwise(
+    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+) -> None:
+    url = f'ws://127.0.0.1:{server.port}/ws/'
+    assert examine(url=url)[1]
+    assert examine(url=url, origin='')[1]
+    assert not examine(url=url, origin='null')[1]
+
+
+@pytest.mark.parametrize(
+    ('allowed_here', 'remedy'),
+    [
+        (['127.0.0.1'], "Add 'localhost' to ALLOWED_HOSTS"),
+        (['127.0.0.1', 'localhost'], 'proxy_set_header Host $http_host;'),
+    ],
+)
+def test_a_host_that_is_not_allowed_is_told_from_one_that_a_proxy_replaced(
+    redis_server: RedisServer, allowed_here: list[str], remedy: str
+) -> None:
+    with (
+        RunserverProcess(
+            redis_server=redis_server, django_settings={'ALLOWED_HOSTS': ['127.0.0.1']}
+        ) as server,
+        override_settings(ALLOWED_HOSTS=allowed_here),
+    ):
+        findings, is_well = examine(url=f'ws://localhost:{server.port}/ws/')
+    assert not is_well
+    assert findings['handshake'][0]['details']['status'] == 400
+    assert remedy in findings['handshake'][0]['remedy']
+
+
+PINGS = {'WS4REDIS_PING_INTERVAL': 1, 'WS4REDIS_PING_TIMEOUT': SOON_SECONDS}
+
+
+def test_a_quiet_websocket_is_seen_to_outlive_two_pings(redis_server: RedisServer) -> None:
+    with (
+        RunserverProcess(redis_server=redis_server, django_settings=PINGS) as server,
+        override_settings(**PINGS),
+    ):
+        findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/', quick=False)
+    assert is_well
+    assert verdicts(findings['quiet websocket']) == ['ok']
+
+
+def test_a_proxy_that_closes_quiet_websockets_is_noticed(redis_server: RedisServer) -> None:
+    pings = {'WS4REDIS_PING_INTERVAL': 600}
+    with (
+        RunserverProcess(redis_server=redis_server, django_settings=pings) as server,
+        impatient_proxy(server.port) as port,
+        override_settings(**pings),
+    ):
+        findings, is_well = examine(url=f'ws://127.0.0.1:{port}/ws/', origin='', quick=False)
+    assert not is_well
+    assert verdicts(findings['message']) == ['ok']
+    assert verdicts(findings['quiet websocket']) == ['error']
+    assert 'proxy_read_timeout' in findings['quiet websocket'][0]['remedy']
+
+
+@contextmanager
+def impatient_proxy(port: int, patience_seconds: float = 1.0) -> Iterator[int]:
+    """Pass one connection on to a port, and end it when neither side has said anything."""
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection(('127.0.0.1', port)) as upstream:
+            others = {client: upstream, upstream: client}
+            while ready := select.select(list(others), [], [], patience_seconds)[0]:
+                for sock in ready:
+                    others[sock].sendall(sock.recv(65536))
+
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(SOON_SECONDS)
+
+
+def test_pings_that_do_not_come_are_noticed(redis_server: RedisServer) -> None:
+    pings = {'WS4REDIS_PING_INTERVAL': 600}
+    with (
+        RunserverProcess(redis_server=redis_server, django_settings=pings) as server,
+        override_settings(WS4REDIS_PING_INTERVAL=0.1),
+        patch('ws4redis.doctor.probe.TIMEOUT_SECONDS', 1.0),
+    ):
+        findings, _ = examine(url=f'ws://127.0.0.1:{server.port}/ws/', quick=False)
+    assert verdicts(findings['quiet websocket']) == ['warning']
+    assert 'got 0 pings' in findings['quiet websocket'][0]['text']
 
 
 def test_another_prefix_than_the_servers_is_noticed(

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,7 +18,8 @@ import redis
 from ws4redis.broker.channels import channel_names
 from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.doctor.findings import Finding, error, good, warning
+from ws4redis.doctor.findings import Finding, error, good, note, warning
+from ws4redis.doctor.refusals import Answer, host_of, own_origin, remedy_for
 from ws4redis.protocol.frames import Opcode
 from ws4redis.protocol.handshake import accept_key
 from ws4redis.protocol.masking import apply_mask
@@ -27,27 +28,9 @@ TIMEOUT_SECONDS = 5.0
 SUBJECT = 'websocket'
 _DEFAULT_PORTS = {'ws': 80, 'wss': 443}
 
-# What the answers to a failed handshake usually mean.
-REMEDIES = {
-    200: 'Django or a web server answered, not the websocket loop: pass WEBSOCKET_URL on to it.',
-    301: 'Something redirects: use the address it redirects to (wss:// where https is forced).',
-    302: 'Something redirects, perhaps a login: exclude WEBSOCKET_URL from it.',
-    400: 'A proxy drops the headers of the upgrade (NGINX: proxy_http_version 1.1; '
-    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";), or the host '
-    'is not in ALLOWED_HOSTS.',
-    403: 'A callback refuses the handshake, or the Origin is foreign: look at the log, '
-    'or name the origin in WS4REDIS_ALLOWED_ORIGINS.',
-    404: 'The request reached Django instead of the websocket loop, or the path does not lie under '
-    'WEBSOCKET_URL.',
-    426: 'Something between here and the loop changes Sec-WebSocket-Version.',
-    429: 'WS4REDIS_MAX_CONNECTIONS_PER_ADDRESS or _PER_USER is reached.',
-    500: 'A callback raised: the log of the websocket loop has the traceback.',
-    501: 'The server cannot hand over its sockets; the body and the log say more.',
-    502: 'The proxy cannot reach the websocket loop: is it running, on that address or socket, and '
-    'may the proxy open the socket?',
-    503: 'The websocket loop is full or stopping, or the proxy knows no server behind it.',
-    504: 'The websocket loop does not answer the proxy in time.',
-}
+# Of a refusal's body, which is a sentence if it is ours.
+BODY_BYTES = 2000
+BODY_SECONDS = 1.0
 
 
 class ProbeFailed(Exception):
@@ -63,13 +46,16 @@ class Probe:
     """One websocket to a facility of its own.
 
     ``url`` is ``ws://`` or ``wss://`` with the host and perhaps the prefix of websockets;
-    ``origin`` and ``cookie`` are sent as headers of these names.
+    ``origin`` and ``cookie`` are sent as headers of these names. Without ``origin`` it is that of
+    the URL, as browsers send it; ``''`` sends none. ``stays_quiet`` tells whether to wait for
+    pings of the server.
     """
 
     url: str
     origin: str | None = None
     cookie: str | None = None
     verify_tls: bool = True
+    stays_quiet: bool = True
     facility: str = field(default_factory=lambda: f'ws4redis-doctor-{secrets.token_hex(4)}')
 
     def run(self) -> Iterator[Finding]:
@@ -82,6 +68,8 @@ class Probe:
                 yield self._shake_hands(sock, parts)
                 yield self._ping(sock)
                 yield self._receive_published(sock)
+                if self.stays_quiet:
+                    yield self._stay_quiet(sock)
         except ProbeFailed as exc:
             yield exc.finding
 
@@ -139,7 +127,7 @@ class Probe:
         started = time.perf_counter()
         try:
             sock.sendall(self._request(parts, key))
-            status, headers = _read_answer(sock)
+            answer = _read_answer(sock)
         except OSError as exc:
             raise ProbeFailed(
                 error(
@@ -149,12 +137,16 @@ class Probe:
                     'whose workers are all busy.',
                 )
             ) from None
-        if status != 101:
-            remedy = REMEDIES.get(status, 'Look at the logs of the proxy and the websocket loop.')
+        if answer.status != 101:
             raise ProbeFailed(
-                error('handshake', f'is answered with {status}', remedy, status=status)
+                error(
+                    'handshake',
+                    f'is answered with {answer.status}',
+                    remedy_for(answer, parts, self._origin(parts)),
+                    status=answer.status,
+                )
             )
-        if headers.get('sec-websocket-accept') != accept_key(key):
+        if answer.headers.get('sec-websocket-accept') != accept_key(key):
             raise ProbeFailed(
                 error(
                     'handshake',
@@ -164,19 +156,23 @@ class Probe:
             )
         return _timed('handshake', 'is accepted', started)
 
+    def _origin(self, parts: SplitResult) -> str | None:
+        return own_origin(parts) if self.origin is None else self.origin or None
+
     def _request(self, parts: SplitResult, key: str) -> bytes:
         prefix = conf.WEBSOCKET_URL.strip('/')
         path = parts.path.rstrip('/') or f'/{prefix}'
         lines = [
             f'GET {path}/{self.facility}?subscribe-broadcast HTTP/1.1',
-            f'Host: {parts.netloc.rpartition("@")[2]}',
+            f'Host: {host_of(parts)}',
             'Upgrade: websocket',
             'Connection: Upgrade',
             'Sec-WebSocket-Version: 13',
             f'Sec-WebSocket-Key: {key}',
         ]
-        if self.origin is not None:
-            lines.append(f'Origin: {self.origin}')
+        origin = self._origin(parts)
+        if origin is not None:
+            lines.append(f'Origin: {origin}')
         if self.cookie is not None:
             lines.append(f'Cookie: {self.cookie}')
         return ('\r\n'.join(lines) + '\r\n\r\n').encode('latin-1')
@@ -185,12 +181,9 @@ class Probe:
 
     def _ping(self, sock: socket.socket) -> Finding:
         payload = secrets.token_bytes(8)
-        mask = os.urandom(4)
         started = time.perf_counter()
         try:
-            sock.sendall(
-                bytes([0x80 | Opcode.PING, 0x80 | len(payload)]) + mask + apply_mask(payload, mask)
-            )
+            sock.sendall(_control_frame(Opcode.PING, payload))
             while _read_frame(sock) != (Opcode.PONG, payload):
                 pass
         except OSError as exc:
@@ -237,14 +230,58 @@ class Probe:
             ) from None
         return _timed('message', 'published through Redis arrives', started)
 
+    # Hop 5: nothing, for as long as proxies see nothing
+
+    def _stay_quiet(self, sock: socket.socket) -> Finding:
+        """Wait from one ping of the server to the next, the longest quiet time there is."""
+        interval = conf.WS4REDIS_PING_INTERVAL
+        subject = 'quiet websocket'
+        if not interval:
+            return note(
+                subject,
+                'WS4REDIS_PING_INTERVAL is off, so nothing keeps it open',
+                'Set it to less than the time-outs of all proxies, such as 20.',
+            )
+        started = time.monotonic()
+        deadline = started + 2 * interval + TIMEOUT_SECONDS
+        pings = 0
+        try:
+            while pings < 2:
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+                opcode, payload = _read_frame(sock)
+                if opcode == Opcode.PING:
+                    sock.sendall(_control_frame(Opcode.PONG, payload))
+                    pings += 1
+        except TimeoutError:
+            return warning(
+                subject,
+                f'got {pings} pings within {time.monotonic() - started:.0f} seconds, though '
+                f'WS4REDIS_PING_INTERVAL is {interval:g}',
+                'Does the websocket loop run with these settings?',
+            )
+        except OSError as exc:
+            return error(
+                subject,
+                f'ended after {time.monotonic() - started:.0f} seconds: {exc}',
+                'A proxy closes quiet connections sooner than the server sends pings '
+                f'(WS4REDIS_PING_INTERVAL = {interval:g}): raise its time-out (NGINX: '
+                'proxy_read_timeout; Apache: timeout= of ProxyPass), or lower the setting.',
+            )
+        return good(subject, f'outlives the {interval:g} seconds between two pings')
+
+
+def _control_frame(opcode: Opcode, payload: bytes) -> bytes:
+    mask = os.urandom(4)
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + apply_mask(payload, mask)
+
 
 def _timed(subject: str, text: str, started: float) -> Finding:
     milliseconds = (time.perf_counter() - started) * 1000
     return good(subject, f'{text} ({milliseconds:.1f} ms)', milliseconds=milliseconds)
 
 
-def _read_answer(sock: socket.socket) -> tuple[int, dict[str, str]]:
-    """Return status and headers of an HTTP response, byte by byte: frames may follow at once."""
+def _read_answer(sock: socket.socket) -> Answer:
+    """Return an HTTP response; its head byte by byte, since frames may follow at once."""
     head = b''
     while not head.endswith(b'\r\n\r\n'):
         head += _read_exactly(sock, 1)
@@ -256,7 +293,23 @@ def _read_answer(sock: socket.socket) -> tuple[int, dict[str, str]]:
         name.strip().lower(): value.strip()
         for name, _, value in (line.partition(':') for line in lines if line)
     }
-    return int(words[1]), headers
+    status = int(words[1])
+    return Answer(status, headers, '' if status == 101 else _read_body(sock))
+
+
+def _read_body(sock: socket.socket) -> str:
+    """Return what comes of a body; how it is framed does not matter for a look at its words."""
+    body = b''
+    deadline = time.monotonic() + BODY_SECONDS
+    # A body may end with the connection, or not at all.
+    with suppress(OSError):
+        while len(body) < BODY_BYTES:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            more = sock.recv(BODY_BYTES)
+            if not more:
+                break
+            body += more
+    return body.decode(errors='replace')
 
 
 def _read_frame(sock: socket.socket) -> tuple[int, bytes]:

@@ -18,6 +18,7 @@ from ws4redis.conf import conf
 from ws4redis.doctor.findings import Finding, error, good, note, warning
 from ws4redis.handshake.connection_limits import RESERVED_DESCRIPTORS
 from ws4redis.settings.checks import check_settings
+from ws4redis.settings.runserver import foreign_runserver
 
 CONTEXT_PROCESSOR = 'ws4redis.context_processors.default'
 RUNSERVER_APPLICATION = 'ws4redis.django_runserver.application'
@@ -50,6 +51,14 @@ def _settings() -> Iterator[Finding]:
 
 
 def _runserver() -> Finding:
+    foreign = foreign_runserver()
+    if foreign is not None:
+        text = f'manage.py runserver is that of {foreign}, which does not look at it'
+        remedy = (
+            f"Put 'django.contrib.staticfiles' before {foreign!r} in INSTALLED_APPS, or use "
+            'manage.py run_wsserver beside it.'
+        )
+        return (error if settings.DEBUG else note)('WSGI_APPLICATION', text, remedy)
     if settings.WSGI_APPLICATION == RUNSERVER_APPLICATION:
         return good('WSGI_APPLICATION', 'manage.py runserver serves websockets')
     text = f'is {settings.WSGI_APPLICATION!r}, so manage.py runserver serves no websockets'

@@ -31,7 +31,10 @@ class Command(BaseCommand):
             '--url',
             help='a websocket to open through the whole chain, such as ws://localhost:8000/ws/',
         )
-        parser.add_argument('--origin', help='the header Origin of that handshake')
+        parser.add_argument(
+            '--origin',
+            help="the header Origin of that handshake (default: that of the URL; '' sends none)",
+        )
         parser.add_argument('--cookie', help="its header Cookie, such as 'sessionid=…'")
         parser.add_argument(
             '--insecure', action='store_true', help='accept any TLS certificate of that server'
@@ -43,15 +46,22 @@ class Command(BaseCommand):
             metavar='INI',
             help='a configuration file of uWSGI to look at; may be given several times',
         )
+        parser.add_argument(
+            '--quick',
+            action='store_true',
+            help='do not wait until the websocket of --url has outlived two pings of the server',
+        )
         parser.add_argument('--json', action='store_true', help='print JSON')
 
     def handle(self, *args: Any, **options: Any) -> None:
-        findings = list(self._examine(options))
+        findings = []
+        for finding in self._examine(options):
+            findings.append(finding)
+            if not options['json']:
+                # Now, since the next one may take its time.
+                self._print(finding)
         if options['json']:
             self.stdout.write(json.dumps([finding.as_dict() for finding in findings], indent=2))
-        else:
-            for finding in findings:
-                self._print(finding)
         errors = sum(finding.verdict is Verdict.ERROR for finding in findings)
         if errors:
             raise CommandError(f'{errors} finding{"s" * (errors > 1)} must be mended', returncode=1)
@@ -68,6 +78,7 @@ class Command(BaseCommand):
                 origin=options['origin'],
                 cookie=options['cookie'],
                 verify_tls=not options['insecure'],
+                stays_quiet=not options['quick'],
             )
             yield from probe.run()
 
