@@ -30,6 +30,7 @@ def test_heartbeats_are_sent_to_idle_websockets_and_ignored_when_received(
     redis_client.publish('broadcast:foo', HEARTBEAT)
     redis_client.publish('broadcast:foo', 'another message')
     assert websocket.receive() == 'another message'
+    without = connect(server, 'foo?subscribe-broadcast&no-heartbeat')
     idle_since = time.monotonic()
     moments = []
     for _ in range(2):
@@ -38,3 +39,6 @@ def test_heartbeats_are_sent_to_idle_websockets_and_ignored_when_received(
     # The first one comes within two rounds of the last message, the next a round later.
     assert moments[0] - idle_since < 8.5
     assert 3.5 < moments[1] - moments[0] < 5
+    redis_client.publish('broadcast:foo', 'the end')
+    assert without.receive() == 'a message'  # kept
+    assert without.receive() == 'the end'

@@ -64,11 +64,3 @@ def test_a_few_large_messages_wait_until_half_of_their_bytes_were_seen() -> None
     assert not watched.is_read
     box.seen(2)
     assert watched.is_read
-
-
-def test_heartbeats_are_not_handed_on() -> None:
-    box, watched, websocket = outbox()
-    for _ in range(MAX_UNSEEN_MESSAGES + 1):
-        box.receive_message(websocket, Opcode.TEXT, b'--heartbeat--')
-    assert watched.is_read
-    assert not box.unseen

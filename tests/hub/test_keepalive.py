@@ -9,6 +9,7 @@ from tests.websocket_client import CLOSE, PING, PONG
 from ws4redis.hub.keepalive import SLOTS, Wheel
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Paused, WebSocket
+from ws4redis.protocol.frames import Opcode
 
 INTERVAL = 20.0
 TICK = INTERVAL / SLOTS
@@ -175,7 +176,9 @@ def test_an_idle_websocket_is_sent_the_heartbeat_about_every_four_seconds() -> N
     clock = Clock()
     with heartbeating_home(clock) as home:
         home.turn()
-        peer = home.peer()
+        peer = home.peer(heartbeats=True)
+        pass_interval(home, clock)
+        assert peer.messages() == []
         for _ in range(5):
             pass_interval(home, clock)
             assert peer.messages() == ['--heartbeat--']
@@ -185,7 +188,7 @@ def test_one_whose_channel_has_messages_is_sent_no_heartbeat() -> None:
     clock = Clock()
     with heartbeating_home(clock) as home:
         home.turn()
-        idle, busy = home.peer(), home.peer()
+        idle, busy = home.peer(heartbeats=True), home.peer(heartbeats=True)
         channel = home.bus._channel(b'broadcast:x')
         channel.add(busy.websocket)
         busy.websocket.channels = (channel,)
@@ -195,7 +198,8 @@ def test_one_whose_channel_has_messages_is_sent_no_heartbeat() -> None:
             home.turn()
             pass_interval(home, clock, slots=SLOTS // 2)
         assert busy.messages() == ['0', '1', '2', '3', '4', '5']
-        assert idle.messages() == ['--heartbeat--'] * 3
+        # The first interval was not silent as a whole.
+        assert idle.messages() == ['--heartbeat--'] * 2
         pass_interval(home, clock)
         pass_interval(home, clock, slots=SLOTS // 2)
         assert busy.messages()[:1] == ['--heartbeat--']
@@ -205,7 +209,69 @@ def test_without_a_heartbeat_nothing_is_sent() -> None:
     clock = Clock()
     with Home(clock=clock, options=HubOptions(ping_interval_seconds=None)) as home:
         home.turn()
-        peer = home.peer()
+        peer = home.peer(heartbeats=True)
         pass_interval(home, clock)
         pass_interval(home, clock)
         assert peer.frames() == []
+
+
+def test_the_first_heartbeat_comes_after_a_whole_interval_of_silence() -> None:
+    clock = Clock()
+    with heartbeating_home(clock) as home:
+        home.turn()
+        peer = home.peer(heartbeats=True)
+        pass_interval(home, clock, slots=SLOTS - 1)
+        assert peer.messages() == []
+        pass_interval(home, clock, slots=SLOTS)
+        assert peer.messages() == ['--heartbeat--']
+
+
+def test_what_it_is_sent_apart_from_channels_counts_too() -> None:
+    clock = Clock()
+    with heartbeating_home(clock) as home:
+        home.turn()
+        peer = home.peer(heartbeats=True)
+        for number in range(6):
+            pass_interval(home, clock, slots=SLOTS // 2)
+            peer.websocket.send_message(b'%d' % number)
+        assert peer.messages() == ['0', '1', '2', '3', '4', '5']
+
+
+def test_one_that_hears_only_its_own_messages_which_it_is_not_sent_is_idle() -> None:
+    clock = Clock()
+    with heartbeating_home(clock) as home:
+        home.turn()
+        peer = home.peer(heartbeats=True)
+        channel = home.bus._channel(b'broadcast:x')
+        channel.add(peer.websocket)
+        peer.websocket.channels += (channel,)
+        for number in range(6):
+            peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
+            home.fanout.arrive(channel, b'%d' % number)
+            home.turn()
+            pass_interval(home, clock, slots=SLOTS // 2)
+        assert peer.messages() == ['--heartbeat--'] * 2
+
+
+def test_websockets_without_heartbeats_are_sent_none_unless_they_send_one() -> None:
+    clock = Clock()
+    with heartbeating_home(clock) as home:
+        home.turn()
+        silent, asking = home.peer(), home.peer()
+        for _ in range(3):
+            pass_interval(home, clock)
+        assert silent.messages() == []
+        asking.send('--heartbeat--')
+        asking.send('hello')
+        assert asking.messages() == ['--heartbeat--']
+        assert asking.receiver.messages == [(Opcode.TEXT, b'hello')]
+
+
+def test_the_heartbeat_of_a_client_is_no_message_and_is_answered_by_the_next_of_ours() -> None:
+    clock = Clock()
+    with heartbeating_home(clock) as home:
+        home.turn()
+        peer = home.peer(heartbeats=True)
+        peer.send('--heartbeat--')
+        assert peer.messages() == []
+        assert peer.receiver.messages == []

@@ -154,6 +154,7 @@ class WebSocketServer:
         websocket = opening.make_websocket(
             bridge or self._shared_receiver(opening.home),
             echo=admission.echo,
+            heartbeats=admission.heartbeats,
             publishes=publishers_of(subscriber),
             companion=bridge,
         )

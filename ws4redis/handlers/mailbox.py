@@ -83,8 +83,6 @@ class Mailbox(HandlerLane):
     # The receiver: called in the loop
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
-        if payload == self._dispatcher.home.options.heartbeat:
-            return
         if self.put_message(opcode, payload):
             websocket.pause_reading(Paused.RECEIVER)
 

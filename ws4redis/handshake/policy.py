@@ -49,6 +49,7 @@ class Admission:
 
     subscriber: RedisSubscriber
     echo: bool
+    heartbeats: bool
     user: str | None
 
 
@@ -153,7 +154,12 @@ def _admit(request: HttpRequest) -> Admission:
     except BaseException:
         release(subscriber)
         raise
-    return Admission(subscriber, 'echo' in options, user_to_count(request))
+    return Admission(
+        subscriber,
+        echo='echo' in options,
+        heartbeats='no-heartbeat' not in options,
+        user=user_to_count(request),
+    )
 
 
 def _listed(allowed: Iterable[str] | None) -> list[str]:

@@ -214,8 +214,6 @@ class SubscriberBridge:
     # Messages of the websocket
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
-        if payload == self._home.options.heartbeat:
-            return
         channels = publishers_of(self._subscriber)
         if self._publishes:
             websocket.remember_own(payload, channels)

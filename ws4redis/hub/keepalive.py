@@ -88,7 +88,7 @@ class Pings:
 
 
 class Heartbeats:
-    """Send the heartbeat message to websockets whose channels were silent for an interval."""
+    """Send the heartbeat message to websockets that want it and were idle for an interval."""
 
     def __init__(self, home: WebSockets, message: bytes, interval_seconds: float) -> None:
         self._home = home
@@ -100,7 +100,12 @@ class Heartbeats:
         self._wheel.start()
 
     def _beat(self, websocket: WebSocket) -> None:
-        # Noted per channel, delivering a message costs nothing more for the heartbeats' sake.
         quiet_since = self._home.hub.timers.clock() - self._interval_seconds
-        if all(channel.delivered_at <= quiet_since for channel in websocket.channels):
+        if websocket.idle_since > quiet_since:
+            return
+        # Noted per channel, delivering a message costs nothing more for the heartbeats' sake.
+        if websocket.has_skipped or all(
+            channel.delivered_at <= quiet_since for channel in websocket.channels
+        ):
+            websocket.has_skipped = False
             websocket.send(websocket.wire.encode_message(self._message))

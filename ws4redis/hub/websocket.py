@@ -7,6 +7,7 @@ All methods run in the loop. Code elsewhere hands them over:
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import struct
 from enum import IntEnum
@@ -68,7 +69,9 @@ class WebSocket(Peer):
         'channels',
         'companion',
         'echo',
+        'has_skipped',
         'held',
+        'idle_since',
         'messages_left',
         'own',
         'pinged_in_round',
@@ -88,6 +91,7 @@ class WebSocket(Peer):
         receiver: Receiver,
         *,
         echo: bool = False,
+        heartbeats: bool = False,
         publishes: tuple[str, ...] = (),
         companion: Any = None,
         place: Any = None,
@@ -106,6 +110,10 @@ class WebSocket(Peer):
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: list[bytes] | None = None
         self.pinged_in_round = 0
+        # When it was sent something last, channels apart; never idle where no heartbeats are sent.
+        self.idle_since = home.hub.timers.clock() if heartbeats else math.inf
+        # Whether its channels had messages that it was not sent, being its own.
+        self.has_skipped = False
         # What the peer may send before the clock is asked; see intake.py.
         self.messages_left, self.bytes_left, self.pings_left = home.intake.bursts
         self.refilled_at = home.hub.timers.clock()
@@ -191,7 +199,10 @@ class WebSocket(Peer):
                 if self.phase is Phase.OPEN:
                     self.home.statistics.messages_received += 1
                     self.messages_left -= 1
-                    self.receiver.receive_message(self, opcode, payload)
+                    if payload == self.home.options.heartbeat:
+                        self._answer_heartbeat(payload)
+                    else:
+                        self.receiver.receive_message(self, opcode, payload)
             elif opcode is not Opcode.CLOSE:
                 self.pings_left -= 1
                 if opcode is Opcode.PONG:
@@ -206,6 +217,11 @@ class WebSocket(Peer):
         # After our close frame nothing is owed to the peer any more, however many pings it sends.
         if reply and self.phase is Phase.OPEN:
             self.send(reply)
+
+    def _answer_heartbeat(self, heartbeat: bytes) -> None:
+        # Where none is sent regularly, only who sends one expects one.
+        if self.idle_since == math.inf:
+            self.send_message(heartbeat)
 
     def pause_reading(self, why: Paused) -> None:
         """Stop reading the socket, so that TCP holds the sender back."""
@@ -225,6 +241,8 @@ class WebSocket(Peer):
 
     def send_message(self, payload: bytes, opcode: Opcode | None = None) -> None:
         """Send one message; without ``opcode`` as text where it is valid UTF-8, else as binary."""
+        if self.idle_since != math.inf:
+            self.idle_since = self.home.hub.timers.clock()
         self.send(self.wire.encode_message(payload, opcode), messages=1)
 
     def send_kept(self, payload: bytes) -> None:
@@ -248,6 +266,8 @@ class WebSocket(Peer):
             chunk = messages.framed_without(self.wire, is_own)
         if chunk is not None:
             self.send(chunk.data, messages=chunk.messages, shared=chunk)
+        else:
+            self.has_skipped = True
 
     def send_ping(self, payload: bytes = b'') -> None:
         """Send a ping; the pong clears :attr:`pinged_in_round`."""

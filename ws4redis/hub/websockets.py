@@ -238,10 +238,9 @@ class PublishingReceiver:
 
     def __init__(self, home: WebSockets) -> None:
         self.home = home
-        self._heartbeat = home.options.heartbeat
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
-        if payload == self._heartbeat or not websocket.publishes:
+        if not websocket.publishes:
             return
         self.home.publish(websocket, websocket.publishes, payload)
 

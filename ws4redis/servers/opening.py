@@ -89,6 +89,7 @@ class Opening:
         receiver: Receiver,
         *,
         echo: bool = False,
+        heartbeats: bool = False,
         publishes: tuple[str, ...] = (),
         companion: Any = None,
     ) -> WebSocket:
@@ -106,6 +107,7 @@ class Opening:
             PLAIN if deflate is None else deflate.wire,
             receiver,
             echo=echo,
+            heartbeats=heartbeats,
             publishes=publishes,
             companion=companion,
             place=self._place,

@@ -88,8 +88,6 @@ class Outbox:
     # The receiver
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
-        if payload == self._backend.home.options.heartbeat:
-            return
         self.put(Kind.TEXT if opcode is Opcode.TEXT else Kind.BINARY, payload)
         if not self._full and (
             len(self.unseen) >= MAX_UNSEEN_MESSAGES
