@@ -1,0 +1,153 @@
+"""A TLS connection under the loop: a slow peer gets whole records and frames, whatever happens."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub.rig import Home, Peer
+from tests.standalone.certificates import make_certificate
+from tests.timeouts import SOON_SECONDS
+from tests.websocket_client import CLOSE, Frame
+from ws4redis.hub.messages import Messages
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.websocket import Phase
+from ws4redis.protocol.frames import CloseCode
+from ws4redis.standalone.tls import PlainSocket, TlsConnection, TlsSocket, make_context
+
+
+@pytest.fixture(scope='module')
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    certfile, keyfile = make_certificate(Path(tmp_path_factory.mktemp('tls')))
+    server = make_context(str(certfile), str(keyfile))
+    client = ssl.create_default_context(cafile=str(certfile))
+    return server, client
+
+
+class TlsPair:
+    """Both ends of a TLS connection: ours as the loop has it, and the browser's."""
+
+    def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+        server, client = contexts
+        near, far = socket.socketpair()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        plain = PlainSocket(fileno=near.detach())
+        plain.settimeout(0)
+        far.settimeout(SOON_SECONDS)
+        connection = TlsConnection(plain, server)
+        connection.settimeout(SOON_SECONDS)
+        self.browser: ssl.SSLSocket
+
+        def agree() -> None:
+            self.browser = client.wrap_socket(far, server_hostname='127.0.0.1')
+
+        thread = threading.Thread(target=agree)
+        thread.start()
+        connection.do_handshake()
+        thread.join(SOON_SECONDS)
+        self.ours: TlsSocket = connection.hand_over()
+        self.browser.settimeout(0)
+
+    def read(self) -> bytes:
+        """Return what has arrived; more may."""
+        try:
+            return self.browser.recv(65536)
+        except ssl.SSLWantReadError:
+            return b''
+
+    def close(self) -> None:
+        self.browser.close()
+        self.ours.close()
+
+
+@pytest.fixture
+def pair(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[TlsPair]:
+    pair = TlsPair(contexts)
+    yield pair
+    pair.close()
+
+
+def fill(sock: Any, data: bytes) -> int:
+    """Write until nothing more is taken; return how much was."""
+    sent = 0
+    while True:
+        try:
+            sent += sock.send(data[sent:])
+        except BlockingIOError:
+            return sent
+
+
+def test_it_tells_how_much_of_a_large_write_went_out_and_what_must_come_again(
+    pair: TlsPair,
+) -> None:
+    data = bytes(range(256)) * 4000
+    sent = fill(pair.ours, data)
+    assert 0 < sent < len(data)
+    assert pair.ours.attempted_bytes == min(16384, len(data) - sent)
+    received = b''
+    while len(received) < len(data):
+        received += pair.read()
+        if sent < len(data):
+            try:
+                sent += pair.ours.send(data[sent:])
+            except BlockingIOError:
+                pass
+    assert received == data
+    assert pair.ours.attempted_bytes == 0
+
+
+def tls_peer(home: Home, pair: TlsPair) -> Peer:
+    peer = home.peer(attached=False)
+    peer.websocket.attach(pair.ours)  # type: ignore[arg-type]
+    return peer
+
+
+def frames_until_close(home: Home, peer: Peer, pair: TlsPair) -> list[Frame]:
+    frames: list[Frame] = []
+
+    def is_closed() -> bool:
+        peer._frames.feed(pair.read())
+        while (frame := peer._frames.next_frame()) is not None:
+            frames.append(frame)
+        return bool(frames) and frames[-1].opcode == CLOSE
+
+    home.turn_until(is_closed)
+    return frames
+
+
+@pytest.mark.parametrize('batch', [1, 500])
+def test_a_peer_that_cannot_keep_up_gets_whole_messages_and_then_1013(
+    pair: TlsPair, batch: int
+) -> None:
+    with Home(options=HubOptions(max_queue_bytes=30_000)) as home:
+        peer = tls_peer(home, pair)
+        sent = 0
+        while peer.websocket.phase is Phase.OPEN:
+            payloads = [b'%07d' % number + b'x' * 993 for number in range(sent, sent + batch)]
+            peer.websocket.deliver(Messages(payloads))
+            sent += batch
+        *messages, close = frames_until_close(home, peer, pair)
+        assert close.close_code == CloseCode.TRY_AGAIN_LATER
+        assert [int(message.payload[:7]) for message in messages] == list(range(len(messages)))
+        assert len(messages) >= 29
+        assert len(messages) + home.statistics.messages_dropped == sent
+
+
+def test_of_a_queue_that_is_given_up_what_openssl_has_begun_is_finished(pair: TlsPair) -> None:
+    with Home(options=HubOptions(max_total_queue_bytes=100_000)) as home:
+        peer = tls_peer(home, pair)
+        payloads = [b'%07d' % number + b'x' * 993 for number in range(500)]
+        peer.websocket.deliver(Messages(payloads))
+        assert peer.websocket.phase is Phase.OPEN
+        home.turn()
+        assert peer.websocket.phase is Phase.CLOSING
+        *messages, close = frames_until_close(home, peer, pair)
+        assert close.close_code == CloseCode.TRY_AGAIN_LATER
+        assert [message.payload for message in messages] == payloads[: len(messages)]
+        assert home.statistics.messages_dropped == 500 - len(messages)
