@@ -621,6 +621,30 @@ def test_held_deliveries_follow_what_the_subscriber_sent_without_repeating_it(
     assert websocket.direct
 
 
+def test_what_is_held_back_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    with small_bound() as home:
+        peer = home.peer()
+        peer.websocket.hold()
+        for _ in range(10):
+            peer.websocket.deliver(Messages([b'x' * 1000]))
+        assert peer.websocket.phase is Phase.OPEN
+        peer.websocket.deliver(Messages([b'x' * 1000]))
+        [close] = peer.frames()
+        assert close.close_code == CloseCode.TRY_AGAIN_LATER
+        assert home.statistics.messages_not_delivered == {1013: 11}
+        assert '11 messages were not delivered' in caplog.text
+        peer.websocket.release_held([])
+
+
+def test_what_is_held_back_at_the_end_was_not_delivered(home: Home) -> None:
+    peer = home.peer()
+    peer.websocket.hold()
+    peer.websocket.deliver(Messages([b'one', b'two']))
+    peer.websocket.lost()
+    peer.websocket.release_held([])
+    assert home.statistics.messages_not_delivered == {1006: 2}
+
+
 def test_without_echo_own_messages_are_left_out_of_a_batch(home: Home) -> None:
     peer = home.peer(publishes=('broadcast:x',))
     home.join(peer.websocket, ['broadcast:x'], lambda: None)

@@ -6,7 +6,8 @@ import pytest
 
 from tests.hub.rig import Home
 from ws4redis.hub.channel import Channel
-from ws4redis.hub.websocket import WebSocket
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.protocol.frames import Opcode
 
 
@@ -16,6 +17,9 @@ class FailsAtTheEnd:
 
     def websocket_drained(self, websocket: WebSocket) -> None:
         pass
+
+    def websocket_closing(self, websocket: WebSocket, code: int, reason: str) -> None:
+        raise RuntimeError('the beginning of the end')
 
     def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
         raise RuntimeError('the end of one')
@@ -38,3 +42,20 @@ def test_a_receiver_that_fails_at_the_end_keeps_no_message_from_others(
         assert [peer.messages() for peer in others] == [['message']] * 10
         assert 'RuntimeError: the end of one' in caplog.text
         assert home.open_count == 10
+
+
+def test_a_receiver_that_fails_at_an_overflow_keeps_no_message_from_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Home(options=HubOptions(max_queue_bytes=10_000)) as home:
+        channel = Channel(b'broadcast:foo')
+        slow = home.peer(receiver=FailsAtTheEnd(), small_buffers=True)
+        others = [home.peer() for _ in range(10)]
+        for peer in (slow, *others):
+            channel.add(peer.websocket)
+        while slow.websocket.phase is Phase.OPEN:
+            home.fanout.arrive(channel, b'x' * 2000)
+            home.fanout.turn_end()
+            assert [len(peer.messages()) for peer in others] == [1] * 10
+        assert 'RuntimeError: the beginning of the end' in caplog.text
+        assert slow.websocket._timer is not None

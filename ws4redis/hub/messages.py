@@ -12,6 +12,27 @@ if TYPE_CHECKING:
     from ws4redis.protocol.wire import WireFormat
 
 
+class HeldBack:
+    """Messages that wait while a subscriber sends what it wants to come first."""
+
+    __slots__ = ('bytes', 'payloads')
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.bytes = 0
+
+    def add(self, payloads: list[bytes]) -> None:
+        self.payloads += payloads
+        self.bytes += sum(map(len, payloads))
+
+    def clear(self) -> int:
+        """Drop all; return how many messages that were."""
+        count = len(self.payloads)
+        self.payloads = []
+        self.bytes = 0
+        return count
+
+
 class Messages:
     """Messages in the order in which they are sent; there is at least one."""
 

@@ -13,7 +13,7 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ws4redis.hub.messages import Messages
+from ws4redis.hub.messages import HeldBack, Messages
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import OwnMessages, fingerprint
 from ws4redis.hub.peer import Peer, Phase
@@ -108,7 +108,7 @@ class WebSocket(Peer):
         self.channels: Channels = ()
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
-        self.held: list[bytes] | None = None
+        self.held: HeldBack | None = None
         self.pinged_in_round = 0
         # When it was sent something last, channels apart; never idle where no heartbeats are sent.
         self.idle_since = home.hub.timers.clock() if heartbeats else math.inf
@@ -254,7 +254,7 @@ class WebSocket(Peer):
     def deliver(self, messages: Messages) -> None:
         """Send messages of a channel, except those that it sent itself."""
         if self.held is not None:
-            self.held.extend(messages.payloads)
+            self._hold_back(self.held, messages)
             return
         chunk: Chunk | None
         if self.own is None:
@@ -269,20 +269,25 @@ class WebSocket(Peer):
         else:
             self.has_skipped = True
 
+    def _hold_back(self, held: HeldBack, messages: Messages) -> None:
+        held.add(messages.payloads)
+        if held.bytes > self.home.options.max_queue_bytes and len(held.payloads) > 1:
+            self._cannot_keep_up(held.clear())
+
     def send_ping(self, payload: bytes = b'') -> None:
         """Send a ping; the pong clears :attr:`pinged_in_round`."""
         self.send(encode_frame(Opcode.PING, payload))
 
     def hold(self) -> None:
         """Keep deliveries back until :meth:`release_held`."""
-        self.held = []
+        self.held = HeldBack()
         self.direct = False
 
     def release_held(self, sent: list[bytes]) -> None:
         """Send what was kept back, except what the subscriber sent meanwhile."""
-        held, self.held = self.held or [], None
+        held, self.held = self.held, None
         rest = []
-        for payload in held:
+        for payload in held.payloads if held is not None else ():
             if payload in sent:
                 sent.remove(payload)
             else:
@@ -365,7 +370,11 @@ class WebSocket(Peer):
         # Few receivers have to know before the socket is closed, which may take a while.
         closing = getattr(self.receiver, 'websocket_closing', None)
         if closing is not None:
-            closing(self, self._close_code(), self.protocol.close_reason)
+            try:
+                closing(self, self._close_code(), self.protocol.close_reason)
+            except Exception:
+                # This may be in the middle of a delivery, which others wait for.
+                logger.exception('telling that %r closes failed', self)
 
     def _shut_down(self) -> None:
         # Closing a socket with unread input sends a reset, which may overtake our close frame. So
@@ -441,6 +450,10 @@ class WebSocket(Peer):
             self.home.hub.timers.cancel(self._timer)
             self._timer = None
         self.home.leave_channels(self)
+        if self.held is not None:
+            undelivered = self.held.clear()
+            if undelivered:
+                self.home.statistics.messages_not_delivered[code] += undelivered
         if self.own is not None:
             self.home.fanout.last_own.forget(self, self.own.last)
         if self._queue:
