@@ -19,6 +19,7 @@ from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.broker.connections import get_client
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.handshake.subscriber import Subscription
+from ws4redis.publisher import RedisPublisher
 from ws4redis.redis_store import RedisMessage, RedisStore
 from ws4redis.settings.checks import validate_settings
 from ws4redis.subscriber import RedisSubscriber
@@ -159,6 +160,36 @@ def test_a_release_that_fails_does_not_mask_why_a_handshake_is_refused(
         RawWebSocket(f'{server.ws_url}/ws/x')
     assert caught.value.response.status == 403
     assert 'release() of RefusesAndFails failed' in caplog.text
+
+
+def tell(request: HttpRequest) -> None:
+    if 'tell' in request.GET:
+        RedisPublisher(facility='x', broadcast=True).publish_message('joined', 0)
+
+
+class TellsBeforeItJoins(RedisSubscriber):
+    def set_pubsub_channels(self, request: HttpRequest, channels: Any) -> None:
+        super().set_pubsub_channels(request, channels)
+        tell(request)
+
+
+class TellsOnceItHasJoined(RedisSubscriber):
+    def send_persisted_messages(self, websocket: Any) -> None:
+        assert self.request is not None
+        tell(self.request)
+
+
+@pytest.mark.parametrize(
+    ('subscriber', 'hears_itself'), [(TellsBeforeItJoins, False), (TellsOnceItHasJoined, True)]
+)
+def test_who_tells_that_it_has_joined_hears_itself_only_after_it_has(
+    server: Served, redis_client: redis.Redis, subscriber: type[Any], hears_itself: bool
+) -> None:
+    url = f'{server.ws_url}/ws/x?subscribe-broadcast'
+    with use(subscriber), RawWebSocket(url) as member, RawWebSocket(f'{url}&tell') as newcomer:
+        assert member.receive() == 'joined'
+        redis_client.publish('broadcast:x', 'next')
+        assert newcomer.receive() == ('joined' if hears_itself else 'next')
 
 
 # What stands for a PubSub
