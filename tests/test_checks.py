@@ -131,6 +131,7 @@ def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
 # Errors
 
 WRONG: list[tuple[str, str, Any]] = [
+    ('E071', 'WS4REDIS_ON_COMMIT', 1),
     ('E045', 'WS4REDIS_FACILITIES', {'chat/*': {'HISTORY': 100}}),
     ('E001', 'WEBSOCKET_URL', 'ws/'),
     ('E001', 'WEBSOCKET_URL', None),

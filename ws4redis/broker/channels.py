@@ -116,3 +116,22 @@ def options_of(query_string: str) -> list[str]:
         elif name:
             options.append(name)
     return list(dict.fromkeys(options))
+
+
+def facility_in(channel: str, *, prefix: str = '') -> str | None:
+    """Return the facility that a channel's name ends with; ``None`` for a name of another form.
+
+    ``prefix`` includes its colon.
+    """
+    if not channel.startswith(prefix):
+        return None
+    audience, _, rest = channel[len(prefix) :].partition(':')
+    if audience == Audience.BROADCAST:
+        return rest
+    if audience in _NAMED_AUDIENCES:
+        _, colon, facility = rest.partition(':')
+        return facility if colon else None
+    return None
+
+
+_NAMED_AUDIENCES = frozenset({Audience.USER, Audience.GROUP, Audience.SESSION})

@@ -68,6 +68,11 @@ def get_client() -> redis.Redis:
     return made[0]
 
 
+def generation() -> int:
+    """Return a number that changes when clients have to be made anew."""
+    return _generation
+
+
 def drop_client() -> None:
     """Forget the shared client and close its idle connections; the next call makes another."""
     global _generation

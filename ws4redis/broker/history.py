@@ -99,6 +99,26 @@ class Reading(NamedTuple):
     entries: list[Entry]
 
 
+class PageRequest(NamedTuple):
+    """Which part of a channel's history is wanted.
+
+    At most ``limit`` entries after ``since``; with ``reverse`` those before it, the newest first.
+    """
+
+    channel: str
+    since: Position | None
+    limit: int
+    reverse: bool
+
+
+class Page(NamedTuple):
+    """A part of a history, and the newest position; empty where ``since`` cannot be followed."""
+
+    outcome: Outcome
+    newest: Position
+    entries: list[Entry]
+
+
 class Published(NamedTuple):
     """The answer to a publication; not new where its idempotency key was used before."""
 

@@ -200,7 +200,7 @@ class Probe:
     # Hop 4: Redis, as these settings name it, to the websocket
 
     def _receive_published(self, sock: socket.socket) -> Finding:
-        prefix = f'{conf.WS4REDIS_PREFIX}:' if conf.WS4REDIS_PREFIX else ''
+        prefix = conf.key_prefix
         (channel,) = channel_names(self.facility, broadcast=True, prefix=prefix)
         payload = secrets.token_hex(8).encode()
         started = time.perf_counter()

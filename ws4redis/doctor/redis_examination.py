@@ -107,7 +107,7 @@ def _bus_connection() -> Finding:
 
 def _permissions(client: redis.Redis) -> Iterator[Finding]:
     """Do on a channel of the doctor's own what the package does on others."""
-    prefix = f'{conf.WS4REDIS_PREFIX}:' if conf.WS4REDIS_PREFIX else ''
+    prefix = conf.key_prefix
     name = f'{prefix}broadcast:ws4redis-doctor-{secrets.token_hex(4)}'
     refused = []
     pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Where Django's publications go, and where kept messages come from.
+"""Where Django's publications go, and where histories and kept messages come from.
 
 That is Redis, through :class:`RedisBroker`. Tests of a project put a broker in memory in its place:
 see ``ws4redis.test``. The websocket loop has connections of its own and does not come here.
@@ -6,39 +6,63 @@ see ``ws4redis.test``. The websocket loop has connections of its own and does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import redis
+from redis.exceptions import NoScriptError
 
+from ws4redis.broker.async_connections import get_async_client
 from ws4redis.broker.connections import get_client
-from ws4redis.broker.publication import publication_commands
+from ws4redis.broker.history import Page, PageRequest, Position
+from ws4redis.broker.outgoing import Exchange, Outgoing
+from ws4redis.broker.publication import Command
+from ws4redis.broker.reading import page_commands, page_of, position_command, position_of
+from ws4redis.broker.scripts import script_of
+
+Positions = dict[str, Position]
 
 
 class Broker(Protocol):
-    """Publish messages and fetch kept ones, by the full names of channels."""
+    """Publish messages and read what was published, by the full names of channels.
+
+    The methods that begin with ``a`` are for coroutines, and do the same.
+    """
 
     @property
     def client(self) -> redis.Redis:
         """The client for what this interface does not offer."""
 
-    def publish(
-        self, channels: Iterable[str], message: bytes, expire: int | None, *, transaction: bool
-    ) -> None:
-        """Publish a message on some channels, and keep it under each for ``expire`` seconds.
+    def publish(self, outgoing: Outgoing, *, transaction: bool) -> Positions:
+        """Publish a message, and return its position on each channel that has a history.
 
-        0 and None: not kept. With ``transaction`` all of it happens or nothing.
+        With ``transaction`` all of it happens or nothing.
         """
+
+    async def apublish(self, outgoing: Outgoing) -> Positions: ...
 
     def fetch(self, channels: Sequence[str]) -> list[bytes | None]:
         """Return the message that is kept under each channel, None where there is none."""
 
+    async def afetch(self, channels: Sequence[str]) -> list[bytes | None]: ...
+
+    def read_page(self, request: PageRequest) -> Page:
+        """Return a part of a channel's history."""
+
+    async def aread_page(self, request: PageRequest) -> Page: ...
+
+    def positions(self, channels: Sequence[str]) -> Positions:
+        """Return the newest position of each channel."""
+
+    async def apositions(self, channels: Sequence[str]) -> Positions: ...
+
 
 class RedisBroker:
-    """Publish and fetch through a client of redis-py, in one round trip each.
+    """Publish and read through redis-py, in one round trip each.
 
     ``client`` is by default the one that all threads share, as the settings say at the moment.
+    Coroutines use a client of their event loop.
     """
 
     def __init__(self, client: redis.Redis | None = None) -> None:
@@ -48,24 +72,89 @@ class RedisBroker:
     def client(self) -> redis.Redis:
         return get_client() if self._client is None else self._client
 
-    def publish(
-        self, channels: Iterable[str], message: bytes, expire: int | None, *, transaction: bool
-    ) -> None:
-        commands = publication_commands(channels, message, expire)
+    def publish(self, outgoing: Outgoing, *, transaction: bool) -> Positions:
+        exchange = Exchange(outgoing)
+        return exchange.positions(self._run(exchange.commands, transaction=transaction))
+
+    async def apublish(self, outgoing: Outgoing) -> Positions:
+        exchange = Exchange(outgoing)
+        return exchange.positions(await self._arun(exchange.commands, transaction=True))
+
+    def fetch(self, channels: Sequence[str]) -> list[bytes | None]:
+        return self._run([(b'GET', channel) for channel in channels])
+
+    async def afetch(self, channels: Sequence[str]) -> list[bytes | None]:
+        return await self._arun([(b'GET', channel) for channel in channels])
+
+    def read_page(self, request: PageRequest) -> Page:
+        return page_of(request, self._run(page_commands(request), transaction=True))
+
+    async def aread_page(self, request: PageRequest) -> Page:
+        return page_of(request, await self._arun(page_commands(request), transaction=True))
+
+    def positions(self, channels: Sequence[str]) -> Positions:
+        replies = self._run([position_command(channel) for channel in channels])
+        return dict(zip(channels, map(position_of, replies), strict=True))
+
+    async def apositions(self, channels: Sequence[str]) -> Positions:
+        replies = await self._arun([position_command(channel) for channel in channels])
+        return dict(zip(channels, map(position_of, replies), strict=True))
+
+    def _run(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+        """Run commands in one round trip, and return their replies; raise the first error."""
+        replies = self._execute(commands, transaction=transaction)
+        if unknown := _unknown_scripts(commands, replies):
+            again = self._execute(list(unknown.values()), transaction=transaction)
+            _replace(replies, unknown, again)
+        return _without_errors(replies)
+
+    async def _arun(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+        replies = await self._aexecute(commands, transaction=transaction)
+        if unknown := _unknown_scripts(commands, replies):
+            again = await self._aexecute(list(unknown.values()), transaction=transaction)
+            _replace(replies, unknown, again)
+        return _without_errors(replies)
+
+    def _execute(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
         if not commands:
-            return
+            return []
         with self.client.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            pipeline.execute()
+            return pipeline.execute(raise_on_error=False)
 
-    def fetch(self, channels: Sequence[str]) -> list[bytes | None]:
-        if not channels:
+    async def _aexecute(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
+        if not commands:
             return []
-        with self.client.pipeline(transaction=False) as pipeline:
-            for channel in channels:
-                pipeline.get(channel)
-            return cast('list[bytes | None]', pipeline.execute())
+        client = await get_async_client()
+        async with client.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
+
+
+def _unknown_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> Mapping[int, Command]:
+    """Return the commands to repeat with the text of their script, by their places.
+
+    Redis forgets scripts when it restarts, is flushed or fails over.
+    """
+    return {
+        place: script_of(commands[place]).with_text(commands[place])
+        for place, reply in enumerate(replies)
+        if isinstance(reply, NoScriptError)
+    }
+
+
+def _replace(replies: list[Any], places: Mapping[int, Command], again: Sequence[Any]) -> None:
+    for place, reply in zip(places, again, strict=True):
+        replies[place] = reply
+
+
+def _without_errors(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 class _Current:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from asgiref.sync import sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
+from django.template.loader import render_to_string
 
 from ws4redis.broker.channels import Audience
+from ws4redis.broker.history import Kind
 from ws4redis.broker.publication import in_transaction, publication_commands
+from ws4redis.publishing.broker import Positions
+from ws4redis.publishing.commit import aon_database_commit, waits_for_commit
 from ws4redis.publishing.store import SELF, RedisMessage, RedisStore
 
 if TYPE_CHECKING:
@@ -30,6 +40,14 @@ AUDIENCES_OF_SELF: dict[str, dict[str, Any]] = {
     Audience.SESSION: {'sessions': [SELF]},
     'any': {'broadcast': True, 'groups': [SELF], 'users': [SELF], 'sessions': [SELF]},
 }
+
+
+class PublishOptions(TypedDict, total=False):
+    """The options of all methods that publish; see ``publish_message``."""
+
+    on_commit: bool | None
+    using: str | None
+    idempotency_key: str | None
 
 
 class RedisPublisher(RedisStore):
@@ -87,12 +105,86 @@ class RedisPublisher(RedisStore):
         message: object,
         expire: int | None = None,
         transaction: bool = True,  # noqa: FBT001, FBT002 - the signature that users know
-    ) -> None:
+    ) -> Positions:
         """Do the same as ``publish_message``.
 
         Without ``transaction`` Redis may run commands of others in between.
         """
-        self._publish(message, expire, transaction=transaction)
+        outgoing = self._outgoing(message, expire)
+        return self._publish(outgoing, on_commit=None, using=None, transaction=transaction)
+
+    def publish_json(
+        self, value: object, expire: int | None = None, **options: Unpack[PublishOptions]
+    ) -> Positions:
+        """Publish a value as JSON; dates, decimals and UUIDs are written as Django does it.
+
+        Clients that speak the client protocol get a value, plain websockets get its text. The
+        other arguments, and what is returned and raised, are those of :meth:`publish_message`;
+        ``TypeError`` is raised for a value that JSON cannot hold.
+        """
+        return self._publish_as(json_text(value), expire, Kind.JSON, options)
+
+    def publish_html(
+        self,
+        template: str | Sequence[str],
+        context: Mapping[str, Any] | None = None,
+        request: HttpRequest | None = None,
+        expire: int | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Positions:
+        """Render a template as ``render_to_string`` does, and publish the result.
+
+        The template must not depend on who reads the result: one rendering goes to all.
+        """
+        html = render_to_string(template, _as_dict(context), request)
+        return self._publish_as(html, expire, Kind.TEXT, options)
+
+    async def apublish_message(
+        self, message: object, expire: int | None = None, **options: Unpack[PublishOptions]
+    ) -> Positions:
+        """Do as :meth:`publish_message` without blocking the event loop."""
+        return await self._apublish_as(message, expire, Kind.TEXT, options)
+
+    async def apublish_json(
+        self, value: object, expire: int | None = None, **options: Unpack[PublishOptions]
+    ) -> Positions:
+        """Do as :meth:`publish_json` without blocking the event loop."""
+        return await self._apublish_as(json_text(value), expire, Kind.JSON, options)
+
+    async def apublish_html(
+        self,
+        template: str | Sequence[str],
+        context: Mapping[str, Any] | None = None,
+        request: HttpRequest | None = None,
+        expire: int | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Positions:
+        """Do as :meth:`publish_html` without blocking the event loop; the rendering may query."""
+        html = await sync_to_async(render_to_string)(template, _as_dict(context), request)
+        return await self._apublish_as(html, expire, Kind.TEXT, options)
+
+    def _publish_as(
+        self, message: object, expire: int | None, kind: Kind, options: PublishOptions
+    ) -> Positions:
+        once = options.get('idempotency_key')
+        outgoing = self._outgoing(message, expire, kind=kind, once=once)
+        return self._publish(
+            outgoing, on_commit=options.get('on_commit'), using=options.get('using')
+        )
+
+    async def _apublish_as(
+        self, message: object, expire: int | None, kind: Kind, options: PublishOptions
+    ) -> Positions:
+        once = options.get('idempotency_key')
+        outgoing = self._outgoing(message, expire, kind=kind, once=once)
+        if outgoing is None:
+            return {}
+        broker = self._broker
+        if waits_for_commit(options.get('on_commit')):
+            publish = partial(broker.publish, outgoing, transaction=True)
+            await aon_database_commit(publish, using=options.get('using'))
+            return {}
+        return await broker.apublish(outgoing)
 
     def fetch_message(
         self, request: HttpRequest | None, facility: str, audience: str = 'any'
@@ -104,6 +196,19 @@ class RedisPublisher(RedisStore):
         is nothing in their channels. Raise ``ValueError`` for another audience, and redis-py's
         ``ConnectionError`` when Redis cannot be reached. It is one round trip.
         """
+        return _first(self._broker.fetch(self._keys_to_fetch(request, facility, audience)))
+
+    async def afetch_message(
+        self, request: HttpRequest | None, facility: str, audience: str = 'any'
+    ) -> bytes | None:
+        """Do as :meth:`fetch_message` without blocking the event loop."""
+        # Whom SELF means may have to be read from the session store or the database.
+        keys = await sync_to_async(self._keys_to_fetch)(request, facility, audience)
+        return _first(await self._broker.afetch(keys))
+
+    def _keys_to_fetch(
+        self, request: HttpRequest | None, facility: str, audience: str
+    ) -> list[str]:
         try:
             wanted = AUDIENCES_OF_SELF[audience]
         except KeyError:
@@ -111,6 +216,17 @@ class RedisPublisher(RedisStore):
             raise ValueError(f'audience must be one of {choices}, not {audience!r}') from None
         if request is None:
             wanted = {'broadcast': wanted.get('broadcast', False)}
-        keys = self._get_message_channels(request=request, facility=facility, **wanted)
-        kept = self._broker.fetch(keys)
-        return next((message for message in kept if message is not None), None)
+        return self._get_message_channels(request=request, facility=facility, **wanted)
+
+
+def json_text(value: object) -> str:
+    """Return a value as compact JSON; dates, decimals and UUIDs as Django writes them."""
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(',', ':'))
+
+
+def _as_dict(context: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if context is None else dict(context)
+
+
+def _first(kept: Iterable[bytes | None]) -> bytes | None:
+    return next((message for message in kept if message is not None), None)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from django.utils.functional import Promise
 
 from ws4redis.broker.channels import channel_names
+from ws4redis.broker.history import Kind
+from ws4redis.broker.outgoing import Outgoing
 from ws4redis.conf import conf
-from ws4redis.publishing.broker import Broker, RedisBroker, current_broker
+from ws4redis.publishing.broker import Broker, Positions, RedisBroker, current_broker
+from ws4redis.publishing.commit import on_database_commit, waits_for_commit
 from ws4redis.publishing.identity import (
     groups_of,
     name_of_group,
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
+# An idempotency key is a part of a key in Redis.
+MAX_KEY_LENGTH = 200
 # The kinds of replies of Redis's pub/sub that carry a message, which comes last in each.
 MESSAGE_KINDS = frozenset({b'message', b'pmessage', b'smessage', 'message', 'pmessage', 'smessage'})
 
@@ -102,29 +108,70 @@ class RedisStore:
     @staticmethod
     def get_prefix() -> str:
         """Return the prefix of all channels' names, with its colon; empty when there is none."""
-        prefix = conf.WS4REDIS_PREFIX
-        return f'{prefix}:' if prefix else ''
+        return conf.key_prefix
 
-    def publish_message(self, message: object, expire: int | None = None) -> None:
+    def publish_message(
+        self,
+        message: object,
+        expire: int | None = None,
+        *,
+        on_commit: bool | None = None,
+        using: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Positions:
         """Publish a message on all channels of this store, and keep it under each.
 
         ``message`` is a ``RedisMessage``, ``str`` or bytes-like. ``expire`` is the number of
-        seconds for which it is kept; 0 or less: not at all, None: as ``WS4REDIS_EXPIRE`` says. It
-        is one round trip to Redis, and Redis does all of it or nothing.
+        seconds for which it is kept; 0: not at all, None: as ``KEEP`` of the facility or
+        ``WS4REDIS_EXPIRE`` says. It is one round trip to Redis, and Redis does all of it or
+        nothing.
 
-        Raise ``ValueError`` for a message or an ``expire`` of another type, and redis-py's
-        ``ConnectionError`` when Redis cannot be reached.
+        With ``on_commit`` the message is published when the transaction of the database ``using``
+        commits, and not at all when it is rolled back; None: as ``WS4REDIS_ON_COMMIT`` says. With
+        an ``idempotency_key`` it is published once within five minutes, however often this is
+        called; the facility needs a history for that.
+
+        Return the message's position on each channel that has a history; nothing while the message
+        waits for a commit. Raise ``ValueError`` for a message or an ``expire`` of another type, and
+        redis-py's ``ConnectionError`` when Redis cannot be reached.
         """
-        self._publish(message, expire, transaction=True)
+        outgoing = self._outgoing(message, expire, once=idempotency_key)
+        return self._publish(outgoing, on_commit=on_commit, using=using)
 
-    def _publish(self, message: object, expire: int | None, *, transaction: bool) -> None:
+    def _outgoing(
+        self,
+        message: object,
+        expire: int | None,
+        *,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+    ) -> Outgoing | None:
+        """Return what is to be published; None if it is nothing, which is logged."""
         payload = _payload_of(message)
-        if payload is None:
-            return
-        expire = conf.WS4REDIS_EXPIRE if expire is None else expire
         _require_expire(expire)
-        expire = max(expire or 0, 0)
-        self._broker.publish(self._publishers, payload, expire, transaction=transaction)
+        _require_key(once)
+        if payload is None:
+            return None
+        if not self._publishers:
+            return None
+        channels = tuple(sorted(map(_text_of_name, self._publishers)))
+        return Outgoing(channels, payload, kind, expire, once)
+
+    def _publish(
+        self,
+        outgoing: Outgoing | None,
+        *,
+        on_commit: bool | None,
+        using: str | None,
+        transaction: bool = True,
+    ) -> Positions:
+        if outgoing is None:
+            return {}
+        publish = partial(self._broker.publish, outgoing, transaction=transaction)
+        if waits_for_commit(on_commit):
+            on_database_commit(publish, using=using)
+            return {}
+        return publish()
 
     def _get_message_channels(
         self,
@@ -165,10 +212,21 @@ def _payload_of(message: object) -> bytes | None:
     return payload
 
 
+def _text_of_name(channel: str | bytes) -> str:
+    return channel if isinstance(channel, str) else channel.decode(errors='surrogateescape')
+
+
 def _require_expire(expire: object) -> None:
     is_seconds = isinstance(expire, int) and not isinstance(expire, bool)
     if not (expire is None or is_seconds):
         raise ValueError(f'expire must be a number of whole seconds or None, not {expire!r}')
+
+
+def _require_key(once: object) -> None:
+    if not (once is None or (isinstance(once, str) and 0 < len(once) <= MAX_KEY_LENGTH)):
+        raise ValueError(
+            f'idempotency_key must be a string of 1 to {MAX_KEY_LENGTH} characters, not {once!r}'
+        )
 
 
 # Who is meant by SELF, and by the items of the three lists

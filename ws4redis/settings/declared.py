@@ -97,6 +97,14 @@ class Conf:
         hint="Give the prefix of all keys and channels in Redis without a colon; '' or None: none.",
     )
 
+    WS4REDIS_ON_COMMIT = Setting[bool](
+        'ws4redis.E071',
+        default=False,
+        judge=must_be('True or False', lambda value: isinstance(value, bool)),
+        about='Whether publishers wait for the commit of the database transaction',
+        hint='True lets messages be published when the transaction commits, False at once.',
+    )
+
     # Policy: who may do what
 
     WS4REDIS_SUBSCRIBER = Setting[str | type[Any]](
@@ -336,6 +344,12 @@ class Conf:
         about='Handlers by namespace',
         hint=HANDLERS_HINT,
     )
+
+    @property
+    def key_prefix(self) -> str:
+        """Return the prefix of all keys and channels with its colon; empty when there is none."""
+        prefix = self.WS4REDIS_PREFIX
+        return f'{prefix}:' if prefix else ''
 
     def facility_options(self, facility: str) -> FacilityOptions:
         """Return what ``WS4REDIS_FACILITIES`` says of a facility."""

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
-from ws4redis.publishing.broker import use_broker
+from ws4redis.broker.history import (
+    Entry,
+    Kind,
+    Outcome,
+    Page,
+    PageRequest,
+    Position,
+    random_name,
+)
+from ws4redis.broker.outgoing import Exchange, Outgoing, keep_seconds, options_of_channel
+from ws4redis.publishing.broker import Positions, use_broker
 from ws4redis.test.audience import Audience, channels_of
 
 if TYPE_CHECKING:
@@ -22,15 +33,16 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One call of ``publish_message``.
+    """One call of ``publish_message`` or its relatives.
 
     ``channels`` are full names, prefix included. ``expire`` is the number of seconds for which the
-    message is kept; 0 or None: not at all.
+    message is kept; 0: not at all.
     """
 
     channels: frozenset[str]
     message: bytes
-    expire: int | None
+    expire: int
+    kind: Kind = Kind.TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +51,62 @@ class _Kept:
     until: float
 
 
+class _History:
+    """The publications of one channel, numbered as Redis does."""
+
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque()
+        self.newest = Position(random_name(), 0, '-')
+        self.once: dict[str, Position] = {}
+
+    def append(self, outgoing: Outgoing, size: int) -> Position:
+        if outgoing.once in self.once:
+            return self.once[outgoing.once]
+        before = self.newest
+        self.newest = Position(before.epoch, before.offset + 1, random_name())
+        offset, tag = self.newest.offset, self.newest.tag
+        self.entries.append(Entry(offset, outgoing.payload, outgoing.kind, tag, before.tag))
+        while len(self.entries) > size:
+            self.entries.popleft()
+        if outgoing.once is not None:
+            self.once[outgoing.once] = self.newest
+        return self.newest
+
+    def outcome(self, since: Position | None) -> Outcome:
+        if since is None:
+            return Outcome.OK
+        if since.epoch != self.newest.epoch:
+            return Outcome.EPOCH
+        if since.offset > self.newest.offset:
+            return Outcome.BROKEN
+        oldest = self.entries[0].offset if self.entries else self.newest.offset + 1
+        return Outcome.OK if since.offset + 1 >= oldest else Outcome.TRIMMED
+
+    def page(self, request: PageRequest) -> Page:
+        outcome = self.outcome(request.since)
+        entries = list(self.entries)
+        since = request.since
+        if request.reverse:
+            entries = [e for e in reversed(entries) if since is None or e.offset < since.offset]
+        elif since is not None:
+            entries = [e for e in entries if e.offset > since.offset]
+            if outcome is not Outcome.OK:
+                entries = []
+        return Page(outcome, self.newest, entries[: request.limit])
+
+
 class MemoryBroker:
     """Keep what is published in this process; ``outbox`` lists it, oldest first.
 
-    ``clock`` returns seconds, and decides when kept messages expire.
+    Facilities have the histories that ``WS4REDIS_FACILITIES`` gives them. ``clock`` returns
+    seconds, and decides when kept messages expire; histories are trimmed by size alone.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.outbox: list[Publication] = []
         self._kept: dict[str, _Kept] = {}
+        self._histories: dict[str, _History] = {}
 
     @property
     def client(self) -> NoReturn:
@@ -57,21 +115,51 @@ class MemoryBroker:
             'needs Redis itself with ws4redis.test.WebSocketTestCase.'
         )
 
-    def publish(
-        self, channels: Iterable[str], message: bytes, expire: int | None, *, transaction: bool
-    ) -> None:
-        publication = Publication(frozenset(map(str, channels)), message, expire)
-        if not publication.channels:
-            return
-        if expire:
-            kept = _Kept(message, self._clock() + expire)
-            self._kept.update(dict.fromkeys(publication.channels, kept))
-        self.outbox.append(publication)
+    def publish(self, outgoing: Outgoing, *, transaction: bool) -> Positions:
+        # Refuses what Redis's broker refuses.
+        Exchange(outgoing)
+        positions = {}
+        for channel in outgoing.channels:
+            options = options_of_channel(channel)
+            if options.has_history:
+                history = self._history(channel)
+                is_new = outgoing.once not in history.once
+                positions[channel] = history.append(outgoing, options.history_size)
+                if not is_new:
+                    continue
+            if seconds := keep_seconds(options, outgoing.expire):
+                self._kept[channel] = _Kept(outgoing.payload, self._clock() + seconds)
+        expire = keep_seconds(options_of_channel(outgoing.channels[0]), outgoing.expire)
+        self.outbox.append(
+            Publication(frozenset(outgoing.channels), outgoing.payload, expire, outgoing.kind)
+        )
+        return positions
+
+    async def apublish(self, outgoing: Outgoing) -> Positions:
+        return self.publish(outgoing, transaction=True)
 
     def fetch(self, channels: Sequence[str]) -> list[bytes | None]:
         now = self._clock()
         found = [self._kept.get(channel) for channel in channels]
         return [kept.message if kept and now < kept.until else None for kept in found]
+
+    async def afetch(self, channels: Sequence[str]) -> list[bytes | None]:
+        return self.fetch(channels)
+
+    def read_page(self, request: PageRequest) -> Page:
+        return self._history(request.channel).page(request)
+
+    async def aread_page(self, request: PageRequest) -> Page:
+        return self.read_page(request)
+
+    def positions(self, channels: Sequence[str]) -> Positions:
+        return {channel: self._history(channel).newest for channel in channels}
+
+    async def apositions(self, channels: Sequence[str]) -> Positions:
+        return self.positions(channels)
+
+    def _history(self, channel: str) -> _History:
+        return self._histories.setdefault(channel, _History())
 
     def published(self, facility: str, **audience: Unpack[Audience]) -> list[bytes]:
         """Return what was published to an audience, on all of its channels, oldest first."""
@@ -82,6 +170,7 @@ class MemoryBroker:
         """Forget all publications and kept messages."""
         self.outbox.clear()
         self._kept.clear()
+        self._histories.clear()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class Script:
         self.name = name
         self.text = files(__name__).joinpath(f'{name}.lua').read_bytes()
         # Redis names scripts by it; it guards nothing.
-        self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self.digest: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
     def call(self, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]) -> Command:
         """Return the command that runs the script (``EVALSHA``)."""
@@ -30,3 +30,12 @@ class Script:
 
 PUBLISH: Final = Script('publish')
 READ: Final = Script('read')
+
+_BY_DIGEST: Final = {script.digest: script for script in (PUBLISH, READ)}
+
+
+def script_of(command: Command) -> Script:
+    """Return the script that a command calls by its digest."""
+    digest = command[1]
+    assert isinstance(digest, bytes)
+    return _BY_DIGEST[digest]

@@ -1,0 +1,101 @@
+"""One publication on its way to Redis: the commands that it takes, and what their replies say.
+
+Publishers hand the commands to redis-py, be it blocking or not; the loop writes them to its own
+connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ws4redis.broker.channels import facility_in
+from ws4redis.broker.history import (
+    Kind,
+    Position,
+    header_without_position,
+    parse_published,
+    publish_command,
+)
+from ws4redis.broker.keys import keys_of
+from ws4redis.broker.publication import Command, publication_commands
+from ws4redis.conf import conf
+from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message, and the full names of the channels that it is published on.
+
+    ``expire`` is the number of seconds for which it is kept, None: as the settings say. ``once`` is
+    an idempotency key; it needs a history on every channel.
+    """
+
+    channels: tuple[str, ...]
+    payload: bytes
+    kind: Kind = Kind.TEXT
+    expire: int | None = None
+    once: str | None = None
+
+
+def options_of_channel(channel: str) -> FacilityOptions:
+    """Return the options of a channel's facility; the defaults where its name has none."""
+    facility = facility_in(channel, prefix=conf.key_prefix)
+    return DEFAULT_OPTIONS if facility is None else conf.facility_options(facility)
+
+
+def keep_seconds(options: FacilityOptions, expire: int | None) -> int:
+    """Return for how many seconds a message is kept; 0: not at all."""
+    for seconds in (expire, options.keep):
+        if seconds is not None:
+            return seconds
+    return conf.WS4REDIS_EXPIRE or 0
+
+
+class Exchange:
+    """The commands of one publication, in order, and the meaning of their replies."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self.commands: list[Command] = []
+        # The channel whose position the command at the same place returns.
+        self._channels: list[str | None] = []
+        for channel in outgoing.channels:
+            self._add(channel, outgoing)
+
+    def _add(self, channel: str, outgoing: Outgoing) -> None:
+        options = options_of_channel(channel)
+        keep = keep_seconds(options, outgoing.expire)
+        name = channel.encode(errors='surrogateescape')
+        if options.has_history:
+            keys = keys_of(name, conf.key_prefix)
+            command = publish_command(
+                keys,
+                outgoing.payload,
+                options,
+                keep_seconds=keep,
+                kind=outgoing.kind,
+                once=outgoing.once,
+            )
+            self.commands.append(command)
+            self._channels.append(channel)
+            return
+        if outgoing.once is not None:
+            raise ValueError(
+                f'an idempotency key needs a history, which the facility of {channel!r} does not '
+                'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
+            )
+        commands = publication_commands([name], outgoing.payload, keep)
+        if outgoing.kind is not Kind.TEXT:
+            events = keys_of(name, conf.key_prefix).events
+            commands.insert(-1, (b'PUBLISH', events, header_without_position(outgoing.kind)))
+        self.commands += commands
+        self._channels += [None] * len(commands)
+
+    def positions(self, replies: Sequence[Any]) -> dict[str, Position]:
+        """Return the position on each channel that has a history."""
+        return {
+            channel: parse_published(reply).position
+            for channel, reply in zip(self._channels, replies, strict=True)
+            if channel is not None
+        }

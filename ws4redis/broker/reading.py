@@ -1,0 +1,74 @@
+"""Pages of a history and newest positions: the commands that read them, and their replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ws4redis.broker.history import (
+    Entry,
+    Kind,
+    Outcome,
+    Page,
+    PageRequest,
+    Position,
+    parse_reading,
+    read_command,
+)
+from ws4redis.broker.keys import ChannelKeys, keys_of
+from ws4redis.broker.publication import Command
+from ws4redis.conf import conf
+
+
+def _keys_of(channel: str) -> ChannelKeys:
+    return keys_of(channel.encode(), conf.key_prefix)
+
+
+def position_command(channel: str) -> Command:
+    """Return the command that reads the newest position of a channel.
+
+    Where nothing was published yet, it begins an epoch, so that what comes can be told to follow.
+    """
+    return read_command(_keys_of(channel), None)
+
+
+def position_of(reply: Sequence[Any]) -> Position:
+    return parse_reading(reply).newest
+
+
+def page_commands(request: PageRequest) -> list[Command]:
+    """Return the commands that read a page; they are to be run in a transaction."""
+    keys = _keys_of(request.channel)
+    since = request.since
+    # An entry's ID is its offset. Beside entries there may be markers of epochs: hence one more.
+    if request.reverse:
+        newest = '+' if since is None else f'({since.offset}-0'
+        entries: Command = (b'XREVRANGE', keys.stream, newest, '-', b'COUNT', request.limit + 1)
+    else:
+        oldest = '-' if since is None else f'{since.offset + 1}-0'
+        entries = (b'XRANGE', keys.stream, oldest, '+', b'COUNT', request.limit + 1)
+    return [read_command(keys, since, limit=1), entries]
+
+
+def page_of(request: PageRequest, replies: Sequence[Any]) -> Page:
+    reading = parse_reading(replies[0])
+    found = [_entry_of(*item) for item in replies[1]]
+    entries = [entry for entry in found if entry is not None][: request.limit]
+    since = request.since
+    if since is None or request.reverse:
+        return Page(Outcome.OK if since is None else reading.outcome, reading.newest, entries)
+    if reading.outcome is not Outcome.OK:
+        return Page(reading.outcome, reading.newest, [])
+    return Page(Outcome.OK, reading.newest, entries)
+
+
+def _entry_of(number: bytes, fields: dict[bytes, bytes]) -> Entry | None:
+    if b'd' not in fields:
+        return None
+    return Entry(
+        int(number.partition(b'-')[0]),
+        fields[b'd'],
+        Kind(fields[b'k'].decode()),
+        fields[b't'].decode(),
+        fields[b'p'].decode(),
+    )
