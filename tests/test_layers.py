@@ -24,6 +24,7 @@ PUBLIC_NAMES = {
     ],
     'ws4redis.handlers': ['WebSocketHandler'],
     'ws4redis.handshake_policy': ['process_request'],
+    'ws4redis.history': ['ahistory', 'aget_position', 'get_position', 'history'],
     'ws4redis.middleware': ['WebSocketMiddleware'],
     'ws4redis.publisher': ['RedisPublisher', 'in_transaction', 'publication_commands'],
     'ws4redis.receivers': ['store_groups_in_session'],

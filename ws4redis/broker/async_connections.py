@@ -45,7 +45,7 @@ async def _until_the_loop_ends(client: redis.asyncio.Redis) -> AsyncGenerator[No
     try:
         yield
     finally:
-        await client.aclose()
+        await client.aclose(close_connection_pool=True)
 
 
 _holders: WeakKeyDictionary[asyncio.AbstractEventLoop, _Holder] = WeakKeyDictionary()

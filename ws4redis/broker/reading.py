@@ -62,7 +62,8 @@ def page_of(request: PageRequest, replies: Sequence[Any]) -> Page:
     return Page(Outcome.OK, reading.newest, entries)
 
 
-def _entry_of(number: bytes, fields: dict[bytes, bytes]) -> Entry | None:
+def _entry_of(number: bytes, flat: list[bytes]) -> Entry | None:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     if b'd' not in fields:
         return None
     return Entry(

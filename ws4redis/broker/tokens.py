@@ -1,6 +1,6 @@
 """Positions on several channels as one opaque text, for pages and URLs.
 
-The text holds no name: a page must not learn a session key, and a channel is told apart by a digest.
+The text holds no name: a page must not learn a session key, and a digest tells channels apart.
 It is not signed: all that a forged one gets is a gap, or messages that its sender may read.
 """
 
