@@ -111,13 +111,25 @@ def _is_of_no_interest(message: str, page: Path) -> bool:
     return named is not None and not defines(page, named[1])
 
 
+def _facilities_of(page: Path) -> dict[str, Any]:
+    """Return the properties that a page gives to the facilities that its code uses."""
+    name = 'WS4REDIS_FACILITIES'
+    facilities: dict[str, Any] = {}
+    for block in blocks_in(page, 'python'):
+        if assigns_settings(block) and name in block.text:
+            assigned: dict[str, Any] = {}
+            exec(block.text, assigned)
+            facilities |= assigned[name]
+    return {name: facilities}
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures('redis_server')
 @with_blocks_in('python')
 def test_python_runs(page: Path, tmp_path: Path) -> None:
     if name_of(page) in TESTED_APART:
         return
-    with project_of(page, tmp_path) as modules:
+    with project_of(page, tmp_path) as modules, override_settings(**_facilities_of(page)):
         namespace = _what_readers_have()
         for module in modules:
             namespace |= vars(importlib.import_module(module))
