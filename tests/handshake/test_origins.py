@@ -56,6 +56,72 @@ def test_any_other_page_may_not(origin: str, host: str) -> None:
     assert not is_allowed(origin, host=host)
 
 
+@pytest.mark.parametrize(
+    ('origin', 'secure', 'allowed'),
+    [
+        ('https://example.com', True, True),
+        # Anybody between client and server can write a page of http.
+        ('http://example.com', True, False),
+        ('http://example.com:443', True, False),
+        ('https://example.com', False, True),
+        ('http://example.com', False, True),
+        ('ftp://example.com', False, False),
+        ('chrome-extension://example.com:80', False, False),
+    ],
+)
+def test_the_scheme_counts(origin: str, secure: bool, allowed: bool) -> None:
+    host = 'example.com:80' if origin.startswith('chrome') else 'example.com'
+    assert is_allowed(origin, host=host, secure=secure) is allowed
+
+
+@override_settings(SECURE_PROXY_SSL_HEADER=('HTTP_X_FORWARDED_PROTO', 'https'))
+@pytest.mark.parametrize(('proto', 'allowed'), [('https', False), ('http', True)])
+def test_a_proxy_that_speaks_tls_is_believed_where_a_setting_names_its_header(
+    proto: str, allowed: bool
+) -> None:
+    headers = {'host': 'localhost', 'origin': 'http://localhost', 'x-forwarded-proto': proto}
+    request = RequestFactory().get('/ws/x', headers=headers)
+    with override_settings(ALLOWED_HOSTS=['localhost']):
+        assert is_origin_allowed(request) is allowed
+
+
+@pytest.mark.parametrize(
+    ('origin', 'allowed'),
+    [
+        ('http://localhost:3000', True),
+        ('http://localhost', True),
+        ('http://example.com:8000', False),
+        ('http://localhost.evil.example:8000', False),
+        ('http://:8000', False),
+        ('null', False),
+    ],
+)
+def test_in_development_a_page_may_come_from_any_port_of_the_host(
+    origin: str, allowed: bool
+) -> None:
+    with override_settings(DEBUG=True):
+        assert is_allowed(origin, host='localhost:8000') is allowed
+    assert not is_allowed(origin, host='localhost:8000')
+
+
+@override_settings(
+    WS4REDIS_ALLOWED_ORIGINS=['file://', 'capacitor://localhost', 'https://app.example:443']
+)
+@pytest.mark.parametrize(
+    ('origin', 'allowed'),
+    [
+        ('file://', True),
+        ('file://host', False),
+        ('capacitor://localhost', True),
+        ('https://', False),
+        ('https://app.example', True),
+        ('https://app.example:444', False),
+    ],
+)
+def test_origins_of_apps_may_be_named(origin: str, allowed: bool) -> None:
+    assert is_allowed(origin) is allowed
+
+
 @override_settings(WS4REDIS_ALLOWED_ORIGINS=['https://app.example', 'https://*.example.net'])
 @pytest.mark.parametrize(
     ('origin', 'allowed'),

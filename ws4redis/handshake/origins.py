@@ -6,11 +6,12 @@ whatever page it is. Without this check any page could open websockets in the us
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.http.request import split_domain_port
 from django.utils.http import is_same_domain
 
 from ws4redis.conf import conf
@@ -18,13 +19,14 @@ from ws4redis.conf import conf
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-_DEFAULT_PORTS = {'http': '80', 'https': '443', 'ws': '80', 'wss': '443'}
+_ORIGIN = re.compile(r'([a-z][a-z0-9+.-]*)://([^/?#@\s]*)')
+_DEFAULT_PORTS = {'http': '80', 'https': '443'}
 
 
 def is_origin_allowed(request: HttpRequest) -> bool:
     """Tell whether the page that makes a handshake may.
 
-    It may when its host and port are those of the request, when ``CSRF_TRUSTED_ORIGINS`` or
+    It may when it came from the request's own host, when ``CSRF_TRUSTED_ORIGINS`` or
     ``WS4REDIS_ALLOWED_ORIGINS`` names it, or when there is no ``Origin``, since then the client is
     no browser. Raise Django's ``DisallowedHost`` for a host that is not in ``ALLOWED_HOSTS``.
     """
@@ -35,16 +37,26 @@ def is_origin_allowed(request: HttpRequest) -> bool:
     allowed = conf.WS4REDIS_ALLOWED_ORIGINS or ()
     if '*' in allowed:
         return True
-    try:
-        scheme, netloc = urlsplit(origin.lower())[:2]
-    except ValueError:
-        return False
-    if not netloc:
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
         # `null`: a sandboxed or local page, which could be anybody's.
         return False
-    if _with_port(scheme, netloc) == _with_port(scheme, host.lower()):
+    scheme, netloc = match.groups()
+    return _is_own(scheme, netloc, host.lower(), is_secure=request.is_secure()) or _is_named(
+        scheme, netloc, (*allowed, *settings.CSRF_TRUSTED_ORIGINS)
+    )
+
+
+def _is_own(scheme: str, netloc: str, host: str, *, is_secure: bool) -> bool:
+    """Tell whether a page came from the host that it connects to."""
+    # On the site served by https, anybody in between can write a page of http. The reverse is a
+    # proxy that speaks TLS and is not named in SECURE_PROXY_SSL_HEADER.
+    if scheme != 'https' and (scheme != 'http' or is_secure):
+        return False
+    if _with_port(scheme, netloc) == _with_port(scheme, host):
         return True
-    return _is_named(scheme, netloc, (*allowed, *settings.CSRF_TRUSTED_ORIGINS))
+    # In development, pages and websockets often come from two servers.
+    return settings.DEBUG and split_domain_port(netloc)[0] == split_domain_port(host)[0] != ''
 
 
 def _with_port(scheme: str, netloc: str) -> str:
@@ -55,7 +67,13 @@ def _with_port(scheme: str, netloc: str) -> str:
 def _is_named(scheme: str, netloc: str, allowed: Iterable[str]) -> bool:
     for entry in allowed:
         allowed_scheme, _, pattern = entry.lower().partition('://')
+        if scheme != allowed_scheme:
+            continue
+        # Some have no host at all: `file://`.
+        if netloc == pattern == '' and scheme not in _DEFAULT_PORTS:
+            return True
         # `https://*.example.com` means all subdomains, as in CSRF_TRUSTED_ORIGINS.
-        if scheme == allowed_scheme and is_same_domain(netloc, pattern.removeprefix('*')):
+        pattern = _with_port(scheme, pattern.removeprefix('*'))
+        if netloc and is_same_domain(_with_port(scheme, netloc), pattern):
             return True
     return False

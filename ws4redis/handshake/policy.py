@@ -123,7 +123,7 @@ def refuse_foreign_origin(request: HttpRequest) -> None:
             'handshake refused: the origin %r is not that of the host %r. If that is not the host '
             'that the client asked for, %s; else name the origin in WS4REDIS_ALLOWED_ORIGINS',
             request.META.get('HTTP_ORIGIN'),
-            request.get_host(),
+            f'{request.scheme}://{request.get_host()}',
             _PROXY_ADVICE,
         )
         raise HandshakeError(403, 'Websockets are not allowed from this origin.')

@@ -140,8 +140,8 @@ class Conf:
         default=None,
         judge=must_be('a list of origins, or None', or_none(judges.is_list_of(judges.is_origin))),
         about='Whose pages may open websockets',
-        hint="Give origins with their scheme, such as ['https://example.com', "
-        "'https://*.example.org']; ['*'] lets every site connect.",
+        hint="Give origins as browsers send them, such as ['https://example.com', "
+        "'https://*.example.org', 'file://']; ['*'] lets every site connect.",
     )
     WEBSOCKET_ACCEPT_ALL = Setting[bool](
         'ws4redis.E029',

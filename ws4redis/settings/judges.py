@@ -15,7 +15,11 @@ from ws4redis.settings.setting import Judge
 # An absolute path without a query; `//` would begin a host in a browser.
 PATH = re.compile(r'/(?!/)[^?#\s]*')
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-ORIGIN = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+')
+# Browsers send no origin of ws: or wss:; schemes of their own, such as file:, may have no host.
+ORIGIN = re.compile(
+    r'https?://(\*\.)?[^/?#@*\s]+|(?!https?:|wss?:)[a-z][a-z0-9+.-]*://(\*\.)?[^/?#@*\s]*',
+    re.IGNORECASE,
+)
 
 
 def must_be(what: str, is_right: Callable[[Any], bool]) -> Judge:
