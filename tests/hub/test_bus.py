@@ -30,7 +30,7 @@ from ws4redis.hub.bus import CHANGES_PER_TURN, REFUSED_SECONDS
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.recent import TOLERANCE_SECONDS
 from ws4redis.hub.websocket import Phase, WebSocket
-from ws4redis.servers.process import connect_to_redis, pack_publication
+from ws4redis.servers.process import connect_to_redis, publication_packer
 
 BUS = 0  # it connects first, the command connection second
 
@@ -491,7 +491,7 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
     options = HubOptions(ping_interval_seconds=None, expire_seconds=3600)
-    with Home(connect=connect_to_redis, pack=pack_publication, options=options) as home:
+    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as home:
         home.turn_until(lambda: home.bus.is_connected)
         joining = Joining(home, 'x', 'y')
         home.turn_until(lambda: joining.done)
@@ -610,7 +610,7 @@ def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> No
 @pytest.fixture
 def real_home(redis_server: RedisServer) -> Iterator[Home]:
     options = HubOptions(ping_interval_seconds=None)
-    with Home(connect=connect_to_redis, pack=pack_publication, options=options) as home:
+    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as home:
         home.turn_until(lambda: home.bus.is_connected)
         yield home
 
@@ -742,7 +742,7 @@ def test_an_access_list_that_forbids_a_channel_is_told_and_leaves_the_others_alo
     redis_client.set('forbidden:x', 'secret')
     connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
     with override_settings(WS4REDIS_CONNECTION=connection):
-        with Home(connect=connect_to_redis, pack=pack_publication) as home:
+        with Home(connect=connect_to_redis, pack=publication_packer()) as home:
             home.turn_until(lambda: home.bus.is_connected)
             both = Joining(home, 'forbidden:x', 'allowed:x')
             home.turn_until(lambda: both.done)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import redis
 
 from tests.hub.rig import Clock, Home, Peer, bulk, subscribed
 from tests.programs import RedisServer
+from tests.timeouts import wait_until
 from tests.websocket_client import CLOSE
 from ws4redis.hub import publications
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Paused, Phase
-from ws4redis.servers.process import connect_to_redis, pack_publication
+from ws4redis.servers.process import connect_to_redis, publication_packer
 
 
 @pytest.fixture
@@ -347,7 +350,7 @@ def test_a_real_redis_keeps_the_message_with_its_expiry_and_publishes_it(
 ) -> None:
     with (
         redis_client.pubsub() as pubsub,
-        Home(connect=connect_to_redis, pack=pack_publication) as home,
+        Home(connect=connect_to_redis, pack=publication_packer()) as home,
     ):
         pubsub.subscribe('broadcast:x', 'broadcast:y')
         for _ in range(2):
@@ -365,6 +368,59 @@ def test_a_real_redis_keeps_the_message_with_its_expiry_and_publishes_it(
         assert peer.frames() == []
 
 
+def test_messages_wait_while_a_real_redis_is_a_replica(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    with Home(connect=connect_to_redis, pack=publication_packer()) as home:
+        peer = home.peer()
+        home.turn_until(lambda: home.publications.is_connected)
+        redis_client.replicaof('127.0.0.1', 1)
+        try:
+            home.publications.publish(peer.websocket, ('broadcast:x',), b'waits')
+            home.turn_until(lambda: home.publications.reconnects)
+            assert home.publications.unanswered == 1
+        finally:
+            redis_client.replicaof('NO', 'ONE')
+        home.turn_until(lambda: home.statistics.messages_published)
+        assert redis_client.get('broadcast:x') == b'waits'
+        assert peer.frames() == []
+
+
+def test_messages_wait_while_a_real_redis_runs_a_script(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    def run_on() -> None:
+        with redis_server.client() as client, suppress(redis.ResponseError):
+            client.eval('while true do end', 0)
+
+    before = redis_client.config_get('lua-time-limit')['lua-time-limit']
+    redis_client.config_set('lua-time-limit', 1)
+    script = threading.Thread(target=run_on, daemon=True)
+    try:
+        with Home(connect=connect_to_redis, pack=publication_packer()) as home:
+            peer = home.peer()
+            home.turn_until(lambda: home.publications.is_connected and home.bus.is_connected)
+            script.start()
+            wait_until(lambda: is_busy(redis_client))
+            home.publications.publish(peer.websocket, ('broadcast:x',), b'waits')
+            home.turn_until(lambda: not home.publications.is_connected)
+            redis_client.execute_command('SCRIPT', 'KILL')
+            script.join()
+            home.turn_until(lambda: home.statistics.messages_published)
+            assert redis_client.get('broadcast:x') == b'waits'
+            assert peer.frames() == []
+    finally:
+        redis_client.config_set('lua-time-limit', before)
+
+
+def is_busy(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError:
+        return True
+    return False
+
+
 def test_a_real_redis_that_refuses_by_its_access_list_closes_the_sender(
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
@@ -375,7 +431,7 @@ def test_a_real_redis_that_refuses_by_its_access_list_closes_the_sender(
 
     connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
     with override_settings(WS4REDIS_CONNECTION=connection):
-        with Home(connect=connect_to_redis, pack=pack_publication) as home:
+        with Home(connect=connect_to_redis, pack=publication_packer()) as home:
             refused, allowed = home.peer(), home.peer()
             home.publications.publish(refused.websocket, ('broadcast:x',), b'no')
             home.publications.publish(allowed.websocket, ('allowed:x',), b'yes')

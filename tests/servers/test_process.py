@@ -22,7 +22,7 @@ from ws4redis.servers.process import (
     existing_websockets,
     get_websockets,
     options_from_settings,
-    pack_publication,
+    publication_packer,
 )
 
 
@@ -148,7 +148,7 @@ def commands(packed: bytes) -> list[Any]:
 
 def test_a_publication_is_kept_and_published_in_one_transaction() -> None:
     with override_settings(WS4REDIS_EXPIRE=60):
-        packed, replies = pack_publication(('a', 'grüße'), b'\xff')
+        packed, replies = publication_packer()(('a', 'grüße'), b'\xff')
     assert commands(packed) == [
         [b'MULTI'],
         [b'SET', b'a', b'\xff', b'EX', b'60'],
@@ -163,6 +163,6 @@ def test_a_publication_is_kept_and_published_in_one_transaction() -> None:
 @pytest.mark.parametrize('expire', [0, None])
 def test_a_publication_that_is_not_kept_is_one_command(expire: int | None) -> None:
     with override_settings(WS4REDIS_EXPIRE=expire):
-        packed, replies = pack_publication(('a',), b'x')
+        packed, replies = publication_packer()(('a',), b'x')
     assert commands(packed) == [[b'PUBLISH', b'a', b'x']]
     assert replies == 1

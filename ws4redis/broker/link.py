@@ -174,9 +174,9 @@ class RedisLink:
         """Queue packed commands; call :meth:`expect` for each of them, in their order."""
         self._output += packed
 
-    def expect(self, replied: Replied, refused: Refused) -> None:
-        """Say who takes the answer to a command that was given to :meth:`write`."""
-        self._expected.append((replied, refused, None))
+    def expect(self, replied: Replied, refused: Refused, *, commands: int = 1) -> None:
+        """Say who takes the answers to commands that were given to :meth:`write`."""
+        self._expected.extend(((replied, refused, None),) * commands)
 
     # The life of the connection
 
@@ -358,6 +358,7 @@ class RedisLink:
 
     def _take_replies(self) -> None:
         reader = self._reader
+        expected = self._expected
         try:
             while self._reader is reader:
                 reply = reader.gets()
@@ -367,8 +368,10 @@ class RedisLink:
                     self._take_push(reply)
                 elif isinstance(reply, hiredis.HiredisError):
                     self._take_error(reply)
-                elif self._expected and self._expected[0][2] is None:
-                    self._expected.popleft()[0](reply)
+                elif expected and expected[0][2] is None:
+                    replied = expected.popleft()[0]
+                    if replied is not ignore:
+                        replied(reply)
                 else:
                     self.lost(f'unexpected reply {reply!r:.100}')
         except hiredis.ProtocolError as exc:

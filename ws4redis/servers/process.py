@@ -9,16 +9,16 @@ import os
 import socket
 import ssl
 import sys
-from functools import partial
 from typing import Any
 
 from ws4redis.broker.connections import make_bus_connection
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
-from ws4redis.broker.publication import MayKeep, in_transaction, publication_commands
+from ws4redis.broker.publication import publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.hub.options import HubOptions, limits_of_websockets
+from ws4redis.hub.publications import PackPublication
 from ws4redis.hub.websockets import WebSockets
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
 from ws4redis.loop.native import original
@@ -29,6 +29,8 @@ from ws4redis.settings.checks import validate_settings
 logger = logging.getLogger('ws4redis')
 
 STOP_SECONDS = 5.0
+_MULTI = pack_command(b'MULTI')
+_EXEC = pack_command(b'EXEC')
 
 
 class _Current:
@@ -102,7 +104,7 @@ def make_websockets() -> WebSockets:
     return WebSockets(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,
-        pack=partial(pack_publication, may_keep=KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES).admits),
+        pack=publication_packer(),
         give_back=connection_limits.give_back,
         options=options_from_settings(),
     )
@@ -146,11 +148,17 @@ def connect_to_redis() -> Any:
     return _socket.socket(fileno=sock.detach())
 
 
-def pack_publication(
-    channels: tuple[str, ...], payload: bytes, *, may_keep: MayKeep | None = None
-) -> tuple[bytes, int]:
-    """Return the packed commands that publish a message, and how many replies they have."""
-    commands = in_transaction(
-        publication_commands(channels, payload, conf.WS4REDIS_EXPIRE, may_keep=may_keep)
-    )
-    return b''.join(pack_command(*command) for command in commands), len(commands)
+def publication_packer() -> PackPublication:
+    """Return what packs the commands that publish a message, as the settings have them now."""
+    expire = conf.WS4REDIS_EXPIRE
+    may_keep = KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES).admits
+
+    def pack(channels: tuple[str, ...], payload: bytes) -> tuple[bytes, int]:
+        commands = publication_commands(channels, payload, expire, may_keep=may_keep)
+        packed = [pack_command(*command) for command in commands]
+        if len(packed) > 1:
+            # As in_transaction() has it, packed once for all.
+            packed = [_MULTI, *packed, _EXEC]
+        return b''.join(packed), len(packed)
+
+    return pack
