@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
@@ -9,6 +9,7 @@ from ws4redis.broker.keys import keys_of
 NAMES = st.text(alphabet='ab{}:/%é', max_size=12).map(str.encode)
 
 
+@settings(deadline=None)  # the table of tags is made once
 @given(NAMES, st.sampled_from(['', 'site:', 'si{te:', 's{i}te:', '}{:']))
 @example(b'a}b', '')
 @example(b'{}x', '')

@@ -14,6 +14,7 @@ from django.template.loader import render_to_string
 
 from ws4redis.broker.channels import Audience
 from ws4redis.broker.history import Kind
+from ws4redis.broker.outgoing import Outgoing
 from ws4redis.broker.publication import in_transaction, publication_commands
 from ws4redis.publishing.broker import Positions
 from ws4redis.publishing.commit import aon_database_commit, waits_for_commit
@@ -91,14 +92,21 @@ class RedisPublisher(RedisStore):
             )
         )
 
-    def _publish(self, message: object, expire: int | None, *, transaction: bool) -> None:
+    def _outgoing(
+        self,
+        message: object,
+        expire: int | None,
+        *,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+    ) -> Outgoing | None:
         if self._facility_without_audience is not None and not self._publishers:
             logger.warning(
                 'not published: the publisher of %r has no audience; give it broadcast=True, or '
                 'users, groups or sessions',
                 self._facility_without_audience,
             )
-        super()._publish(message, expire, transaction=transaction)
+        return super()._outgoing(message, expire, kind=kind, once=once)
 
     def pipeline_publish_message(
         self,
