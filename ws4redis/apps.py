@@ -17,11 +17,13 @@ class Ws4redisConfig(AppConfig):
     def ready(self) -> None:
         """Connect receivers and register system checks."""
         from ws4redis.applications.changed_settings import follow_changed_setting
+        from ws4redis.log_filter import escape_what_is_logged
         from ws4redis.publishing.receivers import store_groups_in_session
         from ws4redis.settings.checks import check_settings
         from ws4redis.settings.deployment_checks import check_deployment
         from ws4redis.settings.project_checks import check_project
 
+        escape_what_is_logged()
         user_logged_in.connect(
             store_groups_in_session, dispatch_uid='ws4redis.store_groups_in_session'
         )
