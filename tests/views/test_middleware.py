@@ -77,8 +77,12 @@ class MiddlewareTests(WebSocketTestCase):
         for path in ('/asynchronous/', '/asynchronous-class/'):
             assert self.status(path) == 400
             assert self.client.get(path).content == b'asynchronous'
-            with override_settings(WEBSOCKET_ACCEPT_ALL=True):
+            with (
+                override_settings(WEBSOCKET_ACCEPT_ALL=True),
+                self.assertLogs('ws4redis', 'ERROR') as log,
+            ):
                 assert self.status(path) == 400
+            assert 'is asynchronous' in log.output[0]
 
     def test_an_exception_closes_with_1011_once(self) -> None:
         with self.assertLogs('django.request', 'ERROR') as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from django.urls import ResolverMatch
+
+
+logger = logging.getLogger('ws4redis')
 
 
 class WebSocketMiddleware:
@@ -70,6 +74,9 @@ def _resolving(request_class: type[HttpRequest]) -> type[HttpRequest]:
 def _accepting(view: View) -> View:
     """Return a view that runs another one with its websocket, or refuses the handshake."""
     if iscoroutinefunction(view):
+        if _accepts(view):
+            logger.error('%r is to accept websockets, but is asynchronous, which cannot be', view)
+
         # It cannot use a websocket, which blocks. Django awaits it, by its mark, and so this one.
         @wraps(view)
         async def resolved_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
