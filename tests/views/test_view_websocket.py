@@ -99,7 +99,7 @@ class ViewWebSocketTests(WebSocketTestCase):
     def test_a_protocol_error_of_the_client_ends_the_wait(self) -> None:
         with self.websocket('/reports-end/') as websocket:
             assert websocket.receive() == 'open'
-            websocket._socket.sendall(b'\xff\xff')
+            websocket._connection.send_bytes(b'\xff\xff')
             assert websocket.wait_closed() == 1002
         assert self.ending()[:2] == (None, True)
 

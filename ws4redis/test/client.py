@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from email.parser import BytesHeaderParser
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ws4redis.exceptions import ConnectionClosed, HandshakeError, ProtocolError
-from ws4redis.protocol.frames import CloseCode, Opcode, close_payload
-from ws4redis.protocol.handshake import accept_key
-from ws4redis.protocol.masking import apply_mask
+from ws4redis.protocol.frames import CloseCode
+from ws4redis.test.connection import ClientConnection
+from ws4redis.test.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 TIMEOUT_SECONDS = 5.0
-
-_RECEIVE_BYTES = 65536
-_FINAL = 0x80
-_MASKED = 0x80
 
 
 class WebSocketClient:
@@ -53,26 +44,32 @@ class WebSocketClient:
         subprotocols: Iterable[str] = (),
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
+        assert urlsplit(url).scheme == 'ws', 'only ws:// is served by a test server'
         self.url = url
         self.timeout = timeout
-        self.response_headers: dict[str, str] = {}
         self.close_code: int | None = None
         self.close_reason = ''
-        self._unread = bytearray()
         self._messages: deque[str | bytes] = deque()
         self._fragments: list[bytes] = []
-        self._opcode = Opcode.TEXT
+        self._opcode = TEXT
         self._sent_close = False
-        parts = urlsplit(url)
-        assert parts.scheme == 'ws', 'only ws:// is served by a test server'
-        assert parts.hostname is not None
-        self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout)
+        self._connection = ClientConnection(url, timeout=timeout)
+        pairs = [f'{name}={value}' for name, value in (cookies or {}).items()]
+        fields = {
+            'Sec-WebSocket-Protocol': ', '.join(subprotocols) or None,
+            'Cookie': '; '.join(pairs) or None,
+        }
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._shake_hands(headers or {}, cookies or {}, ', '.join(subprotocols))
+            response = self._connection.shake_hands({**fields, **(headers or {})})
+            if response.status != 101:
+                body = response.body.decode(errors='replace')
+                raise HandshakeError(response.status, body, response.headers)
         except BaseException:
-            self._socket.close()
+            self.drop()
             raise
+        self.response_headers = dict(response.headers)
+        # What the server sent at once may have come along with the answer.
+        self._take_frames()
 
     def __enter__(self) -> Self:
         return self
@@ -107,27 +104,19 @@ class WebSocketClient:
         Raise ``ConnectionClosed`` when the server has closed.
         """
         if isinstance(message, str):
-            self._send_frame(Opcode.TEXT, message.encode())
+            self._send_frame(TEXT, message.encode())
         else:
-            self._send_frame(Opcode.BINARY, bytes(message))
+            self._send_frame(BINARY, bytes(message))
 
     def send_json(self, value: Any) -> None:
         """Send a value as JSON, in a text message."""
         self.send(json.dumps(value))
 
-    def _send_frame(self, opcode: Opcode, payload: bytes) -> None:
+    def _send_frame(self, opcode: int, payload: bytes) -> None:
         if self.close_code is not None:
             raise ConnectionClosed(self.close_code, self.close_reason)
-        mask = os.urandom(4)
-        size = len(payload)
-        if size < 126:
-            head = struct.pack('!BB', _FINAL | opcode, _MASKED | size)
-        elif size < 65536:
-            head = struct.pack('!BBH', _FINAL | opcode, _MASKED | 126, size)
-        else:
-            head = struct.pack('!BBQ', _FINAL | opcode, _MASKED | 127, size)
         try:
-            self._socket.sendall(head + mask + apply_mask(payload, mask))
+            self._connection.send_frame(opcode, payload)
         except (BrokenPipeError, ConnectionResetError):
             self._closed(CloseCode.ABNORMAL_CLOSURE, '')
             raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from None
@@ -140,7 +129,7 @@ class WebSocketClient:
         Raise ``ConnectionClosed`` when the server has closed instead, ``TimeoutError`` when nothing
         has come after ``timeout`` seconds.
         """
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = self._deadline(timeout)
         while not self._messages:
             if self.close_code is not None:
                 raise ConnectionClosed(self.close_code, self.close_reason)
@@ -174,7 +163,7 @@ class WebSocketClient:
 
     def wait_closed(self, *, timeout: float | None = None) -> int:
         """Wait until the server closes, drop what it sends before, and return the close code."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = self._deadline(timeout)
         while self.close_code is None:
             self._receive(deadline)
         return self.close_code
@@ -187,7 +176,7 @@ class WebSocketClient:
             if self.close_code is None:
                 if not self._sent_close:
                     self._sent_close = True
-                    self._send_frame(Opcode.CLOSE, close_payload(code, reason))
+                    self._send_frame(CLOSE, close_payload(code, reason))
                 self.wait_closed()
         except ConnectionClosed:
             pass
@@ -196,118 +185,48 @@ class WebSocketClient:
 
     def drop(self) -> None:
         """Hang up without a close frame, as a client that loses its network does."""
-        self._socket.close()
-
-    # The handshake
-
-    def _shake_hands(
-        self, headers: Mapping[str, str | None], cookies: Mapping[str, str], subprotocols: str
-    ) -> None:
-        parts = urlsplit(self.url)
-        key = base64.b64encode(os.urandom(16)).decode()
-        fields: dict[str, str | None] = {
-            'host': parts.netloc,
-            'upgrade': 'websocket',
-            'connection': 'Upgrade',
-            'sec-websocket-key': key,
-            'sec-websocket-version': '13',
-            'sec-websocket-protocol': subprotocols or None,
-            'cookie': '; '.join(f'{name}={value}' for name, value in cookies.items()) or None,
-        }
-        fields |= {name.lower(): value for name, value in headers.items()}
-        target = (parts.path or '/') + (f'?{parts.query}' if parts.query else '')
-        lines = [f'GET {target} HTTP/1.1']
-        lines += [f'{name}: {value}' for name, value in fields.items() if value is not None]
-        self._socket.sendall('\r\n'.join([*lines, '', '']).encode('latin-1'))
-        status = self._receive_head()
-        if status != 101:
-            raise HandshakeError(status, self._receive_body(), self.response_headers)
-        expected = accept_key(fields['sec-websocket-key'] or '')
-        assert self.response_headers.get('sec-websocket-accept') == expected, 'no proper answer'
-        # What the server sent at once may have come along with the answer.
-        self._take_frames()
-
-    def _receive_head(self) -> int:
-        while b'\r\n\r\n' not in self._unread:
-            data = self._socket.recv(_RECEIVE_BYTES)
-            if not data:
-                raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, 'no answer to the handshake')
-            self._unread += data
-        head, _, self._unread = self._unread.partition(b'\r\n\r\n')
-        status_line, _, fields = head.partition(b'\r\n')
-        message = BytesHeaderParser().parsebytes(bytes(fields))
-        self.response_headers = {name.lower(): value for name, value in message.items()}
-        return int(status_line.split()[1])
-
-    def _receive_body(self) -> str:
-        length = self.response_headers.get('content-length')
-        while length is None or len(self._unread) < int(length):
-            data = self._socket.recv(_RECEIVE_BYTES)
-            if not data:
-                break
-            self._unread += data
-        return self._unread.decode(errors='replace')
+        self._connection.drop()
 
     # Frames
 
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
     def _receive(self, deadline: float) -> None:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError('The server has sent nothing in time.')
-        self._socket.settimeout(remaining)
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except ConnectionResetError:
-            data = b''
-        finally:
-            self._socket.settimeout(self.timeout)
-        if not data:
-            self._closed(CloseCode.ABNORMAL_CLOSURE, '')
-        self._unread += data
-        self._take_frames()
+            frame = self._connection.receive_frame(timeout=deadline - time.monotonic())
+        except ConnectionClosed as exc:
+            self._closed(exc.code, exc.reason)
+        else:
+            self._take(frame)
+            self._take_frames()
 
     def _take_frames(self) -> None:
-        while self.close_code is None and self._take_frame():
-            pass
+        frames = self._connection.frames
+        while self.close_code is None and (frame := frames.next_frame()) is not None:
+            self._take(frame)
 
-    def _take_frame(self) -> bool:
-        """Take one frame off what was read, and tell whether it was there."""
-        unread = self._unread
-        if len(unread) < 2:
-            return False
-        size, start = unread[1], 2
-        if size in {126, 127}:
-            start = 4 if size == 126 else 10
-            size = int.from_bytes(unread[2:start], 'big')
-        if len(unread) < start or len(unread) < start + size:
-            return False
-        first, payload = unread[0], bytes(unread[start : start + size])
-        del unread[: start + size]
-        self._take(Opcode(first & 0x0F), payload, is_final=bool(first & _FINAL))
-        return True
-
-    def _take(self, opcode: Opcode, payload: bytes, *, is_final: bool) -> None:
-        if opcode is Opcode.PING:
-            self._send_frame(Opcode.PONG, payload)
-        elif opcode is Opcode.CLOSE:
-            self._answer_close(payload)
-        elif opcode is not Opcode.PONG:
-            if opcode is not Opcode.CONTINUATION:
-                self._opcode = opcode
-            self._fragments.append(payload)
-            if is_final:
+    def _take(self, frame: Frame) -> None:
+        if frame.opcode == PING:
+            self._send_frame(PONG, frame.payload)
+        elif frame.opcode == CLOSE:
+            self._answer_close(frame)
+        elif frame.opcode != PONG:
+            if frame.opcode != CONTINUATION:
+                self._opcode = frame.opcode
+            self._fragments.append(frame.payload)
+            if frame.fin:
                 message = b''.join(self._fragments)
                 self._fragments.clear()
-                self._messages.append(message.decode() if self._opcode is Opcode.TEXT else message)
+                self._messages.append(message.decode() if self._opcode == TEXT else message)
 
-    def _answer_close(self, payload: bytes) -> None:
-        code = int.from_bytes(payload[:2], 'big') if payload else CloseCode.NO_STATUS_RECEIVED
+    def _answer_close(self, frame: Frame) -> None:
         if not self._sent_close:
             self._sent_close = True
-            self._send_frame(Opcode.CLOSE, payload)
-        if len(payload) == 1:
+            self._send_frame(CLOSE, frame.payload)
+        if len(frame.payload) == 1:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, 'the server closed with half a code')
-        self._closed(code, payload[2:].decode())
+        self._closed(frame.close_code, frame.close_reason)
 
     def _closed(self, code: int, reason: str) -> None:
         if self.close_code is None:
