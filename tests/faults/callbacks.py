@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 
+from ws4redis.handlers import WebSocketHandler
 from ws4redis.handshake.policy import process_request
 from ws4redis.subscriber import RedisSubscriber
 
@@ -75,3 +77,54 @@ class SlowBackend(ModelBackend):
         """Find the user, at last."""
         _take_long('')
         return super().get_user(user_id)
+
+
+class SlowToOpen(WebSocketHandler):
+    """Take long to take its websocket."""
+
+    def on_connect(self) -> None:
+        """Take it, at last."""
+        _take_long(self.request.path)
+        logger.info('slow on_connect ended')
+
+    def on_message(self, message: str | bytes) -> None:
+        """Send back what comes."""
+        self.send(message)
+
+    def on_close(self, code: int) -> None:
+        """Tell the code."""
+        logger.info('slow handler closed with %d', code)
+
+
+class SlowToBringDescriptor(RedisSubscriber):
+    """Take long to bring a descriptor, and tell when it is released."""
+
+    pipe = (-1, -1)
+
+    def get_file_descriptor(self) -> int:
+        """Return one end of a pipe, at last."""
+        self.pipe = os.pipe()
+        _take_long('')
+        logger.info('slow descriptor came')
+        return self.pipe[0]
+
+    def release(self) -> None:
+        """Close the pipe."""
+        logger.info('released')
+        for fd in self.pipe:
+            os.close(fd)
+        super().release()
+
+
+class SlowToSendAndReleased(RedisSubscriber):
+    """Take long to send what was kept, and tell when it is released."""
+
+    def send_persisted_messages(self, websocket: Any) -> None:
+        """Send it, at last."""
+        _take_long('')
+        logger.info('slow messages sent')
+
+    def release(self) -> None:
+        """Tell of it."""
+        logger.info('released')
+        super().release()

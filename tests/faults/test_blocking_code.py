@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from django.http import HttpRequest
 from tests.django_requests import logged_in_request, make_user
 from tests.faults.observed import ObservedServer
 from tests.programs import RedisServer
+from tests.standalone.server import StandaloneServer
 from tests.timeouts import scaled, wait_until
 from tests.websocket_client import (
     HandshakeRefused,
@@ -165,6 +167,78 @@ def test_a_handshake_that_takes_too_long_is_answered_with_503(
         assert refused.value.response.status == 503
         assert refused.value.response.headers['retry-after'] == '5'
         server.wait_for_log('took more than 0.5 seconds')
+        wait_until(lambda: server.observe()['places'] == 0)
+
+
+SERVERS: dict[str, Callable[[RedisServer, dict[str, Any]], Any]] = {
+    'gevent': lambda redis, settings: ObservedServer(redis, settings, gevent=100),
+    'run_wsserver': lambda redis, settings: StandaloneServer(
+        redis_server=redis, django_settings=settings
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', SERVERS)
+def test_handlers_that_take_too_long_to_open_are_refused_and_delay_nobody_else(
+    redis_server: RedisServer, kind: str
+) -> None:
+    handler = 'tests.faults.callbacks.SlowToOpen'
+    settings = {
+        'WS4REDIS_HANDLERS': {'^/ws/slow$': handler, '^/ws/quick$': handler},
+        'WS4REDIS_PROCESS_REQUEST': 'tests.faults.callbacks.sleep_two_seconds',
+        'WS4REDIS_WORKER_THREADS': 2,
+        'WS4REDIS_HANDSHAKE_TIMEOUT': 1,
+        'WS4REDIS_DRAIN_SECONDS': 0,
+    }
+    with SERVERS[kind](redis_server, settings) as server:
+        answers: list[int] = []
+
+        def open_slowly() -> None:
+            with pytest.raises(HandshakeRefused) as refused:
+                RawWebSocket(f'{server.ws_url}/ws/slow?quick')
+            answers.append(refused.value.response.status)
+
+        threads = [threading.Thread(target=open_slowly) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: server.log_text().count('slow callback began') == 2)
+        # Those of others do not wait for them.
+        with RawWebSocket(f'{server.ws_url}/ws/foo?subscribe-broadcast&quick'):
+            assert not answers
+        for thread in threads:
+            thread.join()
+        assert answers == [503, 503]
+        # Nor do other handlers any longer, though the threads are still busy.
+        with RawWebSocket(f'{server.ws_url}/ws/quick?quick') as websocket:
+            websocket.send('quick')
+            assert websocket.receive() == 'quick'
+            websocket.close(1000)
+        log = server.log_text()
+        assert log.count('took more than 1 seconds') == 2
+        # They are told that their websockets never opened.
+        wait_until(lambda: server.log_text().count('slow handler closed with 1006') == 2)
+        assert server.log_text().count('slow on_connect ended') == 3
+
+
+@pytest.mark.parametrize('name', ['SlowToBringDescriptor', 'SlowToSendAndReleased'])
+def test_a_subscriber_that_takes_too_long_to_open_is_refused_and_released_afterwards(
+    redis_server: RedisServer, name: str
+) -> None:
+    settings = {
+        'WS4REDIS_SUBSCRIBER': f'tests.faults.callbacks.{name}',
+        'WS4REDIS_HANDSHAKE_TIMEOUT': 0.5,
+    }
+    with ObservedServer(redis_server, settings, gevent=100) as server:
+        with pytest.raises(HandshakeRefused) as refused:
+            RawWebSocket(server.url_of('foo', 'subscribe-broadcast'))
+        assert refused.value.response.status == 503
+        wait_until(lambda: 'released' in server.log_text())
+        came = re.findall(
+            'slow callback began|took more|descriptor came|messages sent|released',
+            server.log_text(),
+        )
+        assert came[:2] == ['slow callback began', 'took more']
+        assert came[3:] == ['released']
         wait_until(lambda: server.observe()['places'] == 0)
 
 

@@ -75,7 +75,8 @@ def bridged(home: Home, subscriber: RedisSubscriber, **options: Any) -> Peer:
     """Open a websocket as a handshake does."""
     bridge = SubscriberBridge(home, subscriber)
     peer = home.peer(receiver=bridge, companion=bridge, attached=False, **options)
-    bridge.take_descriptor(peer.websocket)
+    bridge.begin(peer.websocket)
+    bridge.take_descriptor()
     if bridge.sends_persisted_messages:
         peer.websocket.hold()
     bridge.prepare(peer.websocket)
@@ -255,7 +256,8 @@ def test_the_end_of_the_websocket_closes_the_duplicate_and_releases(home: Home, 
     else:
         bridge = SubscriberBridge(home, subscriber)
         peer = home.peer(receiver=bridge, companion=bridge, attached=False)
-        bridge.take_descriptor(peer.websocket)
+        bridge.begin(peer.websocket)
+        bridge.take_descriptor()
         # Closed by a shutdown, say, while the handshake goes on.
         peer.websocket.close(1012)
         bridge.prepare(peer.websocket)

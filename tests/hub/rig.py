@@ -29,6 +29,7 @@ from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import PackPublication
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.hub.websockets import WebSockets
+from ws4redis.loop.blocking_call import Pool
 from ws4redis.loop.drivers import Bell, Done, Event
 from ws4redis.loop.loop import Hub
 from ws4redis.loop.native import NativeBell, NativeEvent
@@ -77,7 +78,12 @@ class StepDriver:
         return NativeBell()
 
     def run_blocking(
-        self, function: Callable[..., T], *args: Any, timeout_seconds: float | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        timeout_seconds: float | None = None,
+        too_late: Callable[[T], object] | None = None,
+        pool: Pool = Pool.POLICY,
     ) -> T:
         return function(*args)
 

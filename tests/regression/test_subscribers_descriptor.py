@@ -63,7 +63,8 @@ class Submitted:
 def bridged(home: Home, subscriber: RedisSubscriber) -> Peer:
     bridge = SubscriberBridge(home, subscriber)
     peer = home.peer(receiver=bridge, companion=bridge, attached=False)
-    bridge.take_descriptor(peer.websocket)
+    bridge.begin(peer.websocket)
+    bridge.take_descriptor()
     bridge.prepare(peer.websocket)
     peer.attach()
     home.turn(2)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from http import HTTPStatus
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
@@ -91,18 +89,14 @@ class WebSocketServer:
             self.handlers.serve(environ, start_response)
             return
         environ = _under_websocket_url(environ)
-        deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         opening = Opening(environ, start_response)
         admission: Admission | None = None
         try:
-            admission = self._admit(opening.home, make_request(environ), deadline)
+            admission = self._admit(opening, make_request(environ))
             if admission.user is not None:
                 opening.count_user(admission.user)
             self._connect(opening, admission)
-            if monotonic() > deadline:
-                raise self._too_slow(get_path_info(environ))
-            if opening.home.is_draining:
-                raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+            opening.check_still_due()
             opening.complete()
             if opening.websocket is not None and opening.websocket.companion is not None:
                 opening.websocket.companion.opened()
@@ -114,38 +108,10 @@ class WebSocketServer:
             opening.abandon()
             raise
 
-    def _admit(self, home: WebSockets, request: WSGIRequest, deadline: float) -> Admission:
+    def _admit(self, opening: Opening, request: WSGIRequest) -> Admission:
         if not may_block(request):
             return admit(request)
-        made: list[Admission] = []
-        is_too_late = False
-
-        def release_too_late() -> None:
-            # Either side may be the first to know; one of them gets it.
-            with suppress(IndexError):
-                home.hub.driver.workers.submit(with_database, release, made.pop().subscriber)
-
-        def admit_and_note() -> Admission:
-            admission = admit(request)
-            made.append(admission)
-            if is_too_late:
-                release_too_late()
-            return admission
-
-        try:
-            admission: Admission = home.hub.driver.run_blocking(
-                with_database, admit_and_note, timeout_seconds=deadline - monotonic()
-            )
-        except TimeoutError:
-            is_too_late = True
-            release_too_late()
-            raise self._too_slow(request.path) from None
-        return admission
-
-    def _too_slow(self, path: str) -> HandshakeError:
-        seconds = conf.WS4REDIS_HANDSHAKE_TIMEOUT
-        logger.warning('handshake refused: it took more than %g seconds: %s', seconds, path)
-        return HandshakeError(503, 'The handshake took too long.', {'Retry-After': '5'})
+        return opening.run_blocking(admit, request, too_late=_release)
 
     def _connect(self, opening: Opening, admission: Admission) -> None:
         """Make the websocket and let it join its channels."""
@@ -160,7 +126,8 @@ class WebSocketServer:
         )
         home = opening.home
         if bridge is not None:
-            home.hub.driver.run_blocking(with_database, bridge.take_descriptor, websocket)
+            bridge.begin(websocket)
+            opening.run_blocking(bridge.take_descriptor)
             if bridge.sends_persisted_messages:
                 home.hub.call_soon(websocket.hold)
         reads_itself = bridge is not None and bridge.brings_descriptor
@@ -168,9 +135,9 @@ class WebSocketServer:
         if type(subscriber) is not RedisSubscriber:
             # Before it sends anything: it may add channels while it does.
             _follow_changes(home, websocket, subscriber)
-        join_and_wait(home, websocket, names)
+        join_and_wait(home, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
         if bridge is not None:
-            home.hub.driver.run_blocking(with_database, bridge.prepare, websocket)
+            opening.run_blocking(bridge.prepare, websocket)
 
     def _shared_receiver(self, home: WebSockets) -> PublishingReceiver:
         if self._receiver is None or self._receiver.home is not home:
@@ -191,7 +158,11 @@ def _under_websocket_url(environ: WSGIEnvironment) -> WSGIEnvironment:
     return {**environ, 'PATH_INFO': prefix if f'/{path}/' == prefix else prefix + path}
 
 
-def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str]) -> None:
+def _release(admission: Admission) -> None:
+    release(admission.subscriber)
+
+
+def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str], seconds: float) -> None:
     """Let a websocket join channels, and wait until Redis has confirmed.
 
     What is published from then on reaches it. Raise ``HandshakeError`` 503 when Redis refuses one
@@ -202,7 +173,7 @@ def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str]) -> N
     refused: list[bool] = []
     joined = home.hub.driver.event()
     home.hub.call_soon(home.join, websocket, names, joined.set, lambda: refused.append(True))
-    joined.wait(JOIN_SECONDS)
+    joined.wait(seconds)
     if refused:
         raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
 

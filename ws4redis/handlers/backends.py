@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from ws4redis.conf import conf
-from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.mailbox import Dispatcher, Mailbox
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.runners import GreenletRunner, Runner, ThreadRunner
 from ws4redis.handlers.session import HandlerSession
-from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
+from ws4redis.loop.blocking_call import Pool
+from ws4redis.protocol.frames import CloseCode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ws4redis.handlers.routes import Match
     from ws4redis.hub.websockets import WebSockets
     from ws4redis.servers.opening import Opening
+
+logger = logging.getLogger('ws4redis')
 
 
 class Backend(Protocol):
@@ -38,10 +41,13 @@ class LocalBackend:
         self._dispatcher = Dispatcher(home, runner)
 
     def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
-        opening.home.hub.driver.run_blocking(with_database, self._accept, opening, environ, match)
+        opening.run_blocking(
+            self._accept, opening, environ, match, too_late=_end, pool=Pool.HANDLERS
+        )
+        opening.check_still_due()
         opening.complete()
 
-    def _accept(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+    def _accept(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> HandlerSession:
         """Apply the policy, then ask the handler. May block."""
         request = make_lasting_request(environ)
         authorise(request)
@@ -50,11 +56,20 @@ class LocalBackend:
             opening.count_user(user)
         mailbox = Mailbox(self._dispatcher)
         mailbox.websocket = opening.make_websocket(mailbox)
-        mailbox.session = HandlerSession(match.handler_class, request, match.kwargs, mailbox)
+        session = HandlerSession(match.handler_class, request, match.kwargs, mailbox)
+        # Its end may come meanwhile, and takes it out.
+        mailbox.session = session
         with refusing_errors(request):
-            mailbox.session.connect()
-        if self._dispatcher.home.is_draining:
-            raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+            session.connect()
+        return session
+
+
+def _end(session: HandlerSession) -> None:
+    """Tell a handler that its websocket, which it has taken too late, never opens."""
+    try:
+        session.end(CloseCode.ABNORMAL_CLOSURE)
+    except Exception:
+        logger.exception('on_close() of %r failed', session.handler)
 
 
 def threaded_backend(home: WebSockets) -> Backend:

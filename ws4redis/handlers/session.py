@@ -31,7 +31,7 @@ class HandlerSession:
     the caller must still call :meth:`end` then.
     """
 
-    __slots__ = ('_connected', '_opened', 'handler')
+    __slots__ = ('_due_end', '_opened', 'handler')
 
     def __init__(
         self,
@@ -46,14 +46,15 @@ class HandlerSession:
         self.handler.namespace = kwargs.get('namespace') or DEFAULT_NAMESPACE
         self.handler.kwargs = kwargs
         self.handler._connection = connection
-        self._connected = False
+        # Taken out by the first who ends it: at the end of a handshake's time, there may be two.
+        self._due_end: list[bool] = []
         self._opened = False
 
     def connect(self) -> None:
         """Ask the handler whether it takes the websocket; it may raise ``PermissionDenied``."""
         self.handler.__init__()  # type: ignore[misc]
         call('on_connect()', self.handler.on_connect)
-        self._connected = True
+        self._due_end.append(True)
 
     def receive(self, opcode: Opcode, payload: bytes) -> None:
         """Give a message to the handler."""
@@ -66,9 +67,10 @@ class HandlerSession:
 
     def end(self, code: int) -> None:
         """Tell the handler that the websocket is closed, if it ever took it, and once."""
-        if not self._connected:
+        try:
+            self._due_end.pop()
+        except IndexError:
             return
-        self._connected = False
         handler_class: Any = type(self.handler)
         if takes_close_code(handler_class):
             call('on_close()', self.handler.on_close, code)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ws4redis.handshake.blocking import with_database
@@ -120,19 +122,44 @@ class SubscriberBridge:
         self._parsing = False
         self._fd_to_watch: int | None = None
         self._fd: int | None = None
+        # One for each call that uses the subscriber while the websocket opens.
+        self._uses: list[None] = []
+        self._is_released = False
         self._websocket: WebSocket | None = None
 
-    # Opening: called outside the loop, before the handshake is answered
+    # Opening: called outside the loop, before the handshake is answered, though it may take so long
+    # that this is given up. Then the subscriber is released when the call ends after all.
 
-    def take_descriptor(self, websocket: WebSocket) -> None:
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Keep the subscriber from being released meanwhile."""
+        self._uses.append(None)
+        try:
+            yield
+        finally:
+            self._home.hub.call_soon(self._no_longer_used)
+
+    def _no_longer_used(self) -> None:
+        self._uses.pop()
+        if self._websocket is None:
+            self._drop_descriptor()
+            self._release_when_done()
+
+    def begin(self, websocket: WebSocket) -> None:
+        """Take note of the websocket. Called first of all; does not block."""
+        self._websocket = websocket
+
+    def take_descriptor(self) -> None:
         """Ask the subscriber for its descriptor, before its channels are joined. May block.
 
         A subscriber whose descriptor is that of a connection of its own has subscribed on it, and
         gets its messages there, not from the loop. Its kept messages it has to send itself.
         """
-        self._websocket = websocket
-        if not self.brings_descriptor:
-            return
+        if self.brings_descriptor:
+            with self._used():
+                self._take_descriptor()
+
+    def _take_descriptor(self) -> None:
         fd = self._subscriber.get_file_descriptor()
         if fd is not None:
             # A duplicate is ours to watch and close, whatever becomes of the original.
@@ -143,6 +170,10 @@ class SubscriberBridge:
 
     def prepare(self, websocket: WebSocket) -> None:
         """Let the subscriber send what it wants to come first. May block."""
+        with self._used():
+            self._prepare(websocket)
+
+    def _prepare(self, websocket: WebSocket) -> None:
         call_soon = self._home.hub.call_soon
         if self.sends_persisted_messages:
             proxy = Proxy(
@@ -254,13 +285,17 @@ class SubscriberBridge:
                 self._home.hub.unregister(self._fd)
             os.close(self._fd)
             self._fd = None
-        if self._fd_to_watch is not None:
-            os.close(self._fd_to_watch)
-            self._fd_to_watch = None
+        self._drop_descriptor()
         self._release_when_done()
+
+    def _drop_descriptor(self) -> None:
+        fd, self._fd_to_watch = self._fd_to_watch, None
+        if fd is not None:
+            os.close(fd)
 
     def _release_when_done(self) -> None:
         # What it received while it was open is published before the subscriber is released.
-        is_done = not (self._busy or self._waiting or self._parsing)
-        if self._websocket is None and is_done:
+        is_done = not (self._busy or self._waiting or self._parsing or self._uses)
+        if self._websocket is None and is_done and not self._is_released:
+            self._is_released = True
             self._home.hub.driver.workers.submit(with_database, release, self._subscriber)

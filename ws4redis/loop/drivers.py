@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ws4redis.loop.blocking_call import BlockingCall, Pool, call_here
 from ws4redis.loop.native import NativeBell, NativeEvent, start_thread, thread_ident
 from ws4redis.loop.workers import Workers
 
@@ -85,11 +86,17 @@ class Driver(Protocol):
         """Return a new bell for the calling thread or greenlet."""
 
     def run_blocking(
-        self, function: Callable[..., T], *args: Any, timeout_seconds: float | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        timeout_seconds: float | None = None,
+        too_late: Callable[[T], object] | None = None,
+        pool: Pool = Pool.POLICY,
     ) -> T:
         """Run ``function`` where it may block, and wait for its result; not for use in the loop.
 
-        Raise ``TimeoutError`` when that takes too long, where the caller can wait apart from it.
+        Raise ``TookTooLong`` when that takes longer than ``timeout_seconds``; at once, where the
+        caller can wait apart from it. ``too_late`` then gets the result, if there ever is one.
         """
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
@@ -151,10 +158,15 @@ class ThreadDriver:
         return NativeBell()
 
     def run_blocking(
-        self, function: Callable[..., T], *args: Any, timeout_seconds: float | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        timeout_seconds: float | None = None,
+        too_late: Callable[[T], object] | None = None,
+        pool: Pool = Pool.POLICY,
     ) -> T:
         # The caller is a thread of the WSGI server's own, and it is that server's pool that bounds.
-        return function(*args)
+        return call_here(function, args, timeout_seconds, too_late)
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._hub is not None
@@ -184,7 +196,8 @@ class GeventDriver:
         self._waiter_class = Waiter
         self.workers = Workers(pool_size)
         self._workers_apart = Workers(THREADS_APART)
-        self._handshake_workers = Workers(pool_size)
+        # Apart from what open websockets need: slow handshakes must not delay that.
+        self._pools = {pool: Workers(pool_size) for pool in Pool}
         self._hub: Hub | None = None
         self._greenlet: Any = None
         self._timer: Any = None
@@ -222,9 +235,7 @@ class GeventDriver:
             watcher.close()
             self._disarm_timer()
             hub.close()
-            self.workers.stop()
-            self._workers_apart.stop()
-            self._handshake_workers.stop()
+            self._stop_pools()
 
     def _wait(self, gevent_hub: Any, watcher: Any) -> None:
         self._waiter = waiter = self._waiter_class(gevent_hub)
@@ -280,10 +291,12 @@ class GeventDriver:
             hub.turn(remaining if timeout is None else min(remaining, timeout))
         in_time = not hub.running
         hub.close()
-        self.workers.stop()
-        self._workers_apart.stop()
-        self._handshake_workers.stop()
+        self._stop_pools()
         return in_time
+
+    def _stop_pools(self) -> None:
+        for workers in (self.workers, self._workers_apart, *self._pools.values()):
+            workers.stop()
 
     def in_loop(self) -> bool:
         return self._gevent.getcurrent() is self._greenlet
@@ -308,31 +321,15 @@ class GeventDriver:
         return NativeBell()
 
     def run_blocking(
-        self, function: Callable[..., T], *args: Any, timeout_seconds: float | None = None
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        timeout_seconds: float | None = None,
+        too_late: Callable[[T], object] | None = None,
+        pool: Pool = Pool.POLICY,
     ) -> T:
-        assert self._hub is not None
-        outcome: list[Any] = []
-        finished = self.event()
-        is_abandoned = False
-
-        def run() -> T | None:
-            # What nobody waits for any more need not begin.
-            return None if is_abandoned else function(*args)
-
-        def done(result: Any, exc: BaseException | None) -> None:
-            outcome.extend((result, exc))
-            finished.set()
-
-        # Apart from what open websockets need: slow handshakes must not delay that.
-        self._handshake_workers.submit(_run_and_report, self._hub, done, run, ())
-        if not finished.wait(timeout_seconds):
-            is_abandoned = True
-            raise TimeoutError
-        result, exc = outcome
-        if exc is not None:
-            raise exc
-        value: T = result
-        return value
+        call = BlockingCall(function, args, self.event(), too_late)
+        return call.wait_in(self._pools[pool], timeout_seconds)
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._hub is not None

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.core.handlers.wsgi import WSGIRequest
+from django.core.handlers.wsgi import WSGIRequest, get_path_info
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.connection_limits import Place, connection_limits
 from ws4redis.hub.websocket import Receiver, WebSocket
+from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import CloseCode
@@ -22,6 +27,8 @@ from ws4redis.servers.process import get_websockets
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+T = TypeVar('T')
 
 logger = logging.getLogger('ws4redis')
 
@@ -64,12 +71,56 @@ class Opening:
         self.home = get_websockets()
         if self.home.is_draining:
             raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
+        self._deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         self._environ = environ
         self._start_response = start_response
         # The websocket, once there is one, gives it back at its end; before, abandon() does.
         self._place: Place = connection_limits.take_place(environ)
         self._extensions: str | None = None
         self.websocket: WebSocket | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """How many seconds the handshake may take yet, 0 if its time is over."""
+        return max(0.0, self._deadline - monotonic())
+
+    def run_blocking(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        too_late: Callable[[T], object] | None = None,
+        pool: Pool = Pool.POLICY,
+    ) -> T:
+        """Run code of the project, which may block and use the database, and return its result.
+
+        Raise ``HandshakeError`` 503 when the time of the handshake is over; ``too_late`` then gets
+        the result if there is one after all, and may block as well.
+        """
+        try:
+            result: T = self.home.hub.driver.run_blocking(
+                with_database,
+                function,
+                *args,
+                timeout_seconds=self.seconds_left,
+                too_late=None if too_late is None else partial(with_database, too_late),
+                pool=pool,
+            )
+        except TookTooLong:
+            raise self._too_slow() from None
+        return result
+
+    def _too_slow(self) -> HandshakeError:
+        seconds = conf.WS4REDIS_HANDSHAKE_TIMEOUT
+        path = get_path_info(self._environ)
+        logger.warning('handshake refused: it took more than %g seconds: %s', seconds, path)
+        return HandshakeError(503, 'The handshake took too long.', {'Retry-After': '5'})
+
+    def check_still_due(self) -> None:
+        """Raise ``HandshakeError`` 503 if it is too late for the answer 101."""
+        if not self.seconds_left:
+            raise self._too_slow()
+        if self.home.is_draining:
+            raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
 
     def count_user(self, username: str) -> None:
         """Count the websocket for a user; raise ``HandshakeError`` 429 if that is too many.

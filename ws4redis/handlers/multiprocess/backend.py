@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse, unpack_code
 from ws4redis.handlers.multiprocess.links import CommandLink, StreamLink
@@ -96,7 +95,7 @@ class RemoteBackend:
         handler = f'{match.handler_class.__module__}.{match.handler_class.__qualname__}'
         request = {'handler': handler, 'kwargs': match.kwargs, 'environ': lasting_environ(environ)}
         self.home.hub.call_soon(self._assign, outbox, seal(json.dumps(request).encode()))
-        answered.wait(conf.WS4REDIS_HANDSHAKE_TIMEOUT)
+        answered.wait(opening.seconds_left)
         outcome = outbox.outcome
         if outcome is None:
             logger.error('no handler answered a handshake in time; does run_wsworker run?')
