@@ -18,7 +18,6 @@ from tests.hub.rig import (
     Clock,
     Home,
     Peer,
-    RecordingReceiver,
     bulk,
     published,
     subscribed,
@@ -29,7 +28,7 @@ from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.hub.bus import CHANGES_PER_TURN, REFUSED_SECONDS
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.recent import TOLERANCE_SECONDS
-from ws4redis.hub.websocket import Phase, WebSocket
+from ws4redis.hub.websocket import Phase
 from ws4redis.servers.process import connect_to_redis, publication_packer
 
 BUS = 0  # it connects first, the command connection second
@@ -214,17 +213,20 @@ def test_a_websocket_that_ends_with_its_kept_message_is_in_no_audience(home: Hom
     assert (gone.done, reset.done, stays.done) == (1, 1, 1)
 
 
-def test_one_who_is_ended_by_the_kept_message_of_another_is_in_no_audience(home: Home) -> None:
-    class Ends(RecordingReceiver):
-        def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+def test_one_who_ends_while_another_gets_the_kept_message_is_in_no_audience(home: Home) -> None:
+    class EndsTheOther:
+        @property
+        def sends_persisted_messages(self) -> bool:
             second.peer.websocket.lost()
+            return True
 
-    first = Joining(home, 'x', receiver=Ends())
+    first = Joining(home, 'x', companion=EndsTheOther())
     second = Joining(home, 'x')
     commands(home)
-    first.peer.socket.close()
     reply(home, subscribed(b'x') + bulk(b'kept'))
     assert (first.done, second.done) == (1, 1)
+    assert list(home.bus.channels[b'x'].audiences.values()) == [{first.peer.websocket}]
+    first.peer.websocket.lost()
     assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
     assert home.bus.channels == {}
 

@@ -244,7 +244,7 @@ def test_one_that_hears_only_its_own_messages_which_it_is_not_sent_is_idle() -> 
         peer = home.peer(heartbeats=True)
         channel = home.bus._channel(b'broadcast:x')
         channel.add(peer.websocket)
-        peer.websocket.channels += (channel,)
+        peer.websocket.channels = (channel,)
         for number in range(6):
             peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
             home.fanout.arrive(channel, b'%d' % number)
