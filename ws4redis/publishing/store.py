@@ -122,7 +122,7 @@ class RedisStore:
         """Publish a message on all channels of this store, and keep it under each.
 
         ``message`` is a ``RedisMessage``, ``str`` or bytes-like. ``expire`` is the number of
-        seconds for which it is kept; 0: not at all, None: as ``KEEP`` of the facility or
+        seconds for which it is kept; 0 or less: not at all, None: as ``KEEP`` of the facility or
         ``WS4REDIS_EXPIRE`` says. It is one round trip to Redis, and Redis does all of it or
         nothing.
 
@@ -148,7 +148,7 @@ class RedisStore:
     ) -> Outgoing | None:
         """Return what is to be published; None if it is nothing, which is logged."""
         payload = _payload_of(message)
-        _require_expire(expire)
+        expire = _checked_expire(expire)
         _require_key(once)
         if payload is None:
             return None
@@ -216,10 +216,13 @@ def _text_of_name(channel: str | bytes) -> str:
     return channel if isinstance(channel, str) else channel.decode(errors='surrogateescape')
 
 
-def _require_expire(expire: object) -> None:
-    is_seconds = isinstance(expire, int) and not isinstance(expire, bool)
-    if not (expire is None or is_seconds):
+def _checked_expire(expire: object) -> int | None:
+    if expire is None:
+        return None
+    if not isinstance(expire, int) or isinstance(expire, bool):
         raise ValueError(f'expire must be a number of whole seconds or None, not {expire!r}')
+    # Less than 0 switches it off, as in 0.6.
+    return max(expire, 0)
 
 
 def _require_key(once: object) -> None:
