@@ -10,7 +10,7 @@ import os
 
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conformance.settings')
 
-from conformance.limits import MAX_MESSAGE_BYTES
+from conformance.settings import WS4REDIS_MAX_MESSAGE_SIZE
 from ws4redis.handshake.policy import Admission
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import Opcode
@@ -23,7 +23,7 @@ class EchoReceiver:
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
         websocket.send_message(payload, opcode)
-        if websocket.queued_bytes > MAX_MESSAGE_BYTES:
+        if websocket.queued_bytes > WS4REDIS_MAX_MESSAGE_SIZE:
             websocket.pause_reading(Paused.RECEIVER)
 
     def websocket_drained(self, websocket: WebSocket) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from conformance.limits import MAX_MESSAGE_BYTES, MAX_QUEUE_BYTES, MINIMUM_COMPRESSED_BYTES
-
 SECRET_KEY = 'for the conformance tests alone'
 DEBUG = False
 ALLOWED_HOSTS = ['127.0.0.1', 'localhost']
@@ -25,9 +23,11 @@ WS4REDIS_CONNECTION = {
     'host': os.environ.get('WS4REDIS_TEST_REDIS_HOST', '127.0.0.1'),
     'port': int(os.environ.get('WS4REDIS_TEST_REDIS_PORT', '6379')),
 }
-WS4REDIS_COMPRESSION = {'minimum_size': MINIMUM_COMPRESSED_BYTES}
-WS4REDIS_MAX_MESSAGE_SIZE = MAX_MESSAGE_BYTES
-WS4REDIS_MAX_QUEUE_BYTES = MAX_QUEUE_BYTES
+# Small messages are compressed too, so that each compression case tests something.
+WS4REDIS_COMPRESSION = {'minimum_size': 1}
+# The largest message of Autobahn's cases, and several of them waiting for a client.
+WS4REDIS_MAX_MESSAGE_SIZE = 16 << 20
+WS4REDIS_MAX_QUEUE_BYTES = 64 << 20
 # Autobahn's client answers a ping also in the middle of a frame that it sends in pieces, and so
 # breaks its own frame.
 WS4REDIS_PING_INTERVAL = None

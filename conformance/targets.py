@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Final
 
-from conformance import bare_echo
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 
 SETTINGS: Final = 'conformance.settings'
@@ -33,9 +32,8 @@ def _runserver(settings: str) -> Iterator[str]:
             yield f'{server.ws_url}/echo'
 
 
-#: The bare protocol; the echo on the hub; the echo in a view.
+#: The echo on the hub, and in a view.
 TARGETS: Final[dict[str, Callable[[], AbstractContextManager[str]]]] = {
-    'bare': bare_echo.running_server,
     'uwsgi': partial(_uwsgi, 'conformance.echo', SETTINGS, None),
     'uwsgi-threads': partial(_uwsgi, 'conformance.echo', SETTINGS, 10),
     'runserver': partial(_runserver, SETTINGS),
