@@ -155,12 +155,12 @@ def mercy_seconds(options: Any) -> float:
 
 
 def _end_with_python(websockets: WebSockets) -> None:
-    reloads = _note_reloads()
+    _note_changed_files()
 
     def end() -> None:
         _finish(
             websockets,
-            RESTARTS if reloads else STOPS,
+            RESTARTS if _changed_files else STOPS,
             spread_seconds=0,
             close_timeout_seconds=min(conf.WS4REDIS_CLOSE_TIMEOUT, DEVELOPMENT_CLOSE_SECONDS),
         )
@@ -170,14 +170,15 @@ def _end_with_python(websockets: WebSockets) -> None:
     websockets.hub.at_close(lambda: atexit.unregister(end))
 
 
-def _note_reloads() -> list[object]:
-    """Return a list that is no longer empty when runserver ends because code has changed."""
-    reloads: list[object] = []
+# The files whose change makes runserver end, so that it is a restart.
+_changed_files: list[object] = []
+
+
+def _note_changed_files() -> None:
     autoreload = sys.modules.get('django.utils.autoreload')
     if autoreload is not None:
+        autoreload.file_changed.connect(_note_file, dispatch_uid='ws4redis.shutdown')
 
-        def note(file_path: object = None, **kwargs: object) -> None:
-            reloads.append(file_path)
 
-        autoreload.file_changed.connect(note, weak=False, dispatch_uid='ws4redis.servers.shutdown')
-    return reloads
+def _note_file(file_path: object = None, **kwargs: object) -> None:
+    _changed_files.append(file_path)
