@@ -37,5 +37,6 @@ def announcement(arguments: Sequence[str]) -> str:
 
 
 application = DevelopmentServer()
-sys.stdout.write(announcement(sys.argv))
-sys.stdout.flush()
+if said := announcement(sys.argv):
+    sys.stdout.write(said)
+    sys.stdout.flush()
