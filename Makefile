@@ -117,6 +117,10 @@ conformance: $(VENV)/.installed ## Run the whole Autobahn test suite (about 12 m
 faults: $(VENV)/.installed ## Break Redis, clients and workers under load, and count what is lost
 	$(BIN)/python stress-tests/faults.py $(ARGS)
 
+.PHONY: floods
+floods: $(VENV)/.installed ## Flood a server in every way known, and time a bystander meanwhile
+	$(BIN)/python stress-tests/floods.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
 	$(BIN)/python stress-tests/benchmark.py $(ARGS)

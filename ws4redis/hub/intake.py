@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger('ws4redis')
 
 #: How much of a turn goes to what was left over; the others wait no longer for their share.
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.002
 #: A sender that is too fast rests at least so long: timers cost something, too.
 SHORTEST_REST_SECONDS = 0.01
 BURST_SECONDS = 0.5
