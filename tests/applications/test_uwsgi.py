@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import urllib.error
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from websockets.sync.client import connect
@@ -77,6 +79,23 @@ def test_a_router_that_passes_everything_on_is_fine(redis_server: RedisServer) -
     ):
         websocket.send('hello')
         assert websocket.recv(timeout=SOON_SECONDS) == 'hello'
+
+
+@pytest.mark.django_db(transaction=True)
+def test_views_use_the_database_under_early_patching_and_late_patching_is_warned_of(
+    redis_server: RedisServer, django_user_model: type[User]
+) -> None:
+    django_user_model.objects.create_user('john')
+    with UwsgiServer(redis_server=redis_server, options=['--gevent-early-monkey-patch']) as server:
+        assert server.get('/users/') == 'john'
+        assert 'uWSGI: ' not in server.log_text()
+    with UwsgiServer(redis_server=redis_server, options=['--gevent-monkey-patch']) as server:
+        assert 'Use --gevent-early-monkey-patch' in server.log_text()
+        since = server.log_position()
+        with pytest.raises(urllib.error.HTTPError):
+            server.get('/users/')
+        # This is what the warning foretells.
+        server.wait_for_log('DatabaseWrapper objects created in a thread', since=since)
 
 
 @override_settings(WS4REDIS_SUBSCRIBER='no.such.Subscriber')
