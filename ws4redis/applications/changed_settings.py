@@ -18,7 +18,7 @@ def follow_changed_setting(
 
         routes_from_settings.cache_clear()
     if setting.startswith('WS4REDIS_'):
-        # The websocket loop needs hiredis: that it is missing is for a system check to say.
+        # The websocket loop needs hiredis; a system check reports that it is missing.
         from ws4redis.servers.process import drop_websockets
 
         drop_websockets()

@@ -1,6 +1,6 @@
 """What servers of 0.6 could be given and these have no use for: it is refused, not ignored.
 
-A method that kept visitors out would otherwise let them in without a word.
+A method that kept visitors out would otherwise silently let them in.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class uWSGIWebSocketServer(WebSocketServer):  # noqa: N801 (the name that users 
         if not apps.ready:
             django.setup()
         validate_settings()
-        # What is wrong with a handler's setting is to be known now, not at the first websocket.
+        # Report a wrong setting of handlers now, not at the first websocket.
         self.handlers.routes  # noqa: B018
         uwsgi: Any = sys.modules.get('uwsgi')
         if uwsgi is not None:

@@ -71,7 +71,7 @@ class WebSocketHandler:
         """Take the end, called once whatever ended the websocket.
 
         ``code`` is the close code (RFC 6455, section 7.1.5): 1000 or 1001 for most, 1006 where the
-        client vanished without a word. A method without this argument is called without it.
+        client sent no close frame. A method without this argument is called without it.
         """
 
     # For subclasses to call, in any thread

@@ -27,7 +27,7 @@ logger = logging.getLogger('ws4redis')
 
 MAX_WAITING_MESSAGES = 32
 MAX_WAITING_BYTES = 256 * 1024
-# After so many events in a row the others have their turn.
+# After this many events in a row it is the others' turn.
 EVENTS_PER_TURN = 16
 
 
@@ -188,7 +188,7 @@ class HandlerLane:
             self.session.receive(opcode, payload)
         except BaseException as exc:  # (whatever it is, the thread goes on)
             if isinstance(exc, ConnectionClosed) and self.closed_with is not None:
-                # It sent to a client that had left. What else has come is still for it to see.
+                # It sent to a client that had left. It still gets the messages that came before.
                 logger.debug('%r sent to a websocket that is closed', self.session.handler)
                 return
             logger.exception('%r failed', self.session.handler)

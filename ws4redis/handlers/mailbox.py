@@ -40,7 +40,7 @@ class Dispatcher(Lanes):
     # Called in the loop
 
     def _flush(self) -> None:
-        # What comes from now on asks for another flush: perhaps in vain, but nothing is left over.
+        # What comes from now on asks for another flush, which may find nothing to do.
         self._flushing = False
         frames: dict[WebSocket, list[bytes]] = {}
         output = self._output

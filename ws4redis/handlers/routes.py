@@ -140,6 +140,6 @@ def load_handler(name: str, value: Any) -> type[WebSocketHandler]:
         raise ImproperlyConfigured(
             f'{name} must name a subclass of ws4redis.handlers.WebSocketHandler, not {value!r}.'
         )
-    # Looked at now, once, rather than when the first websocket closes.
+    # Inspected once, now, rather than when the first websocket closes.
     takes_close_code(handler_class)
     return cast('type[WebSocketHandler]', handler_class)

@@ -72,5 +72,5 @@ def _run_and_close_connections(task: Task) -> None:
     try:
         task()
     finally:
-        # A greenlet has connections of its own, which nobody could use after it.
+        # A greenlet has its own database connections, which nobody could use after it.
         connections.close_all()

@@ -46,7 +46,7 @@ class HandlerSession:
         self.handler.namespace = kwargs.get('namespace') or DEFAULT_NAMESPACE
         self.handler.kwargs = kwargs
         self.handler._connection = connection
-        # Taken out by the first who ends it: at the end of a handshake's time, there may be two.
+        # Whoever ends it first takes it out: when a handshake times out, two may try.
         self._due_end: list[bool] = []
         self._opened = False
 

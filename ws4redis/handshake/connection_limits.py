@@ -13,7 +13,7 @@ from ws4redis.loop.native import original
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# Descriptors that are left to the server, to Redis, databases, log files and handshakes.
+# Descriptors left for the server, Redis, databases, log files and handshakes.
 RESERVED_DESCRIPTORS = 256
 
 

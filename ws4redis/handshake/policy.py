@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
-# What is wrong with a host or an origin that the client did send right.
+# Why a host or an origin is refused although the client sent the right one.
 _PROXY_ADVICE = (
     'let the proxy pass the Host on (NGINX: "proxy_set_header Host $http_host;", '
     'Apache: "ProxyPreserveHost On")'
@@ -146,7 +146,7 @@ def _admit(request: HttpRequest) -> Admission:
         channels = _listed(
             call('WS4REDIS_ALLOWED_CHANNELS', allowed_channels, request, channels, may_yield=True)
         )
-        # It may have added some of its own accord.
+        # It may have added channels that were not asked for.
         _verify_session(request, channels)
     subscriber = subscriber_class(get_client())
     try:

@@ -39,7 +39,7 @@ _SENDS_PERSISTED = ('send_persisted_messages', 'send_persited_messages')
 _BRINGS_DESCRIPTOR = ('get_file_descriptor', 'parse_response')
 _NEEDS_BRIDGE = (*_SENDS_PERSISTED, *_BRINGS_DESCRIPTOR, 'publish_message', 'release')
 
-# While this many messages wait for `publish_message`, their sender is not read.
+# A sender is not read while this many of its messages wait for `publish_message`.
 _MAX_WAITING_MESSAGES = 16
 # At most this many responses are taken at a time, so that the pool's threads are shared.
 _MAX_RESPONSES = 1000
@@ -197,7 +197,7 @@ class SubscriberBridge:
     # An own descriptor
 
     def _watch(self) -> None:
-        # Closed meanwhile, there is none any more.
+        # It has been closed meanwhile.
         fd, self._fd_to_watch = self._fd_to_watch, None
         if fd is not None:
             self._fd = fd

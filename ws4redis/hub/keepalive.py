@@ -79,7 +79,7 @@ class Pings:
             if websocket.pinged_in_round != pinged_in_round:
                 return
             if websocket.paused:
-                # It may have answered, and its answer was not read. It is asked again later.
+                # It may have answered without its answer being read yet, so ask again later.
                 websocket.pinged_in_round = 0
             else:
                 websocket.close(CloseCode.INTERNAL_ERROR, 'no answer to a ping')
@@ -103,7 +103,7 @@ class Heartbeats:
         quiet_since = self._home.hub.timers.clock() - self._interval_seconds
         if websocket.idle_since > quiet_since:
             return
-        # Noted per channel, delivering a message costs nothing more for the heartbeats' sake.
+        # Noted per channel, so that heartbeats add no cost to each delivery.
         if websocket.has_skipped or all(
             channel.delivered_at <= quiet_since for channel in websocket.channels
         ):

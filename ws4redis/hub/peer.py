@@ -110,7 +110,7 @@ class Peer:
         room = self.home.options.max_queue_bytes - queue.bytes
         if (
             len(chunk.data) - sent <= room
-            # A single message may be as large as it likes; else it could never be delivered.
+            # A single message may exceed the bound; else it could never be delivered.
             or (not queue and chunk.messages <= 1)
             or self.phase is not Phase.OPEN
             # The close frame that follows an overflow is queued whatever it comes behind.
@@ -126,7 +126,7 @@ class Peer:
     def give_up_queue(self) -> None:
         """Let go of what is queued, since all queues together take too much memory."""
         if self.phase is not Phase.OPEN or self._queue is None:
-            # It is closing already, or not open yet: there is nothing that it could be told.
+            # It is closing already, or not open yet, so it cannot be told anything.
             self._reset()
             return
         self._cannot_keep_up(self._queue.keep_begun(attempted=self._attempted_bytes()))

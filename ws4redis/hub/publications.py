@@ -2,7 +2,7 @@
 
 A publication counts as delivered when Redis has answered it. What was not answered when the
 connection is lost is written again on the next one; a message may so be published twice when Redis
-dies between doing it and saying so, but none is lost without a word.
+dies between doing it and saying so, but none is lost silently.
 
 Messages wait, unpacked, while Redis is away, while the bus is not subscribed (they would miss the
 websockets of this very process), and while enough is under way already.

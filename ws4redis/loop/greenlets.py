@@ -15,7 +15,7 @@ from gevent.hub import Waiter
 
 from ws4redis.loop.native import thread_ident
 
-# After so many, other greenlets and gevent's loop have their turn.
+# After this many it is the turn of other greenlets and gevent's loop.
 _WOKEN_AT_ONCE = 100
 
 
@@ -56,7 +56,7 @@ class GreenletEvent:
         """Wait up to ``timeout`` seconds and tell whether the event is set."""
         if self._is_set:
             return True
-        # A waiter whose greenlet has left it, by an exception say, is switched to in vain.
+        # If the greenlet no longer waits, after an exception say, the switch does nothing.
         self._waiter = waiter = Waiter(self._hub)
         try:
             if timeout is None:

@@ -157,7 +157,7 @@ def _position_on(channel: str, since: str | Position | None) -> Position | None:
         position = PositionsToken(since).position_on(channel)
     except ValueError:
         position = None
-    # Nonsense, or the position of another channel, is a gap and no error: it may be a client's.
+    # Nonsense, or the position of another channel, may come from a client: a gap, not an error.
     return position or Position('?', 0)
 
 

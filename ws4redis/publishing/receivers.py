@@ -30,5 +30,5 @@ def store_groups_in_session(
     try:
         session[MEMBEROF_SESSION_KEY] = group_names(user)
     except Exception:
-        # A login must not fail for this: who connects is asked for the groups once more.
+        # A login must not fail for this: the groups are looked up again when the user connects.
         logger.exception('the groups of %r were not stored in the session', user)

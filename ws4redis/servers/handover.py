@@ -208,7 +208,7 @@ def _from_wsgiref(
     connection: socket.socket = handler.request_handler.connection
     _refuse_early_data(handler.request_handler.rfile, connection)
     # wsgiref refuses Connection and Upgrade in the headers of an application (PEP 3333 reserves
-    # them for the server), so the answer is written here and the handler is told that it was.
+    # them for the server), so write the answer here and mark the headers as sent.
     handler.status = STATUS
     handler.headers = handler.headers_class(list(headers))
     handler.headers_sent = True
@@ -288,7 +288,7 @@ def _from_under_middleware(
     environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
 ) -> _socket.socket:
     sock = _from_under_reader(environ, headers)
-    # The rest of the response goes nowhere, but the server wants one. Headers of a connection
+    # The rest of the response is discarded, but the server needs one. Headers of a connection
     # would be refused.
     start_response(STATUS, [])
     return sock

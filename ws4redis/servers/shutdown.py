@@ -33,9 +33,9 @@ RESTARTS = CloseCode.SERVICE_RESTART, 'the server restarts'
 
 # uWSGI's own default of `worker-reload-mercy`, after which it kills a worker.
 MERCY_SECONDS = 60.0
-# Where many would notice, closing is spread; under runserver there is one developer.
+# Closing is spread over time for the sake of many clients; under runserver there is one developer.
 DEVELOPMENT_CLOSE_SECONDS = 1.0
-# For what the loop does besides, when its websockets have gone.
+# For what the loop still has to do when its websockets have gone.
 MARGIN_SECONDS = 1.0
 
 
@@ -119,7 +119,7 @@ def _watch_signals(noted: Callable[[int], object]) -> None:
         _watchers.append(watcher)
 
 
-# A watcher that nobody holds is closed.
+# A watcher without a reference is closed.
 _watchers: list[Any] = []
 
 

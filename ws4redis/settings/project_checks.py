@@ -1,4 +1,4 @@
-"""System checks of what else in a project keeps websockets from working, without a word."""
+"""System checks of what else in a project silently keeps websockets from working."""
 
 from __future__ import annotations
 

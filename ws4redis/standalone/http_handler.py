@@ -29,7 +29,7 @@ class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no type
     def read_request(self, raw_requestline: str) -> Any:
         """Read the headers; the connection is closed after the answer."""
         result = super().read_request(raw_requestline)
-        # Websockets are all that there is here: nobody comes back for another page.
+        # Only websockets are served here, so nobody asks for another page.
         self.close_connection = True
         return result
 
@@ -53,7 +53,7 @@ class HandshakeHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no type
 
     def _handle_client_error(self, ex: BaseException) -> Any:
         if isinstance(ex, OSError):
-            # None closes the connection; there is nobody left who would read an answer.
+            # None closes the connection; nobody is left to read an answer.
             logger.debug('a client left before its request was complete: %s', ex)
             return None
         return super()._handle_client_error(ex)

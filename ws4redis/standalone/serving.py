@@ -66,7 +66,7 @@ def run_handlers(options: ProcessOptions, *, announce: Callable[[], object] | No
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: worker.stop())
     if options.lifeline >= 0:
-        # Ctrl-C in a terminal reaches us too, but it is the supervisor who tells us what to do.
+        # Ctrl-C in a terminal reaches this process too, but the supervisor tells it what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_watch, args=(options.lifeline, worker), daemon=True).start()
     worker.run(announce=announce or (lambda: _tell_supervisor(options.ready)))

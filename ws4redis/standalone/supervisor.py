@@ -32,7 +32,7 @@ logger = logging.getLogger('ws4redis')
 
 FIRST_RESTART_SECONDS = 0.1
 LAST_RESTART_SECONDS = 5.0
-# A child that has lived for so long did not crash because it cannot start.
+# A child that has lived this long did not crash because it cannot start.
 STABLE_SECONDS = 10.0
 KILL_SECONDS = 2.0
 
@@ -94,7 +94,7 @@ class Supervisor:
         self._has_served = False
         self._stopping = False
         self._kill_at: float | None = None
-        # Its end tells the children that we have gone, however we went.
+        # Its end tells the children that this process has ended, for whatever reason.
         self._lifeline, self._lifeline_writer = os.pipe()
         self._selector = selectors.DefaultSelector()
 
@@ -161,7 +161,7 @@ class Supervisor:
     def _handle_signal(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             if self._stopping:
-                # Impatient: whoever asks twice does not want to wait.
+                # Whoever asks twice does not want to wait.
                 self._kill_all()
             self._stop()
         elif number == signal.SIGHUP and not self._stopping:
@@ -302,7 +302,7 @@ class Supervisor:
 
     def _plan_restart(self, post: Post) -> float:
         """Have a child started later; return after how many seconds."""
-        # One that has failed all night would raise 2 to a power that no float holds.
+        # After a night of failures, 2 ** failures would overflow a float.
         doublings = min(self._failures[post.slot], 10)
         delay = min(LAST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2.0**doublings)
         self._failures[post.slot] += 1

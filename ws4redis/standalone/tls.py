@@ -65,7 +65,7 @@ class TlsSocket:
     def recv(self, size: int) -> bytes:
         """Read at most ``size`` bytes; raise ``BlockingIOError`` when there are none yet."""
         if self._is_shut_down:
-            # Only the end counts now: what comes before it is thrown away, encrypted as it is.
+            # Only the end counts now: discard what comes before it without decrypting.
             return self._sock.recv(size)
         try:
             data: bytes = self._tls.read(size)

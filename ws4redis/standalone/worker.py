@@ -31,7 +31,7 @@ from ws4redis.standalone.http_handler import HandshakeServer
 
 logger = logging.getLogger('ws4redis')
 
-# Beyond the time for closing websockets: for handlers, for Redis, for the unforeseen.
+# Beyond the time for closing websockets: for handlers, for Redis, as a margin.
 GRACE_SECONDS = 5.0
 # How many connections may be at their handshake at once.
 MAX_HANDSHAKES = 2048
@@ -98,7 +98,7 @@ class Worker:
         home = get_websockets()
         if self._handlers.routes:
             self._handlers.prepare(home)
-        # Ctrl-C in a terminal reaches us too, but it is the supervisor who tells us what to do.
+        # Ctrl-C in a terminal reaches this process too, but the supervisor tells it what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number, ending in ENDING_OF_SIGNAL.items():
             gevent.signal_handler(number, self._end, ending)
@@ -113,7 +113,7 @@ class Worker:
             watcher.kill()
 
     def _leave_handshakes(self) -> None:
-        # Else so many open views would keep every other client waiting.
+        # Otherwise that many open views would keep all other clients waiting.
         self._handshakes.discard(gevent.getcurrent())
 
     def _end(self, ending: Ending) -> None:

@@ -46,7 +46,7 @@ class WebSocketMiddleware:
             request.__class__ = _resolving(type(request))  # type: ignore[arg-type]
             return self.get_response(request)
         response = self.get_response(request)
-        # Pages of the cache did not get as far as their view, and vary already.
+        # Pages from the cache never reached their view, and already have their Vary header.
         match = request.resolver_match
         return vary_by_upgrade(response) if match and _accepts(match.func) else response
 
@@ -77,7 +77,7 @@ def _accepting(view: View) -> View:
         if _accepts(view):
             logger.error('%r is to accept websockets, but is asynchronous, which cannot be', view)
 
-        # It cannot use a websocket, which blocks. Django awaits it, by its mark, and so this one.
+        # It cannot use a websocket, which blocks. Django awaits views marked as coroutines.
         @wraps(view)
         async def resolved_view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             return _refusal()

@@ -89,8 +89,8 @@ def serve(
         page: HttpResponseBase = view(request, *args, **kwargs)
         return vary_by_upgrade(page)
     if websocket.is_admitted:
-        # Something further out has made the view accept websockets already. What lies between may
-        # want a response.
+        # An outer decorator or the middleware already handles the websocket. What lies in between
+        # may need a response.
         returned: HttpResponseBase | None = view(request, *args, **kwargs)
         return SwitchedProtocols() if returned is None else returned
     try:

@@ -34,8 +34,8 @@ Message = str | bytes
 #: How long ``send`` waits for a client that does not read.
 SEND_TIMEOUT_SECONDS = 30.0
 
-# So often a view may look for messages where none can come any more. Loops of other packages' days
-# would else run for ever.
+# How often a view may look for messages when none can come any more. Loops written for older
+# packages would otherwise run for ever.
 MAX_LOOKS_IN_VAIN = 10
 
 # What an empty message counts against the bound, since it takes memory as well.
@@ -98,7 +98,7 @@ class ViewWebSocket:
         self._ended = False
         self._max_queue_bytes = 0
         self._messages: deque[tuple[Opcode, bytes]] = deque()
-        # Changed by the loop alone, and by who takes messages, under the lock.
+        # Changed only by the loop, and by those who take messages, under the lock.
         self._received_bytes = 0
         self._taken_bytes = 0
         self._paused = False
@@ -224,12 +224,12 @@ class ViewWebSocket:
         elif isinstance(message, bytes | bytearray | memoryview):
             frame = websocket.wire.encode_message(bytes(message), Opcode.BINARY)
         else:
-            # bytes() would make so many zeros of a number.
+            # bytes() of a number would be that many zeros.
             raise TypeError(
                 f'a message is str or bytes, not {type(message).__name__}; see also send_json()'
             )
         if not self._handed_bytes and not websocket.queued_bytes and self._driver.is_at_rest():
-            # Nothing is before it, and the loop, of the same thread, does nothing now.
+            # Nothing is queued before it, and the loop runs in this thread, so it is idle now.
             websocket.send(frame, messages=1)
             if websocket.phase is not Phase.OPEN:
                 self._driver.wake()
@@ -419,7 +419,7 @@ class ViewWebSocket:
             self._polled = True
 
     def _give_way(self) -> None:
-        # Where greenlets run, one that polls would else keep the loop from ever receiving.
+        # A greenlet that polls would otherwise keep the loop from ever receiving.
         self._polled = False
         self._driver.give_way()
 
