@@ -80,6 +80,7 @@ class Opening:
         self.peer: Peer | None = None
         self.is_complete = False
         self.error: HandshakeError | None = None
+        self.seconds_left = SOON_SECONDS
 
     def make_websocket(self, receiver: Any) -> Any:
         self.peer = self.home.peer(receiver=receiver, attached=False)
