@@ -139,6 +139,28 @@ def test_what_the_socket_does_not_take_is_sent_later_whole_and_in_order(home: Ho
     assert home.statistics.messages_sent == count + 1
 
 
+def test_a_turn_gives_a_socket_a_part_of_what_waits_for_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = home.peer(small_buffers=True)
+    count = fill(peer)
+    for _ in range(2):
+        peer.websocket.send_message(b'x' * 60_000)
+    peer.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    monkeypatch.setattr('ws4redis.hub.peer.FLUSH_BYTES', 10_000)
+    waiting = peer.websocket.queued_bytes
+    messages = peer.messages()
+    for _ in range(3):
+        home.turn()
+        assert waiting - 20_000 < peer.websocket.queued_bytes < waiting
+        waiting = peer.websocket.queued_bytes
+        messages += peer.messages()
+    while len(messages) < count + 2:
+        home.turn()
+        messages += peer.messages()
+    assert messages[-2:] == ['x' * 60_000] * 2
+
+
 def small_bound(max_queue_bytes: int = 10_000) -> Home:
     return Home(options=HubOptions(max_queue_bytes=max_queue_bytes))
 

@@ -60,10 +60,12 @@ class OutputQueue:
     def messages(self) -> int:
         return sum(chunk.messages for chunk in self._chunks)
 
-    def next_data(self) -> bytes | memoryview:
-        """Return what the socket is to be given next."""
+    def next_data(self, limit: int) -> bytes | memoryview:
+        """Return what the socket is to be given next, at most ``limit`` bytes."""
         data = self._chunks[0].data
-        return memoryview(data)[self.sent :] if self.sent else data
+        if self.sent or len(data) > limit:
+            return memoryview(data)[self.sent : self.sent + limit]
+        return data
 
     def append(self, chunk: Chunk, *, sent: int = 0) -> None:
         """Queue a chunk; ``sent`` bytes of it have gone out, if nothing waits before it."""

@@ -21,6 +21,11 @@ logger = logging.getLogger('ws4redis')
 SEND_FLAGS = getattr(socket, 'MSG_NOSIGNAL', 0)
 
 
+# A turn gives a socket so much of what waits for it, since a thousand of them may be ready at once.
+# This is a multiple of a TLS record.
+FLUSH_BYTES = 64 * 1024
+
+
 class Phase(IntEnum):
     """The life of a websocket's socket."""
 
@@ -142,9 +147,10 @@ class Peer:
 
     def _flush(self) -> None:
         queue = self._queue
-        while queue:
+        room = FLUSH_BYTES
+        while queue and room > 0:
             assert self.sock is not None
-            data = queue.next_data()
+            data = queue.next_data(FLUSH_BYTES)
             try:
                 sent = self.sock.send(data, SEND_FLAGS)
             except (BlockingIOError, InterruptedError):
@@ -156,6 +162,7 @@ class Peer:
             self.home.statistics.messages_sent += queue.take(sent)
             if sent < len(data):
                 break
+            room -= sent
         if not queue:
             self._drop_queue()
             self._drained()
