@@ -21,7 +21,7 @@ from ws4redis.settings import checks, declared, deployment_checks, project_check
 from ws4redis.settings.checks import check_settings
 from ws4redis.settings.declared import SETTINGS
 from ws4redis.settings.deployment_checks import check_deployment
-from ws4redis.settings.project_checks import check_project
+from ws4redis.settings.project_checks import check_project, check_publishing
 from ws4redis.subscriber import RedisSubscriber
 
 REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
@@ -447,6 +447,23 @@ def test_what_else_keeps_websockets_from_working_is_found(
 ) -> None:
     with override_settings(**changed):
         assert ids(check_project()) == ([] if number is None else [f'ws4redis.{number}'])
+
+
+@pytest.mark.parametrize(
+    ('changed', 'is_open'),
+    [
+        ({'WEBSOCKET_URL': '/ws/'}, True),
+        ({'WS4REDIS_ALLOWED_CHANNELS': allowed_channels}, False),
+        ({'WS4REDIS_SUBSCRIBER': 'ws4redis.subscriber.RedisSubscriber'}, False),
+        ({'WS4REDIS_FACILITIES': {'news': {'PUBLISH': 'staff'}}}, False),
+        ({'WS4REDIS_FACILITIES': {'news': {'HISTORY_SIZE': 3}}}, True),
+    ],
+)
+def test_as_long_as_every_client_may_publish_the_check_says_so(
+    changed: dict[str, Any], is_open: bool
+) -> None:
+    with override_settings(**changed):
+        assert ids(check_publishing()) == (['ws4redis.I001'] if is_open else [])
 
 
 def test_a_project_that_has_websockets_in_views_alone_is_not_bothered() -> None:

@@ -21,7 +21,7 @@ class Ws4redisConfig(AppConfig):
         from ws4redis.publishing.receivers import store_groups_in_session
         from ws4redis.settings.checks import check_settings
         from ws4redis.settings.deployment_checks import check_deployment
-        from ws4redis.settings.project_checks import check_project
+        from ws4redis.settings.project_checks import check_project, check_publishing
 
         escape_what_is_logged()
         user_logged_in.connect(
@@ -32,4 +32,5 @@ class Ws4redisConfig(AppConfig):
         )
         checks.register(check_settings, 'ws4redis')
         checks.register(check_project, 'ws4redis')
+        checks.register(check_publishing, 'ws4redis')
         checks.register(check_deployment, 'ws4redis', checks.Tags.security, deploy=True)

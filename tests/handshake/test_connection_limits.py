@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.connection_limits import (
+    MOST_CONNECTIONS_BY_DEFAULT,
     RESERVED_DESCRIPTORS,
     ConnectionLimits,
     Place,
@@ -120,7 +121,9 @@ def test_by_default_the_descriptors_of_the_process_are_the_limit(
     assert allow(10_000) == 10_000 - RESERVED_DESCRIPTORS
     # Of few, half.
     assert allow(300) == 150
-    assert allow(resource.RLIM_INFINITY) > 1_000_000
+    # Where there is practically no limit of descriptors, there is one of memory.
+    assert allow(resource.RLIM_INFINITY) == MOST_CONNECTIONS_BY_DEFAULT
+    assert allow(1_000_000_000) == MOST_CONNECTIONS_BY_DEFAULT
 
 
 def test_the_address_is_that_of_the_connection_whatever_the_client_says() -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Descriptors left for the server, Redis, databases, log files and handshakes.
 RESERVED_DESCRIPTORS = 256
+# In containers there is often practically no limit of descriptors; memory has one all the same.
+MOST_CONNECTIONS_BY_DEFAULT = 65536
 
 
 class Place:
@@ -91,8 +93,9 @@ def max_connections() -> int:
         return limit
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if descriptors == resource.RLIM_INFINITY:
-        return 2**31
-    return max(descriptors // 2, descriptors - RESERVED_DESCRIPTORS)
+        return MOST_CONNECTIONS_BY_DEFAULT
+    allowed = max(descriptors // 2, descriptors - RESERVED_DESCRIPTORS)
+    return min(allowed, MOST_CONNECTIONS_BY_DEFAULT)
 
 
 def client_address(environ: WSGIEnvironment) -> str:

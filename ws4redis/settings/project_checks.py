@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 - Django's name
 
 from ws4redis.settings.declared import SETTINGS
 from ws4redis.settings.runserver import foreign_runserver
@@ -58,6 +58,27 @@ def uses_the_loop() -> bool:
         CONTEXT_PROCESSOR in engine.get('OPTIONS', {}).get('context_processors', ())
         for engine in engines
     )
+
+
+def check_publishing(**kwargs: Any) -> list[CheckMessage]:
+    """Say that every client may publish, as long as nothing restricts that."""
+    publishing = ('WS4REDIS_ALLOWED_CHANNELS', 'WS4REDIS_SUBSCRIBER')
+    facilities = getattr(settings, 'WS4REDIS_FACILITIES', None) or {}
+    if (
+        not uses_the_loop()
+        or any(getattr(settings, name, None) is not None for name in publishing)
+        or any('PUBLISH' in options for options in facilities.values())
+    ):
+        return []
+    return [
+        Info(
+            'Every client may publish on every channel, and what it publishes is kept for those '
+            'who come later: nothing restricts that.',
+            hint='Name a callable in WS4REDIS_ALLOWED_CHANNELS that grants what a request may use; '
+            'or silence this if it is what you want.',
+            id='ws4redis.I001',
+        )
+    ]
 
 
 def check_prefix() -> list[CheckMessage]:
