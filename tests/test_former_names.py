@@ -61,6 +61,20 @@ def test_what_0_6_took_as_off_is_off(redis_client: redis.Redis) -> None:
     assert not redis_client.keys('*')
 
 
+class KeptForAMinute(RedisPublisher):
+    """Say so as 0.6 did."""
+
+    _expire = 60
+
+
+def test_a_store_s_class_may_say_for_how_long_messages_are_kept(redis_client: redis.Redis) -> None:
+    publisher = KeptForAMinute(facility='foo', broadcast=True)
+    publisher.publish_message('hi')
+    assert 50 < redis_client.ttl('broadcast:foo') <= 60
+    publisher.publish_message('hi', 30)
+    assert 20 < redis_client.ttl('broadcast:foo') <= 30
+
+
 @pytest.mark.parametrize('expire', [0, -1])
 def test_a_message_is_not_kept_when_it_is_said_so(redis_client: redis.Redis, expire: int) -> None:
     RedisPublisher(facility='foo', broadcast=True).publish_message('hi', expire)
@@ -123,10 +137,12 @@ def test_an_address_may_be_spelt_in_another_way() -> None:
 
 
 @pytest.mark.parametrize('name', SUCCESSORS)
-def test_a_server_with_a_method_that_nothing_calls_is_refused_by_name(name: str) -> None:
+def test_a_server_with_something_that_nothing_uses_is_refused_by_name(name: str) -> None:
     members = type('Members', (uWSGIWebsocketServer,), {name: lambda self, request: None})
-    with pytest.raises(ImproperlyConfigured, match=rf'^Members\.{name}\(\) is not called any more'):
+    with pytest.raises(ImproperlyConfigured, match=rf'^Members\.{name} is not used any more'):
         members()
+    with pytest.raises(ImproperlyConfigured, match=rf'\.{name} is not used any more'):
+        setattr(uWSGIWebsocketServer(), name, None)
 
 
 def test_importing_the_old_names_needs_no_settings() -> None:

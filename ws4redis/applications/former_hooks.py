@@ -22,19 +22,35 @@ SUCCESSORS = {
     'select': THE_LOOP,
     'flush_websocket': THE_LOOP,
     'get_ws_file_descriptor': THE_LOOP,
+    'Subscriber': 'name the class in WS4REDIS_SUBSCRIBER',
+    'possible_channels': 'list options in the subscriber class, in its subscription_channels and '
+    'publish_channels',
 }
 ADDRESS = ('host', 'port', 'path', 'db')
 SAME_HOST = {'127.0.0.1': 'localhost', '::1': 'localhost'}
 
 
-def refuse_dead_hooks(server_class: type[Any]) -> None:
-    """Raise ``ImproperlyConfigured`` if a class has a method that is not called any more."""
-    for name, successor in SUCCESSORS.items():
-        if hasattr(server_class, name):
-            raise ImproperlyConfigured(
-                f'{server_class.__qualname__}.{name}() is not called any more: {successor}. '
-                'See "Upgrade from older packages" in the documentation.'
-            )
+class RefusesFormerHooks:
+    """Refuse what 0.6 called or looked at, be it in a subclass or set on an instance.
+
+    Raise ``ImproperlyConfigured`` with the name, and what to use instead.
+    """
+
+    def __init__(self) -> None:
+        for name in SUCCESSORS:
+            if hasattr(type(self), name):
+                raise self._refusal(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in SUCCESSORS:
+            raise self._refusal(name)
+        super().__setattr__(name, value)
+
+    def _refusal(self, name: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f'{type(self).__qualname__}.{name} is not used any more: {SUCCESSORS[name]}. '
+            'See "Upgrade from older packages" in the documentation.'
+        )
 
 
 def refuse_other_redis(connection: redis.Redis) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 from django.core.wsgi import get_wsgi_application
 
-from ws4redis.applications.former_hooks import refuse_dead_hooks, refuse_other_redis
+from ws4redis.applications.former_hooks import RefusesFormerHooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
@@ -40,7 +40,7 @@ logger = logging.getLogger('ws4redis')
 JOIN_SECONDS = 2.0
 
 
-class WebSocketServer:
+class WebSocketServer(RefusesFormerHooks):
     """Answer the handshakes under ``WEBSOCKET_URL`` and those of handlers.
 
     ``handlers`` serves the paths of handlers; by default those of the settings.
@@ -56,7 +56,7 @@ class WebSocketServer:
     def __init__(
         self, redis_connection: redis.Redis | None = None, *, handlers: HandlerServer | None = None
     ) -> None:
-        refuse_dead_hooks(type(self))
+        super().__init__()
         if redis_connection is not None:
             refuse_other_redis(redis_connection)
         self._receiver: PublishingReceiver | None = None

@@ -213,7 +213,7 @@ class SubscriberBridge:
 
     def _parse_responses(self) -> list[Any]:
         """Take what has arrived. Called in the pool."""
-        responses = [self._subscriber.parse_response()]
+        responses = [call('parse_response()', self._subscriber.parse_response)]
         # What redis-py has read already does not make the descriptor readable again.
         while len(responses) < _MAX_RESPONSES and has_more(
             getattr(self._subscriber, '_subscription', None)
@@ -260,7 +260,9 @@ class SubscriberBridge:
             self._busy = True
             message = RedisMessage(self._waiting.popleft())
             publish = self._subscriber.publish_message
-            self._home.hub.driver.submit(self._published, with_database, publish, message)
+            self._home.hub.driver.submit(
+                self._published, with_database, call, 'publish_message()', publish, message
+            )
 
     def _published(self, result: Any, exc: BaseException | None) -> None:
         self._busy = False

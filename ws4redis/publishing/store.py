@@ -87,6 +87,9 @@ class RedisStore:
     on.
     """
 
+    # For how many seconds messages are kept by default; None: as the settings say.
+    _expire: int | None = None
+
     def __init__(self, connection: redis.Redis | None = None) -> None:
         self._own_connection = connection
         self._publishers: set[str] = set()
@@ -148,7 +151,7 @@ class RedisStore:
     ) -> Outgoing | None:
         """Return what is to be published; None if it is nothing, which is logged."""
         payload = _payload_of(message)
-        expire = _checked_expire(expire)
+        expire = _checked_expire(self._expire if expire is None else expire)
         _require_key(once)
         if payload is None:
             return None
