@@ -504,9 +504,7 @@ STARTED_IN_A_TASK = """
 
     # Nothing of the threads' hubs remains.
     workers.stop()
-    deadline = time.monotonic() + 10
-    while descriptors() > before and time.monotonic() < deadline:
-        original('time', 'sleep')(0.01)
+    assert workers.wait_ended(10)
     assert descriptors() <= before, (descriptors(), before)
     print('done')
 """
@@ -516,3 +514,38 @@ STARTED_IN_A_TASK = """
 def test_what_a_task_starts_in_its_thread_runs_under_gevent(patch: str) -> None:
     output = run_program(STARTED_IN_A_TASK.replace('PATCH', patch))
     assert output.endswith('done\n'), output
+
+
+def test_a_stopped_pool_does_not_wait_for_threads_that_are_stuck_in_tasks() -> None:
+    workers = Workers(2)
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    workers.submit(lambda: None)
+    wait_until(lambda: workers.unfinished == 1)
+    workers.stop()
+    assert workers.wait_ended(SOON_SECONDS)
+    gate.may_end.set()
+    wait_until(lambda: workers.unfinished == 0)
+
+
+def test_a_process_whose_pool_was_stopped_ends_well_though_its_threads_had_hubs() -> None:
+    for _ in range(5):
+        output = run_program("""
+            from gevent import monkey; monkey.patch_all()
+            import time
+            from ws4redis.loop.drivers import ThreadDriver
+            from ws4redis.loop.loop import Hub
+
+            driver = ThreadDriver(pool_size=8)
+            hub = Hub(driver)
+            driver.start(hub)
+            finished = [driver.event() for _ in range(8)]
+            for event in finished:
+                driver.submit(lambda result, exc, event=event: event.set(), time.sleep, 0.02)
+            for event in finished:
+                assert event.wait(10)
+            hub.stop()
+            assert driver.wait_stopped(10)
+        """)
+        assert output == ''

@@ -42,6 +42,7 @@ class ThreadRunner:
 
     def stop(self) -> None:
         self._workers.stop()
+        self._workers.wait_ended()
 
     def event(self) -> Event:
         return NativeEvent()

@@ -6,11 +6,12 @@ The hub itself is the same under each of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ws4redis.loop.blocking_call import BlockingCall, Pool, call_here
 from ws4redis.loop.native import NativeBell, NativeEvent, start_thread, thread_ident
+from ws4redis.loop.thread_hubs import prepare_hubs
 from ws4redis.loop.workers import Workers
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class ThreadDriver:
 
     def start(self, hub: Hub) -> None:
         self._hub = hub
+        prepare_hubs()
         start_thread(self._run, hub)
 
     def _run(self, hub: Hub) -> None:
@@ -127,8 +129,7 @@ class ThreadDriver:
                 hub.turn(hub.timeout())
         finally:
             hub.close()
-            self.workers.stop()
-            self._workers_apart.stop()
+            _stop((self.workers, self._workers_apart))
             self._stopped.set()
 
     def wake(self) -> None:
@@ -295,8 +296,7 @@ class GeventDriver:
         return in_time
 
     def _stop_pools(self) -> None:
-        for workers in (self.workers, self._workers_apart, *self._pools.values()):
-            workers.stop()
+        _stop((self.workers, self._workers_apart, *self._pools.values()))
 
     def in_loop(self) -> bool:
         return self._gevent.getcurrent() is self._greenlet
@@ -338,6 +338,13 @@ class GeventDriver:
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._hub is not None
         self._workers_apart.submit(_run_and_report, self._hub, done, function, args)
+
+
+def _stop(pools: Sequence[Workers]) -> None:
+    for workers in pools:
+        workers.stop()
+    for workers in pools:
+        workers.wait_ended()
 
 
 def _run_and_report(

@@ -15,13 +15,25 @@ from typing import Any
 from ws4redis.loop.native import NativeEvent
 
 # For what still runs in the hub of a thread that ends.
-_END_SECONDS = 1.0
+_END_SECONDS = 0.5
 
 
 def existing_hub() -> Any:
     """Return gevent's hub of the calling thread, ``None`` if it has none."""
     local = sys.modules.get('gevent._hub_local')
     return None if local is None else local.get_hub_if_exists()
+
+
+def prepare_hubs() -> None:
+    """Let gevent import now what its hubs need.
+
+    Several threads that make their first hubs at once would block each other for ever, since the
+    locks of imports are greenlets' locks under monkey patching.
+    """
+    gevent = sys.modules.get('gevent')
+    if gevent is not None:
+        for name in ('loop', 'resolver', 'threadpool'):
+            getattr(gevent.config, name)
 
 
 def turn_hub() -> None:
@@ -31,7 +43,7 @@ def turn_hub() -> None:
 
 
 def end_hub() -> None:
-    """Let greenlets of the calling thread finish, within a second, and destroy its hub.
+    """Let greenlets of the calling thread finish, within half a second, and destroy its hub.
 
     Called when the thread ends: else the hub's descriptors would stay open.
     """

@@ -36,6 +36,8 @@ WINDOW_SECONDS = 0.005
 CROWDED_SHARE = 0.6
 # A thread whose tasks take less than this, on average, needs no help.
 SHORT_TASK_SECONDS = 0.0002
+# How long threads that have nothing to do may take to end.
+END_SECONDS = 1.0
 # After so many tasks of a thread that is never idle it is looked after all the same.
 TASKS_BETWEEN_CARES = 256
 
@@ -118,6 +120,8 @@ class Workers:
         self._lock = original('_thread', 'RLock')()
         self._tasks: deque[Task] = deque()
         self._threads: list[_Thread] = []
+        # Those among them, and those that are about to end.
+        self._alive = 0
         # The last one to fall asleep is woken first: few threads stay busy, and with them their
         # caches and database connections.
         self._sleepers: list[_Thread] = []
@@ -191,6 +195,17 @@ class Workers:
             while self._sleepers:
                 self._wake(self._sleepers.pop())
 
+    def wait_ended(self, timeout_seconds: float = END_SECONDS) -> bool:
+        """Wait until the threads of a stopped pool have ended, but for those that are in a task.
+
+        A thread that wakes in gevent's hub while the interpreter goes down crashes the process.
+        Called outside the loop's turns; no greenlet runs meanwhile.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self._alive > self._running and time.monotonic() < deadline:
+            original('time', 'sleep')(0.001)
+        return self._alive <= self._running
+
     # Called with the lock
 
     def _call(self) -> list[_Thread]:
@@ -218,6 +233,7 @@ class Workers:
         elif len(self._threads) < self.size + self._lent:
             thread = _Thread()
             self._threads.append(thread)
+            self._alive += 1
             called.append(thread)
         if thread is not None:
             self._wake(thread)
@@ -268,6 +284,7 @@ class Workers:
                     logger.exception('a thread of the worker pool could not be started')
                 with self._lock:
                     self._remove(thread)
+                    self._alive -= 1
                     others = self._call() if self._sleepers else []
                 self._start(others)
 
@@ -298,6 +315,8 @@ class Workers:
                     self._take_care()
                 is_wanted = self._rest(thread)
         end_hub()
+        with self._lock:
+            self._alive -= 1
 
     def _take(self, thread: _Thread) -> Task | None:
         """Return the next task if this thread is to do it."""
