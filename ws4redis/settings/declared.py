@@ -68,7 +68,7 @@ class Conf:
         default='/ws/',
         judge=must_be("a path that starts with '/'", judges.is_path),
         read=with_slash,
-        about='The prefix of the paths under which requests are websockets',
+        about='The prefix of the paths of websockets',
         hint="Give the prefix of all websockets' paths, such as '/ws/'.",
     )
     WS4REDIS_CONNECTION = Setting[dict[str, Any]](
@@ -85,7 +85,7 @@ class Conf:
         default=3600,
         judge=must_be('a whole number of seconds or None', or_none(judges.is_whole_number)),
         read=seconds_to_keep,
-        about="For how many seconds a published message is also kept under its channel's key",
+        about="How many seconds a published message is also kept under its channel's key",
         hint='Give the seconds for which messages are kept; 0, -1 or None: they are not kept.',
     )
     WS4REDIS_PREFIX = Setting[str](
@@ -139,7 +139,7 @@ class Conf:
         'ws4redis.E023',
         default=None,
         judge=must_be('a list of origins, or None', or_none(judges.is_list_of(judges.is_origin))),
-        about='Whose pages may open websockets',
+        about='The sites whose pages may open websockets',
         hint="Give origins as browsers send them, such as ['https://example.com', "
         "'https://*.example.org', 'file://']; ['*'] lets every site connect.",
     )
@@ -158,7 +158,7 @@ class Conf:
         default=None,
         judge=must_be('a string or None', or_none(lambda value: isinstance(value, str))),
         read=lambda value: None if value == '' else value,
-        about='A magic string',
+        about='A string',
         hint="Give a string that no message equals, such as '--heartbeat--'; None: no heartbeat.",
     )
     WS4REDIS_SUBPROTOCOLS = Setting[Sequence[str] | None](
@@ -187,50 +187,50 @@ class Conf:
         'ws4redis.E014',
         default=20,
         judge=must_be('a number of seconds or None', or_none(judges.is_not_negative)),
-        about='Every how many seconds each client is sent a PING frame',
-        hint='Say every how many seconds a websocket is sent a PING; 0 or None: never.',
+        about='The interval, in seconds, at which each client is sent a PING frame',
+        hint='Give the seconds between two PINGs; 0 or None: none is sent.',
     )
     WS4REDIS_PING_TIMEOUT = Setting[float](
         'ws4redis.E015',
         default=20,
         judge=judges.SECONDS,
-        about='Within how many seconds a client must answer a PING',
+        about='How many seconds a client has to answer a PING',
         hint='Give the seconds within which a client must answer a PING.',
     )
     WS4REDIS_CLOSE_TIMEOUT = Setting[float](
         'ws4redis.E016',
         default=5,
         judge=judges.SECONDS,
-        about='Within how many seconds a client must answer a close frame',
+        about='How many seconds a client has to answer a close frame',
         hint='Give the seconds within which a client must answer a close frame.',
     )
     WS4REDIS_HANDSHAKE_TIMEOUT = Setting[float](
         'ws4redis.E017',
         default=10,
         judge=judges.SECONDS,
-        about='Within how many seconds a handshake must be done',
+        about='How many seconds a handshake may take',
         hint='Give the seconds within which a handshake must be done.',
     )
     WS4REDIS_REDIS_TIMEOUT = Setting[float](
         'ws4redis.E012',
         default=30,
         judge=judges.SECONDS,
-        about='For how many seconds messages of clients wait while Redis is away',
+        about='How many seconds messages of clients wait while Redis is away',
         hint='Give the seconds for which messages of clients wait while Redis is away.',
     )
     WS4REDIS_DRAIN_SECONDS = Setting[float](
         'ws4redis.E024',
         default=5,
         judge=judges.SECONDS_OR_ZERO,
-        about='Over how many seconds the websockets are closed when the server stops or reloads',
+        about='How many seconds closing all websockets takes when the server stops or reloads',
         hint='Give the seconds over which websockets are closed when the server stops.',
     )
     WS4REDIS_STATISTICS_INTERVAL = Setting[float | None](
         'ws4redis.E025',
         default=None,
         judge=judges.SECONDS_OR_NONE,
-        about='Every how many seconds a line with statistics goes to the log `ws4redis`',
-        hint='Give every how many seconds statistics are logged; None: never.',
+        about='The interval, in seconds, at which statistics go to the log `ws4redis`',
+        hint='Give the seconds between two lines of statistics; None: none is logged.',
     )
 
     # Limits
