@@ -9,6 +9,7 @@ follows the other.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ws4redis.hub.output import Chunk
     from ws4redis.hub.websocket import WebSocket
     from ws4redis.protocol.wire import WireFormat
+
+logger = logging.getLogger('ws4redis')
 
 # For this long a turn delivers.
 TURN_SECONDS = 0.005
@@ -150,10 +153,10 @@ class Fanout:
             try:
                 is_done = self._step(batch, now)
             except Exception:
-                # The loop logs it. What was not begun is delivered all the same.
+                # What was not begun is delivered all the same.
+                logger.exception('delivering messages of %r failed', batch.channel.name)
                 batch.steps = None
-                waiting.append(batch)
-                raise
+                is_done = not batch.payloads
             if not is_done:
                 waiting.append(batch)
             elif batch.next is not None:
