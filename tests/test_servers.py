@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 from tests.server_process import ROOT, ServerFailed, running, still_alive
-from tests.timeouts import SOON_SECONDS, wait_until
+from tests.timeouts import SOON_SECONDS, scaled, wait_until
 
 
 def port_is_free(port: int) -> bool:
@@ -61,7 +61,7 @@ def test_a_redis_that_ended_frees_its_port_and_comes_back_on_it(end: str) -> Non
 
 
 def test_a_paused_redis_takes_connections_but_does_not_answer_until_it_is_resumed() -> None:
-    with RedisServer() as server, server.client(socket_timeout=0.2) as client:
+    with RedisServer() as server, server.client(socket_timeout=scaled(0.2)) as client:
         server.pause()
         with pytest.raises(redis.TimeoutError):
             client.ping()
@@ -72,6 +72,8 @@ def test_a_paused_redis_takes_connections_but_does_not_answer_until_it_is_resume
 def test_a_paused_redis_can_be_stopped() -> None:
     with RedisServer() as server:
         server.pause()
+    assert not server.is_running
+    assert port_is_free(server.port)
 
 
 def test_a_server_that_fails_to_start_shows_its_log() -> None:
@@ -96,6 +98,7 @@ def test_the_session_redis_is_there_again_after_a_test_killed_it(
     redis_server: RedisServer,
 ) -> None:
     redis_server.kill()
+    assert not redis_server.is_running
 
 
 def test_the_session_redis_was_emptied(redis_client: redis.Redis) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 
+from tests.timeouts import scaled
 from ws4redis.handlers import WebSocketHandler
 from ws4redis.handshake.policy import process_request
 from ws4redis.subscriber import RedisSubscriber
 
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = scaled(2)
 logger = logging.getLogger('ws4redis')
 
 

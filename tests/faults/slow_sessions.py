@@ -1,4 +1,4 @@
-"""A session engine that takes two seconds to load a session."""
+"""A session engine that takes long to load a session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 
+from tests.timeouts import scaled
+
+SLOW_SECONDS = scaled(2)
 logger = logging.getLogger('ws4redis')
 
 
@@ -17,5 +20,5 @@ class SessionStore(DatabaseStore):
     def load(self) -> dict[str, Any]:
         """Load the session, at last."""
         logger.info('slow callback began')
-        time.sleep(2)
+        time.sleep(SLOW_SECONDS)
         return super().load()

@@ -28,9 +28,9 @@ MODES: dict[str, dict[str, Any]] = {
     'gevent': {'gevent': 100},
     'threads': {'gevent': None, 'threads': 8},
 }
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = scaled(2)
 # On a busy machine a message takes longer than usual, but not as long as the callback.
-QUICK_SECONDS = 1.0
+QUICK_SECONDS = scaled(1)
 PERSONAL = 'subscribe-broadcast&subscribe-user'
 
 SLOW: dict[str, dict[str, Any]] = {
@@ -110,7 +110,7 @@ def test_a_flood_of_slow_handshakes_delays_no_open_websocket_and_no_reconnection
     settings = {
         'WS4REDIS_PROCESS_REQUEST': 'tests.faults.callbacks.sleep_two_seconds',
         'WS4REDIS_WORKER_THREADS': 2,
-        'WS4REDIS_HANDSHAKE_TIMEOUT': 5,
+        'WS4REDIS_HANDSHAKE_TIMEOUT': scaled(5),
     }
     with RedisServer() as redis_server, ObservedServer(redis_server, settings) as server:
         with RawWebSocket(server.url_of('quick', 'subscribe-broadcast&quick')) as other:
@@ -119,7 +119,7 @@ def test_a_flood_of_slow_handshakes_delays_no_open_websocket_and_no_reconnection
 
             def shake_hands() -> None:
                 try:
-                    with RawWebSocket(server.url_of('foo'), timeout=30):
+                    with RawWebSocket(server.url_of('foo'), timeout=scaled(30)):
                         answers.append(101)
                 except HandshakeRefused as exc:
                     answers.append(exc.response.status)
@@ -139,7 +139,7 @@ def test_a_flood_of_slow_handshakes_delays_no_open_websocket_and_no_reconnection
             with redis_server.client() as client:
                 client.publish('broadcast:quick', 'hi')
             assert other.receive() == 'hi'
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < scaled(4)
             for thread in threads:
                 thread.join()
             # Two threads do two seconds of work at a time; what waited for too long is refused.
