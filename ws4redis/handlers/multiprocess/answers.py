@@ -65,7 +65,7 @@ class Answers:
         """Let the server know that the handler has seen one more event."""
         with self._changed:
             self._seen[lane] = lane.seen
-        self.acknowledge(entry)
+            self._acknowledge(entry)
 
     def seen_before(self, server: str, websocket: int, number: int) -> None:
         """Tell a server again up to where events were seen."""
@@ -75,10 +75,13 @@ class Answers:
     def acknowledge(self, entry: Entry) -> None:
         """Count one event of an entry as done; the last one removes it from the stream."""
         with self._changed:
-            entry.remaining -= 1
-            if entry.remaining == 0 and entry.id:
-                self._acknowledged.append(entry.id)
-            self._changed.notify()
+            self._acknowledge(entry)
+
+    def _acknowledge(self, entry: Entry) -> None:
+        entry.remaining -= 1
+        if entry.remaining == 0 and entry.id:
+            self._acknowledged.append(entry.id)
+        self._changed.notify()
 
     def drop(self, server: str) -> None:
         """Forget what a server that has gone was to be told."""
