@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redis.client import PubSub
+
 from ws4redis.broker.channels import facility_of
 from ws4redis.conf import conf
 from ws4redis.publishing.store import SELF, RedisMessage, RedisStore
@@ -173,6 +175,14 @@ def release(subscriber: Any) -> None:
         call('release()', subscriber.release)
     except (Exception, SystemExit):
         logger.exception('release() of %s failed', type(subscriber).__name__)
+
+
+def subscription_of(subscriber: Any) -> Any:
+    """Return what a subscriber reads: its ``_subscription``, or a ``PubSub`` of another name."""
+    if hasattr(subscriber, '_subscription'):
+        return subscriber._subscription
+    pubsubs = [value for value in vars(subscriber).values() if isinstance(value, PubSub)]
+    return pubsubs[0] if len(pubsubs) == 1 else None
 
 
 def has_more(subscription: Any) -> bool:

@@ -21,6 +21,7 @@ from ws4redis.handshake.subscriber import (
     has_own_connection,
     publishers_of,
     release,
+    subscription_of,
 )
 from ws4redis.hub.messages import Messages
 from ws4redis.hub.websocket import Paused, Phase, WebSocket
@@ -215,9 +216,7 @@ class SubscriberBridge:
         """Take what has arrived. Called in the pool."""
         responses = [call('parse_response()', self._subscriber.parse_response)]
         # What redis-py has read already does not make the descriptor readable again.
-        while len(responses) < _MAX_RESPONSES and has_more(
-            getattr(self._subscriber, '_subscription', None)
-        ):
+        while len(responses) < _MAX_RESPONSES and has_more(subscription_of(self._subscriber)):
             responses.append(self._subscriber.parse_response())
         return responses
 
