@@ -4,6 +4,7 @@ WebSocketError
 ├── HandshakeError         the peer's handshake is refused: carries the HTTP answer
 │   └── UpgradeRequiredError   it speaks another version of the protocol
 ├── ProtocolError          the peer broke the protocol: carries the close code
+│   └── MalformedCommand       its frame holds no commands of the client protocol
 ├── ConnectionClosed       our caller used a websocket that is closed: carries the close code
 └── HandoverNotSupported   the WSGI server cannot give up its socket
 """
@@ -54,6 +55,16 @@ class ProtocolError(WebSocketError):
         super().__init__(f'{close_code}: {reason}')
         self.close_code = close_code
         self.reason = reason
+
+
+class MalformedCommand(ProtocolError):
+    """Tell that a frame holds something else than commands of the client protocol.
+
+    It carries the code with which that protocol ends a connection, and clients stay away.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(3501, reason)
 
 
 class ConnectionClosed(WebSocketError):
