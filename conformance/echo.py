@@ -1,4 +1,4 @@
-"""A WSGI application that echoes, on the real hub: for uWSGI and for runserver.
+"""A WSGI application that echoes, on the real loop: for uWSGI and for runserver.
 
 Handshakes take the way of every websocket; only what is received goes back to its sender, with the
 opcode that it came with, instead of to Redis.

@@ -32,7 +32,7 @@ def _runserver(settings: str) -> Iterator[str]:
             yield f'{server.ws_url}/echo'
 
 
-#: The echo on the hub, and in a view.
+#: The echo on the loop, and in a view.
 TARGETS: Final[dict[str, Callable[[], AbstractContextManager[str]]]] = {
     'uwsgi': partial(_uwsgi, 'conformance.echo', SETTINGS, None),
     'uwsgi-threads': partial(_uwsgi, 'conformance.echo', SETTINGS, 10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ws4redis.handlers import WebSocketHandler
-from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.process import existing_hub
 
 WORK_SECONDS = 0.001
 
@@ -43,9 +43,9 @@ class WaitingBesideBusyLoop(Waiting):
     def on_connect(self) -> None:
         if not WaitingBesideBusyLoop._is_busy:
             WaitingBesideBusyLoop._is_busy = True
-            websockets = existing_websockets()
-            assert websockets is not None
-            websockets.hub.at_turn_end(_compute)
+            hub = existing_hub()
+            assert hub is not None
+            hub.loop.at_turn_end(_compute)
 
 
 def _compute() -> bool:

@@ -83,12 +83,12 @@ def _measure(redis: RedisServer, directory: Path, options: argparse.Namespace) -
     with _server(redis, directory) as server:
         greenlet_bytes = _greenlet_memory(server, options.views)
     # The best round of each is the one that other programs have disturbed least.
-    hub, view = max(rates['hub']), max(rates['view'])
+    loop, view = max(rates['hub']), max(rates['view'])
     return {
         'clients': options.clients,
-        'hub_round_trips_per_second': round(hub),
+        'hub_round_trips_per_second': round(loop),
         'view_round_trips_per_second': round(view),
-        'share_of_hub': round(view / hub, 3),
+        'share_of_hub': round(view / loop, 3),
         'hub_cpu_microseconds': round(min(costs['hub']) * 1e6, 2),
         'view_cpu_microseconds': round(min(costs['view']) * 1e6, 2),
         'open_views': open_views,

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from tests.timeouts import SOON_SECONDS
-from ws4redis.servers.process import drop_websockets
+from ws4redis.servers.process import drop_hub
 
 
 class Served:
@@ -34,7 +34,7 @@ class _QuietHandler(WSGIRequestHandler):
 def served(application: Any) -> Iterator[Served]:
     """Serve ``application``, and drop the websockets of this process in the end."""
     # Those that an earlier test made have other settings.
-    drop_websockets()
+    drop_hub()
     server = ThreadedWSGIServer(('127.0.0.1', 0), _QuietHandler, ipv6=False)
     server.set_app(application)
     thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
@@ -44,5 +44,5 @@ def served(application: Any) -> Iterator[Served]:
     finally:
         server.shutdown()
         thread.join(SOON_SECONDS)
-        drop_websockets()
+        drop_hub()
         server.server_close()

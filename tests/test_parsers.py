@@ -159,18 +159,18 @@ REPLIES = st.sampled_from(
 @given(replies=st.lists(REPLIES | st.binary(max_size=12), max_size=12), cut=st.integers(0, 40))
 def test_replies_of_redis_whole_or_half_read(number: int, replies: list[bytes], cut: int) -> None:
     data = b''.join(replies)
-    with Home(options=HubOptions(ping_interval_seconds=None)) as home:
-        home.turn(2)
-        peer = home.peer()
-        home.join(peer.websocket, ['a'], lambda: None)
-        home.publications.publish(peer.websocket, ('a',), b'hello')
-        home.turn()
+    with Home(options=HubOptions(ping_interval_seconds=None)) as hub:
+        hub.turn(2)
+        peer = hub.peer()
+        hub.join(peer.websocket, ['a'], lambda: None)
+        hub.publications.publish(peer.websocket, ('a',), b'hello')
+        hub.turn()
         with step_limit(20_000), suppress(BrokenPipeError, ConnectionResetError):
             for part in (data[:cut], data[cut:]):
-                home.redis.reply(part, number)
-                home.turn(3)
+                hub.redis.reply(part, number)
+                hub.turn(3)
         # Whatever Redis says, the loop turns, and a bystander is served.
-        bystander = home.peer()
+        bystander = hub.peer()
         bystander.send('hello')
         assert bystander.receiver.messages == [(Opcode.TEXT, b'hello')]
 

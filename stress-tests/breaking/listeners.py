@@ -19,7 +19,7 @@ class Listener:
         # The crowd's own loop reads; until then nothing but the answer has been read.
         websocket = RawWebSocket(url, timeout=30)
         self.socket = websocket.socket
-        self.frames: FrameBuffer = websocket._frames
+        self.frames: FrameBuffer = websocket.frames
         self.messages: list[bytes] = []
         self.closed: int | None = None
 

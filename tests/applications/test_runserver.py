@@ -47,9 +47,9 @@ def test_importing_it_does_nothing() -> None:
         import threading
         import ws4redis.django_runserver
         from django.apps import apps
-        from ws4redis.servers.process import existing_websockets
+        from ws4redis.servers.process import existing_hub
         assert not apps.ready
-        assert threading.active_count() == 1 and existing_websockets() is None
+        assert threading.active_count() == 1 and existing_hub() is None
     """)
 
 
@@ -57,7 +57,7 @@ def test_importing_it_does_nothing() -> None:
 def test_a_live_server_test_case_serves_websockets_by_its_own_way(
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
-    from ws4redis.servers.process import drop_websockets
+    from ws4redis.servers.process import drop_hub
 
     class ServesWebSockets(LiveServerTestCase):
         def test_it(self) -> None:
@@ -67,14 +67,14 @@ def test_a_live_server_test_case_serves_websockets_by_its_own_way(
                 redis_client.publish('broadcast:foo', 'hello')
                 assert websocket.receive() == 'hello'
 
-    drop_websockets()
+    drop_hub()
     try:
         result = unittest.TestResult()
         unittest.TestSuite([ServesWebSockets('test_it')]).run(result)
         assert result.testsRun == 1
         assert not result.failures + result.errors, result
     finally:
-        drop_websockets()
+        drop_hub()
 
 
 @override_settings(

@@ -113,6 +113,6 @@ def test_it_sets_django_up_where_nobody_has() -> None:
         assert apps.ready
         # No thread, and no connection: uWSGI forks after this.
         import threading
-        from ws4redis.servers.process import existing_websockets
-        assert threading.active_count() == 1 and existing_websockets() is None
+        from ws4redis.servers.process import existing_hub
+        assert threading.active_count() == 1 and existing_hub() is None
     """)

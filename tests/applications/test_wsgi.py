@@ -27,7 +27,7 @@ from ws4redis.applications.wsgi import (
 )
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.redis_store import RedisMessage
-from ws4redis.servers.process import get_websockets
+from ws4redis.servers.process import get_hub
 from ws4redis.subscriber import RedisSubscriber
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,7 +94,7 @@ def test_a_bad_handshake_is_refused_and_counted(
         # Those that end before anything was made are not counted; this makes it.
         with RawWebSocket(f'{server.ws_url}/ws/x'):
             refused(server, path, **headers)
-            counted = get_websockets().statistics.handshakes
+            counted = get_hub().statistics.handshakes
             wait_until(lambda: counted[status] >= 1)
 
 
@@ -167,8 +167,8 @@ def test_while_redis_does_not_answer_a_websocket_opens_all_the_same(
             websocket.send_ping(b'alive')
             assert websocket.receive_frame().payload == b'alive'
             redis_server.resume()
-            home = get_websockets()
-            wait_until(lambda: b'broadcast:foo' in home.bus.channels)
+            hub = get_hub()
+            wait_until(lambda: b'broadcast:foo' in hub.bus.channels)
             with redis_server.client() as client:
                 wait_until(lambda: client.publish('broadcast:foo', 'hello'))
             assert websocket.receive() == 'hello'
@@ -217,7 +217,7 @@ class Released(RedisSubscriber):
         if type(self).refuses:
             raise RuntimeError('no history')
 
-    def publish_message(self, message: object, expire: int | None = None) -> None:
+    def publish_message(self, message: object, expire: int | None = None) -> None:  # type: ignore[override]  # as in 0.6
         assert isinstance(message, bytes)
         super().publish_message(RedisMessage(b'<' + message + b'>'))
 

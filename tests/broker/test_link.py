@@ -14,14 +14,14 @@ from tests.hub.rig import Clock, ScriptedRedis, StepDriver, bulk, push, subscrib
 from ws4redis.broker import link as redis_link
 from ws4redis.broker.link import RedisLink, pack_command
 from ws4redis.loop.drivers import Done
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 
 
 class Link(RedisLink):
     """Record what a link is told."""
 
-    def __init__(self, hub: Hub, redis: ScriptedRedis) -> None:
-        super().__init__(hub, redis.connect, name='test', timeout_seconds=10)
+    def __init__(self, loop: Loop, redis: ScriptedRedis) -> None:
+        super().__init__(loop, redis.connect, name='test', timeout_seconds=10)
         self.events: list[str] = []
         self.replies: list[Any] = []
         self.pushes: list[Any] = []
@@ -54,15 +54,15 @@ class Rig:
         self.clock = Clock()
         self.redis = ScriptedRedis()
         driver = StepDriver()
-        self.hub = Hub(driver)
-        self.hub.timers.clock = self.clock
-        driver.start(self.hub)
-        self.link = Link(self.hub, self.redis)
-        self.hub.at_turn_end(self.link.flush)
+        self.loop = Loop(driver)
+        self.loop.timers.clock = self.clock
+        driver.start(self.loop)
+        self.link = Link(self.loop, self.redis)
+        self.loop.at_turn_end(self.link.flush)
 
     def turn(self, times: int = 1) -> None:
         for _ in range(times):
-            self.hub.turn(0)
+            self.loop.turn(0)
 
     def start(self) -> None:
         self.link.start()
@@ -80,7 +80,7 @@ def rig() -> Iterator[Rig]:
     yield rig
     rig.turn(2)
     rig.link.stop()
-    rig.hub.close()
+    rig.loop.close()
     rig.redis.close()
 
 
@@ -383,12 +383,12 @@ def test_a_connection_that_the_question_for_its_health_finds_lost_leaves_no_time
     rig.redis.hang_up()
     while rig.link.is_connected:
         rig.clock.advance(redis_link.HEALTH_CHECK_SECONDS)
-        rig.hub.turn(0)
+        rig.loop.turn(0)
     rig.link.may_read = True
     rig.pass_time(1)
     assert rig.link.is_connected
     check = rig.link._check_health
-    assert [timer.function == check for *_, timer in rig.hub.timers._heap].count(True) == 1
+    assert [timer.function == check for *_, timer in rig.loop.timers._heap].count(True) == 1
 
 
 class SlowDriver(StepDriver):
@@ -405,14 +405,14 @@ class SlowDriver(StepDriver):
 @pytest.fixture
 def slow_rig(rig: Rig) -> Rig:
     driver = SlowDriver()
-    driver.start(rig.hub)
-    rig.hub.driver = driver
+    driver.start(rig.loop)
+    rig.loop.driver = driver
     return rig
 
 
 def attempts_of(rig: Rig) -> list[Callable[[], object]]:
-    assert isinstance(rig.hub.driver, SlowDriver)
-    return rig.hub.driver.attempts
+    assert isinstance(rig.loop.driver, SlowDriver)
+    return rig.loop.driver.attempts
 
 
 def test_an_attempt_that_does_not_come_back_is_given_up_and_another_one_made(

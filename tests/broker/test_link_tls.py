@@ -64,14 +64,14 @@ def rig(pair: TlsPair) -> Iterator[Rig]:
     rig.start()
     yield rig
     rig.link.stop()
-    rig.hub.close()
+    rig.loop.close()
 
 
 def turn_until_idle(rig: Rig) -> None:
     """Turn as long as the loop itself has something to do."""
     for _ in range(1000):
         rig.turn()
-        if rig.hub.timeout() != 0 and not rig.hub.poller.poll(0):
+        if rig.loop.timeout() != 0 and not rig.loop.poller.poll(0):
             return
     raise AssertionError('the loop does not come to rest')
 

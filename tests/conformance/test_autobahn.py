@@ -1,4 +1,4 @@
-"""The Autobahn test suite on the real hub: what is quick of it. All of it: ``make conformance``."""
+"""The Autobahn test suite on the real loop: what is quick of it. All: ``make conformance``."""
 
 from __future__ import annotations
 

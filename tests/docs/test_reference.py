@@ -13,7 +13,7 @@ from tests.docs.code_blocks import DOCS
 from tests.docs.log_calls import log_calls
 from tests.server_process import ROOT
 from ws4redis.handlers.routes import DEFAULT_URL
-from ws4redis.servers.process import make_websockets
+from ws4redis.servers.process import make_hub
 from ws4redis.servers.statistics import statistics_of
 
 REFERENCE = DOCS / 'reference'
@@ -97,11 +97,11 @@ def test_the_page_of_answers_has_each_status_that_the_package_answers_with() -> 
 
 
 def test_the_page_of_statistics_has_each_number_and_no_other() -> None:
-    websockets = make_websockets()
+    hub = make_hub()
     try:
-        numbers = statistics_of(websockets)
+        numbers = statistics_of(hub)
     finally:
-        websockets.hub.close()
+        hub.loop.close()
     page = (REFERENCE / 'statistics.md').read_text(encoding='utf-8')
     assert {cell.strip('`') for cell in first_cells(page)} == numbers.keys()
 

@@ -290,16 +290,16 @@ def test_a_killed_worker_leaves_nothing_behind_in_redis() -> None:
 
 def test_something_that_takes_connections_and_drops_them_is_not_asked_without_a_pause() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
+    with Home(clock=clock) as hub:
         for _ in range(10):
-            home.turn(5)
-            for number in range(len(home.redis.peers)):
-                home.redis.hang_up(number)
+            hub.turn(5)
+            for number in range(len(hub.redis.peers)):
+                hub.redis.hang_up(number)
         # Each of the two connections was made, and once more at once.
-        assert len(home.redis.peers) == 4
+        assert len(hub.redis.peers) == 4
         clock.advance(5)
-        home.turn(5)
-        assert len(home.redis.peers) == 6
+        hub.turn(5)
+        assert len(hub.redis.peers) == 6
 
 
 def test_twenty_processes_do_not_come_back_at_the_same_moment() -> None:

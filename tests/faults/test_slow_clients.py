@@ -167,38 +167,38 @@ def test_a_paused_sender_that_vanishes_is_noticed_and_the_loop_does_not_spin() -
 
 def test_pings_of_a_hundred_thousand_websockets_cost_next_to_nothing() -> None:
     clock = Clock()
-    with Home(clock=clock, options=HubOptions(ping_interval_seconds=None)) as home:
-        peer = home.peer()
+    with Home(clock=clock, options=HubOptions(ping_interval_seconds=None)) as hub:
+        peer = hub.peer()
         peer.websocket.pinged_in_round = -1
         # The same object under many descriptors: what is measured is the wheel.
         for fd in range(1000, 101_000):
-            home.hub.handlers[fd] = peer.websocket
-        home.highest_fd = 101_000
-        pings = Pings(home, interval_seconds=20.0, timeout_seconds=20.0)
-        assert len(home.hub.timers) < 10
+            hub.loop.handlers[fd] = peer.websocket
+        hub.highest_fd = 101_000
+        pings = Pings(hub, interval_seconds=20.0, timeout_seconds=20.0)
+        assert len(hub.loop.timers) < 10
         started = time.process_time()
         for slot in range(32):
             pings._wheel.visit_slot(slot, pings._ping)
         spent = time.process_time() - started
         for fd in range(1000, 101_000):
-            del home.hub.handlers[fd]
+            del hub.loop.handlers[fd]
     # All that 20 seconds bring.
     assert spent < scaled(0.4)
 
 
 def test_a_socket_whose_peer_has_gone_ends_its_websocket_in_every_phase() -> None:
-    with Home() as home:
+    with Home() as hub:
         for phase in ('open', 'closing', 'paused'):
-            peer = home.peer(tcp=True)
+            peer = hub.peer(tcp=True)
             if phase == 'closing':
                 peer.websocket.close(1000)
             if phase == 'paused':
                 peer.websocket.pause_reading(Paused.REDIS)
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             peer.socket.close()
-            home.turn_until(lambda peer=peer: peer.websocket.phase is Phase.CLOSED)  # type: ignore[misc]
-        assert home.open_count == 0
-        polls = [home.hub.poller.poll(0) for _ in range(3)]
+            hub.turn_until(lambda peer=peer: peer.websocket.phase is Phase.CLOSED)  # type: ignore[misc]
+        assert hub.open_count == 0
+        polls = [hub.loop.poller.poll(0) for _ in range(3)]
         assert polls == [[], [], []]
 
 

@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 
 from tests.wsgi_both import application as both_loops
 from ws4redis.handshake.connection_limits import connection_limits
-from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.process import existing_hub
 from ws4redis.servers.statistics import get_statistics
 
 _database_connections: list[object] = []
@@ -42,7 +42,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 def observe(*, with_objects: bool = False) -> dict[str, Any]:
     """Return statistics, and with them what leaks would show in."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    websockets = existing_websockets()
+    hub = existing_hub()
     answer: dict[str, Any] = {
         'statistics': get_statistics(),
         'descriptors': len(descriptors := open_files()),
@@ -52,8 +52,8 @@ def observe(*, with_objects: bool = False) -> dict[str, Any]:
         'cpu_seconds': usage.ru_utime + usage.ru_stime,
         'places': connection_limits.taken,
     }
-    if websockets is not None:
-        answer |= {'timers': len(websockets.hub.timers), 'handlers': len(websockets.hub.handlers)}
+    if hub is not None:
+        answer |= {'timers': len(hub.loop.timers), 'handlers': len(hub.loop.handlers)}
     if with_objects:
         gc.collect()
         counts = Counter(type(thing).__name__ for thing in gc.get_objects())

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home(options=HubOptions(heartbeat=b'--heartbeat--')) as home:
-        home.turn(2)
-        yield home
+def hub() -> Iterator[Home]:
+    with Home(options=HubOptions(heartbeat=b'--heartbeat--')) as hub:
+        hub.turn(2)
+        yield hub
 
 
 class Recording(RedisSubscriber):
@@ -37,7 +37,7 @@ class Recording(RedisSubscriber):
         self.published: list[object] = []
         self.released = 0
 
-    def publish_message(self, message: object, expire: int | None = None) -> None:
+    def publish_message(self, message: object, expire: int | None = None) -> None:  # type: ignore[override]  # as in 0.6
         if message == b'fail':
             raise RuntimeError('failed')
         self.published.append(message)
@@ -71,17 +71,17 @@ class WithHistory(Recording):
         websocket.send('history')
 
 
-def bridged(home: Home, subscriber: RedisSubscriber, **options: Any) -> Peer:
+def bridged(hub: Home, subscriber: RedisSubscriber, **options: Any) -> Peer:
     """Open a websocket as a handshake does."""
-    bridge = SubscriberBridge(home, subscriber)
-    peer = home.peer(receiver=bridge, companion=bridge, attached=False, **options)
+    bridge = SubscriberBridge(hub, subscriber)
+    peer = hub.peer(receiver=bridge, companion=bridge, attached=False, **options)
     bridge.begin(peer.websocket)
     bridge.take_descriptor()
     if bridge.sends_persisted_messages:
         peer.websocket.hold()
     bridge.prepare(peer.websocket)
     peer.attach()
-    home.turn(2)
+    hub.turn(2)
     return peer
 
 
@@ -139,105 +139,105 @@ def test_nothing_is_sent_by_the_proxy_once_it_is_closed() -> None:
     assert (left.closing, sent) == (None, [])
 
 
-def test_what_the_subscriber_sends_comes_first(home: Home) -> None:
-    peer = bridged(home, WithHistory())
+def test_what_the_subscriber_sends_comes_first(hub: Home) -> None:
+    peer = bridged(hub, WithHistory())
     peer.websocket.deliver(Messages([b'live']))
     assert peer.messages() == ['history', 'live']
 
 
-def test_messages_are_published_by_the_subscriber_in_order_but_no_heartbeats(home: Home) -> None:
+def test_messages_are_published_by_the_subscriber_in_order_but_no_heartbeats(hub: Home) -> None:
     subscriber = Recording()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     for message in ('a', '--heartbeat--', 'b', 'c'):
         peer.send(message)
-    home.turn(5)
+    hub.turn(5)
     assert subscriber.published == [b'a', b'b', b'c']
     assert all(isinstance(message, RedisMessage) for message in subscriber.published)
 
 
 def test_messages_that_arrived_before_the_end_are_published_then_it_is_released_once(
-    home: Home,
+    hub: Home,
 ) -> None:
     subscriber = Recording()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     for number in range(10):
         peer.websocket.receiver.receive_message(peer.websocket, Opcode.TEXT, b'%d' % number)
     peer.websocket.lost()
-    home.turn(20)
+    hub.turn(20)
     assert subscriber.published == [b'%d' % number for number in range(10)]
     wait_until(lambda: subscriber.released)
-    home.turn(5)
+    hub.turn(5)
     assert subscriber.released == 1
 
 
-def test_while_the_subscriber_lags_the_sender_is_not_read(home: Home) -> None:
+def test_while_the_subscriber_lags_the_sender_is_not_read(hub: Home) -> None:
     subscriber = Recording()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     # The pool is busy: what is submitted does not come back.
     submitted: list[Any] = []
-    home.hub.driver.submit = lambda *args: submitted.append(args)  # type: ignore[method-assign]
+    hub.loop.driver.submit = lambda *args: submitted.append(args)  # type: ignore[method-assign]
     for number in range(100):
         peer.websocket.receiver.receive_message(peer.websocket, Opcode.TEXT, b'%d' % number)
         if peer.websocket.paused:
             break
     assert 10 < number < 30
-    del home.hub.driver.submit
+    del hub.loop.driver.submit
     while submitted:
-        home.hub.driver.submit(*submitted.pop())
-        home.turn(40)
+        hub.loop.driver.submit(*submitted.pop())
+        hub.turn(40)
     assert not peer.websocket.paused
     assert len(subscriber.published) == number + 1
 
 
 def test_an_exception_while_publishing_closes_the_websocket_and_is_logged(
-    home: Home, caplog: pytest.LogCaptureFixture
+    hub: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     subscriber = Recording()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     peer.send('fail')
-    home.turn(3)
+    hub.turn(3)
     [close] = peer.frames()
     assert close.close_code == 1011
     assert 'RuntimeError: failed' in caplog.text
 
 
-def test_a_class_that_overrides_something_else_publishes_through_the_loop(home: Home) -> None:
+def test_a_class_that_overrides_something_else_publishes_through_the_loop(hub: Home) -> None:
     class WithRelease(RedisSubscriber):
         pass
 
     subscriber = WithRelease()
     subscriber._publishers = {'x'}
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     peer.send('hello')
-    home.turn()
-    assert [c for c in home.redis.commands(1) if c[0] == b'PUBLISH'] == [
+    hub.turn()
+    assert [c for c in hub.redis.commands(1) if c[0] == b'PUBLISH'] == [
         [b'PUBLISH', b'x', b'hello']
     ]
 
 
-def test_messages_of_its_descriptor_are_delivered_and_others_ignored(home: Home) -> None:
+def test_messages_of_its_descriptor_are_delivered_and_others_ignored(hub: Home) -> None:
     subscriber = WithPipe()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     for data in (b'one', b'nothing', b'two', b'\xff'):
         os.write(subscriber.ends[1], data)
-        home.turn(3)
+        hub.turn(3)
     assert peer.messages() == ['one', 'two', b'\xff']
 
 
-def test_the_idle_descriptor_does_not_keep_the_loop_busy(home: Home) -> None:
+def test_the_idle_descriptor_does_not_keep_the_loop_busy(hub: Home) -> None:
     subscriber = WithPipe()
-    bridged(home, subscriber)
-    home.turn(3)
-    assert home.hub.poller.poll(0) == []
+    bridged(hub, subscriber)
+    hub.turn(3)
+    assert hub.loop.poller.poll(0) == []
 
 
 def test_an_exception_of_parse_response_closes_the_websocket(
-    home: Home, caplog: pytest.LogCaptureFixture
+    hub: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     subscriber = WithPipe()
-    peer = bridged(home, subscriber)
+    peer = bridged(hub, subscriber)
     os.write(subscriber.ends[1], b'fail')
-    home.turn(3)
+    hub.turn(3)
     assert [f.close_code for f in peer.frames()] == [1011]
     assert 'RuntimeError: failed' in caplog.text
 
@@ -247,22 +247,22 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize('when', ['open', 'opening'])
-def test_the_end_of_the_websocket_closes_the_duplicate_and_releases(home: Home, when: str) -> None:
+def test_the_end_of_the_websocket_closes_the_duplicate_and_releases(hub: Home, when: str) -> None:
     before = descriptors()
     subscriber = WithPipe()
     if when == 'open':
-        peer = bridged(home, subscriber)
+        peer = bridged(hub, subscriber)
         peer.websocket.lost()
     else:
-        bridge = SubscriberBridge(home, subscriber)
-        peer = home.peer(receiver=bridge, companion=bridge, attached=False)
+        bridge = SubscriberBridge(hub, subscriber)
+        peer = hub.peer(receiver=bridge, companion=bridge, attached=False)
         bridge.begin(peer.websocket)
         bridge.take_descriptor()
         # Closed by a shutdown, say, while the handshake goes on.
         peer.websocket.close(1012)
         bridge.prepare(peer.websocket)
         peer.attach()
-        home.turn(2)
+        hub.turn(2)
     assert peer.websocket.phase is Phase.CLOSED
     wait_until(lambda: subscriber.released == 1)
     peer.socket.close()

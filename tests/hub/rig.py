@@ -25,13 +25,13 @@ from tests.websocket_client import (
     encode_frame,
 )
 from ws4redis.broker.link import pack_command
+from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import PackPublication
 from ws4redis.hub.websocket import WebSocket
-from ws4redis.hub.websockets import WebSockets
 from ws4redis.loop.blocking_call import Pool
 from ws4redis.loop.drivers import Bell, Done, Event
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 from ws4redis.loop.native import NativeBell, NativeEvent
 from ws4redis.loop.workers import Workers
 from ws4redis.protocol.connection import ServerConnection
@@ -46,17 +46,17 @@ class StepDriver:
 
     def __init__(self) -> None:
         self.workers = Workers(2)
-        self.hub: Hub | None = None
+        self.loop: Loop | None = None
 
-    def start(self, hub: Hub) -> None:
-        self.hub = hub
+    def start(self, loop: Loop) -> None:
+        self.loop = loop
 
     def wake(self) -> None:
-        if self.hub is not None:
-            self.hub.wakeup.wake()
+        if self.loop is not None:
+            self.loop.wakeup.wake()
 
     def wait_stopped(self, timeout_seconds: float) -> bool:
-        return self.hub is None or not self.hub.running
+        return self.loop is None or not self.loop.running
 
     def finish(self, timeout_seconds: float) -> bool:
         return self.wait_stopped(timeout_seconds)
@@ -68,8 +68,8 @@ class StepDriver:
         return False
 
     def give_way(self) -> None:
-        if self.hub is not None:
-            self.hub.turn(0)
+        if self.loop is not None:
+            self.loop.turn(0)
 
     def event(self) -> Event:
         return NativeEvent()
@@ -88,13 +88,13 @@ class StepDriver:
         return function(*args)
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
-        assert self.hub is not None
+        assert self.loop is not None
         try:
             result = function(*args)
         except Exception as exc:
-            self.hub.call_soon(done, None, exc)
+            self.loop.call_soon(done, None, exc)
         else:
-            self.hub.call_soon(done, result, None)
+            self.loop.call_soon(done, result, None)
 
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         self.submit(done, function, *args)
@@ -122,7 +122,7 @@ class ScriptedRedis:
         self._readers: list[Any] = []
 
     def connect(self) -> socket.socket:
-        """Connect, as the hub does."""
+        """Connect, as the loop does."""
         if self.refuses:
             raise ConnectionRefusedError('nobody listens')
         ours, peer = socket.socketpair()
@@ -190,7 +190,7 @@ def pack_publish_only(channels: tuple[str, ...], payload: bytes) -> tuple[bytes,
     return b''.join(packed), len(packed)
 
 
-class Home(WebSockets):
+class Home(Hub):
     """Websockets whose loop the test turns. Use it in ``with``."""
 
     def __init__(
@@ -211,7 +211,7 @@ class Home(WebSockets):
             give_back=give_back,
         )
         if clock is not None:
-            self.hub.timers.clock = clock
+            self.loop.timers.clock = clock
             self.fanout._clock = clock
         self._peers: list[Peer] = []
 
@@ -222,8 +222,8 @@ class Home(WebSockets):
     def __exit__(self, *exc_info: object) -> None:
         # Connections on their way are taken in, so that they are closed.
         self.turn(3)
-        self.hub.close()
-        self.hub.driver.workers.stop()
+        self.loop.close()
+        self.loop.driver.workers.stop()
         for peer in self._peers:
             peer.socket.close()
             peer.ours.close()
@@ -232,21 +232,21 @@ class Home(WebSockets):
     def turn(self, times: int = 1) -> None:
         """Do what there is to do, without waiting."""
         for _ in range(times):
-            self.hub.turn(0)
+            self.loop.turn(0)
 
     def turn_until(self, condition: Callable[[], object], *, message: str = '') -> None:
         """Turn until ``condition()`` is true. Raises AssertionError."""
         deadline = time.monotonic() + SOON_SECONDS
         while not condition():
             assert time.monotonic() < deadline, message or 'condition did not become true'
-            timeout = self.hub.timeout()
-            self.hub.turn(min(0.01 if timeout is None else timeout, 0.01))
+            timeout = self.loop.timeout()
+            self.loop.turn(min(0.01 if timeout is None else timeout, 0.01))
 
     def turn_for(self, seconds: float) -> None:
         """Turn for a while."""
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
-            self.hub.turn(min(remaining, 0.01))
+            self.loop.turn(min(remaining, 0.01))
 
     def peer(self, **options: Any) -> Peer:
         """Open a websocket and return its peer."""
@@ -282,7 +282,7 @@ class Peer:
 
     def __init__(
         self,
-        home: Home,
+        hub: Home,
         *,
         receiver: Any = None,
         wire: WireFormat = PLAIN,
@@ -295,11 +295,11 @@ class Peer:
         small_buffers: bool = False,
         attached: bool = True,
     ) -> None:
-        self.home = home
+        self.hub = hub
         self.receiver = RecordingReceiver() if receiver is None else receiver
         self.websocket = WebSocket(
-            home,
-            ServerConnection(home.options.limits),
+            hub,
+            ServerConnection(hub.options.limits),
             wire,
             self.receiver,
             echo=echo,
@@ -328,7 +328,7 @@ class Peer:
                 data = data[self.socket.send(data) :]
             except BlockingIOError:
                 pass
-            self.home.turn()
+            self.hub.turn()
 
     def send_frame(self, opcode: int, payload: bytes = b'', **options: Any) -> None:
         self.send_bytes(encode_frame(opcode, payload, **options))
@@ -376,7 +376,7 @@ class Peer:
         Bytes of a frame that is not whole are an error.
         """
         frames = []
-        self.home.turn_until(lambda: not self.receive_now(), message='the server did not close')
+        self.hub.turn_until(lambda: not self.receive_now(), message='the server did not close')
         frames = self.frames()
         assert not self._frames._data, 'a frame is cut off'
         return frames

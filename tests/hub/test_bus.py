@@ -35,20 +35,20 @@ BUS = 0  # it connects first, the command connection second
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home(options=HubOptions(heartbeat=b'--heartbeat--')) as home:
-        home.turn(2)
-        yield home
+def hub() -> Iterator[Home]:
+    with Home(options=HubOptions(heartbeat=b'--heartbeat--')) as hub:
+        hub.turn(2)
+        yield hub
 
 
 class Joining:
     """A websocket that joins channels as a handshake does."""
 
-    def __init__(self, home: Home, *names: str, **options: object) -> None:
+    def __init__(self, hub: Home, *names: str, **options: object) -> None:
         self.done = 0
         self.refused = 0
-        self.peer: Peer = home.peer(**options)
-        home.join(self.peer.websocket, names, self._count, self._count_refused)
+        self.peer: Peer = hub.peer(**options)
+        hub.join(self.peer.websocket, names, self._count, self._count_refused)
 
     def _count(self) -> None:
         self.done += 1
@@ -57,191 +57,191 @@ class Joining:
         self.refused += 1
 
 
-def commands(home: Home, number: int = BUS) -> list[list[bytes]]:
-    home.turn()
-    return home.redis.commands(number)
+def commands(hub: Home, number: int = BUS) -> list[list[bytes]]:
+    hub.turn()
+    return hub.redis.commands(number)
 
 
-def reply(home: Home, data: bytes, number: int = BUS) -> None:
-    home.redis.reply(data, number)
-    home.turn()
+def reply(hub: Home, data: bytes, number: int = BUS) -> None:
+    hub.redis.reply(data, number)
+    hub.turn()
 
 
 # Joining and leaving
 
 
 def test_the_first_websocket_of_a_channel_subscribes_and_each_one_gets_the_kept_message(
-    home: Home,
+    hub: Home,
 ) -> None:
-    first = Joining(home, 'x')
-    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
-    reply(home, subscribed(b'x'))
+    first = Joining(hub, 'x')
+    assert commands(hub) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(hub, subscribed(b'x'))
     assert first.done == 0
-    reply(home, bulk(b'kept'))
+    reply(hub, bulk(b'kept'))
     assert first.done == 1
     assert first.peer.messages() == ['kept']
-    second = Joining(home, 'x')
-    assert commands(home) == [[b'GET', b'x']]
-    reply(home, bulk(b'kept'))
+    second = Joining(hub, 'x')
+    assert commands(hub) == [[b'GET', b'x']]
+    reply(hub, bulk(b'kept'))
     assert second.peer.messages() == ['kept']
     assert first.peer.messages() == []
-    reply(home, published(b'x', b'live'))
+    reply(hub, published(b'x', b'live'))
     assert first.peer.messages() == second.peer.messages() == ['live']
 
 
-def test_those_who_join_in_the_same_turn_share_one_question(home: Home) -> None:
-    joining = [Joining(home, 'x') for _ in range(50)]
-    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
-    reply(home, subscribed(b'x') + bulk(b'kept'))
+def test_those_who_join_in_the_same_turn_share_one_question(hub: Home) -> None:
+    joining = [Joining(hub, 'x') for _ in range(50)]
+    assert commands(hub) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(hub, subscribed(b'x') + bulk(b'kept'))
     assert [j.done for j in joining] == [1] * 50
     assert all(j.peer.messages() == ['kept'] for j in joining)
 
 
-def test_a_websocket_is_open_when_all_of_its_channels_are_confirmed(home: Home) -> None:
-    joining = Joining(home, 'a', 'b', 'a')
-    assert commands(home) == [
+def test_a_websocket_is_open_when_all_of_its_channels_are_confirmed(hub: Home) -> None:
+    joining = Joining(hub, 'a', 'b', 'a')
+    assert commands(hub) == [
         [b'SUBSCRIBE', b'a'],
         [b'GET', b'a'],
         [b'SUBSCRIBE', b'b'],
         [b'GET', b'b'],
     ]
-    reply(home, subscribed(b'a') + bulk(b'kept in a') + subscribed(b'b'))
+    reply(hub, subscribed(b'a') + bulk(b'kept in a') + subscribed(b'b'))
     assert joining.done == 0
-    reply(home, bulk(None))
+    reply(hub, bulk(None))
     assert joining.done == 1
     assert joining.peer.messages() == ['kept in a']
 
 
-def test_the_last_one_to_leave_unsubscribes(home: Home) -> None:
-    first, second = Joining(home, 'x'), Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None))
-    home.leave(first.peer.websocket, ['x'])
-    assert commands(home) == []
+def test_the_last_one_to_leave_unsubscribes(hub: Home) -> None:
+    first, second = Joining(hub, 'x'), Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None))
+    hub.leave(first.peer.websocket, ['x'])
+    assert commands(hub) == []
     second.peer.websocket.lost()
-    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
-    assert home.bus.channels == {}
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
+    assert hub.bus.channels == {}
     # What was on its way is for nobody.
-    reply(home, published(b'x', b'late'))
+    reply(hub, published(b'x', b'late'))
     assert first.peer.messages() == []
 
 
-def test_one_who_leaves_some_channels_stays_in_the_others(home: Home) -> None:
-    joining = Joining(home, 'a', 'b')
-    commands(home)
-    reply(home, subscribed(b'a') + bulk(None) + subscribed(b'b') + bulk(None))
-    home.leave(joining.peer.websocket, ['a', 'never joined'])
-    assert commands(home) == [[b'UNSUBSCRIBE', b'a']]
-    reply(home, published(b'a', b'no') + published(b'b', b'yes'))
+def test_one_who_leaves_some_channels_stays_in_the_others(hub: Home) -> None:
+    joining = Joining(hub, 'a', 'b')
+    commands(hub)
+    reply(hub, subscribed(b'a') + bulk(None) + subscribed(b'b') + bulk(None))
+    hub.leave(joining.peer.websocket, ['a', 'never joined'])
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'a']]
+    reply(hub, published(b'a', b'no') + published(b'b', b'yes'))
     assert joining.peer.messages() == ['yes']
 
 
-def test_leaving_before_anything_was_written_costs_nothing(home: Home) -> None:
-    joining = Joining(home, 'x')
-    home.leave(joining.peer.websocket, ['x'])
-    assert commands(home) == []
+def test_leaving_before_anything_was_written_costs_nothing(hub: Home) -> None:
+    joining = Joining(hub, 'x')
+    hub.leave(joining.peer.websocket, ['x'])
+    assert commands(hub) == []
     assert joining.done == 1
-    assert home.bus.channels == {}
+    assert hub.bus.channels == {}
 
 
 def test_one_who_leaves_while_redis_is_asked_is_sent_nothing_and_the_channel_is_given_up(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
+    joining = Joining(hub, 'x')
+    commands(hub)
     joining.peer.websocket.lost()
-    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
-    assert home.bus.channels == {}
-    reply(home, subscribed(b'x') + bulk(b'kept') + unsubscribed(b'x'))
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
+    assert hub.bus.channels == {}
+    reply(hub, subscribed(b'x') + bulk(b'kept') + unsubscribed(b'x'))
     assert joining.peer.messages() == []
-    assert home.bus.reconnects == 0
+    assert hub.bus.reconnects == 0
 
 
-def test_one_who_joins_while_the_last_one_leaves_keeps_the_channel(home: Home) -> None:
-    first = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None))
-    home.leave(first.peer.websocket, ['x'])
-    second = Joining(home, 'x')
-    assert commands(home) == [[b'GET', b'x']]
-    reply(home, bulk(b'kept') + published(b'x', b'live'))
+def test_one_who_joins_while_the_last_one_leaves_keeps_the_channel(hub: Home) -> None:
+    first = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None))
+    hub.leave(first.peer.websocket, ['x'])
+    second = Joining(hub, 'x')
+    assert commands(hub) == [[b'GET', b'x']]
+    reply(hub, bulk(b'kept') + published(b'x', b'live'))
     assert second.peer.messages() == ['kept', 'live']
 
 
 def test_one_who_leaves_and_joins_again_while_redis_is_asked_gets_each_message_once(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
+    joining = Joining(hub, 'x')
+    commands(hub)
     websocket = joining.peer.websocket
-    home.leave(websocket, ['x'])
-    home.join(websocket, ['x'], lambda: None)
-    assert commands(home) == [[b'GET', b'x']]
-    reply(home, subscribed(b'x') + bulk(b'1') + published(b'x', b'2') + bulk(b'2'))
-    reply(home, published(b'x', b'3'))
+    hub.leave(websocket, ['x'])
+    hub.join(websocket, ['x'], lambda: None)
+    assert commands(hub) == [[b'GET', b'x']]
+    reply(hub, subscribed(b'x') + bulk(b'1') + published(b'x', b'2') + bulk(b'2'))
+    reply(hub, published(b'x', b'3'))
     messages = joining.peer.messages()
     assert messages[-2:] == ['2', '3']
     assert len(messages) == len(set(messages))
 
 
-def test_channels_subscribed_again_at_once_are_new_to_redis(home: Home) -> None:
-    first = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None))
+def test_channels_subscribed_again_at_once_are_new_to_redis(hub: Home) -> None:
+    first = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None))
     first.peer.websocket.lost()
-    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
-    second = Joining(home, 'x')
-    assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
-    reply(home, unsubscribed(b'x') + subscribed(b'x') + bulk(None) + published(b'x', b'live'))
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
+    second = Joining(hub, 'x')
+    assert commands(hub) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+    reply(hub, unsubscribed(b'x') + subscribed(b'x') + bulk(None) + published(b'x', b'live'))
     assert second.peer.messages() == ['live']
 
 
-def test_a_websocket_that_ends_with_its_kept_message_is_in_no_audience(home: Home) -> None:
-    gone, reset, stays = (Joining(home, 'x') for _ in range(3))
-    commands(home)
+def test_a_websocket_that_ends_with_its_kept_message_is_in_no_audience(hub: Home) -> None:
+    gone, reset, stays = (Joining(hub, 'x') for _ in range(3))
+    commands(hub)
     # The first one reads no more, and the kept message is more than may wait for it; the second
     # has closed its socket, which is found out when something is written to it.
-    gone.peer.websocket.send(b'x' * 2 * home.options.max_queue_bytes)
+    gone.peer.websocket.send(b'x' * 2 * hub.options.max_queue_bytes)
     reset.peer.socket.close()
-    reply(home, subscribed(b'x') + bulk(b'y' * 100_000))
+    reply(hub, subscribed(b'x') + bulk(b'y' * 100_000))
     assert gone.peer.websocket.phase is not Phase.OPEN
     assert reset.peer.websocket.phase is Phase.CLOSED
-    channel = home.bus.channels[b'x']
+    channel = hub.bus.channels[b'x']
     assert list(channel.audiences.values()) == [{stays.peer.websocket}]
     stays.peer.websocket.lost()
-    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
     assert (gone.done, reset.done, stays.done) == (1, 1, 1)
 
 
-def test_one_who_ends_while_another_gets_the_kept_message_is_in_no_audience(home: Home) -> None:
+def test_one_who_ends_while_another_gets_the_kept_message_is_in_no_audience(hub: Home) -> None:
     class EndsTheOther:
         @property
         def sends_persisted_messages(self) -> bool:
             second.peer.websocket.lost()
             return True
 
-    first = Joining(home, 'x', companion=EndsTheOther())
-    second = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(b'kept'))
+    first = Joining(hub, 'x', companion=EndsTheOther())
+    second = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(b'kept'))
     assert (first.done, second.done) == (1, 1)
-    assert list(home.bus.channels[b'x'].audiences.values()) == [{first.peer.websocket}]
+    assert list(hub.bus.channels[b'x'].audiences.values()) == [{first.peer.websocket}]
     first.peer.websocket.lost()
-    assert commands(home) == [[b'UNSUBSCRIBE', b'x']]
-    assert home.bus.channels == {}
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
+    assert hub.bus.channels == {}
 
 
-def test_many_channels_are_subscribed_over_several_turns_in_order(home: Home) -> None:
+def test_many_channels_are_subscribed_over_several_turns_in_order(hub: Home) -> None:
     names = [f'channel {number}' for number in range(2 * CHANGES_PER_TURN + 1)]
-    joining = Joining(home, *names)
+    joining = Joining(hub, *names)
     asked = [
-        [command[1].decode() for command in commands(home) if command[0] == b'SUBSCRIBE']
+        [command[1].decode() for command in commands(hub) if command[0] == b'SUBSCRIBE']
         for _ in range(3)
     ]
     assert [len(part) for part in asked] == [CHANGES_PER_TURN, CHANGES_PER_TURN, 1]
     assert [name for part in asked for name in part] == names
-    home.leave(joining.peer.websocket, names[1:])
-    assert list(joining.peer.websocket.channels) == [home.bus.channels[b'channel 0']]
+    hub.leave(joining.peer.websocket, names[1:])
+    assert list(joining.peer.websocket.channels) == [hub.bus.channels[b'channel 0']]
 
 
 def steps(act: Callable[[], object]) -> int:
@@ -263,31 +263,31 @@ def steps(act: Callable[[], object]) -> int:
 
 
 def test_joining_and_leaving_cost_the_same_however_many_channels_a_websocket_has(
-    home: Home,
+    hub: Home,
 ) -> None:
     costs = []
     for size in (100, 1000):
-        websocket = home.peer().websocket
-        home.join(websocket, [f'{size}/{n}' for n in range(size)], lambda: None)
+        websocket = hub.peer().websocket
+        hub.join(websocket, [f'{size}/{n}' for n in range(size)], lambda: None)
         assert len(websocket.channels) == size
         assert isinstance(websocket.channels, dict)  # which finds one without looking at all
-        joins = steps(partial(home.join, websocket, ['one more'], lambda: None))
-        leaves = steps(partial(home.leave, websocket, ['one more']))
+        joins = steps(partial(hub.join, websocket, ['one more'], lambda: None))
+        leaves = steps(partial(hub.leave, websocket, ['one more']))
         sends = steps(partial(websocket.remember_own, b'x', ('one more',)))
         costs.append((joins, leaves, sends))
     assert all(abs(few - many) < 50 for few, many in zip(*costs, strict=True)), costs
 
 
-def test_leaving_while_redis_is_asked_costs_the_same_however_many_are_asking(home: Home) -> None:
+def test_leaving_while_redis_is_asked_costs_the_same_however_many_are_asking(hub: Home) -> None:
     costs = []
     asked = 0
     for size in (100, 1000):
         while asked < size:
-            Joining(home, f'channel {asked}')
-            last = Joining(home, 'shared')
-            home.turn()
+            Joining(hub, f'channel {asked}')
+            last = Joining(hub, 'shared')
+            hub.turn()
             asked += 1
-        channel = home.bus.channels[b'shared']
+        channel = hub.bus.channels[b'shared']
         assert len(channel.asking) == len({id(q) for q in channel.asking.values()}) > size - 5
         costs.append(steps(last.peer.websocket.lost))
     assert abs(costs[0] - costs[1]) < 50, costs
@@ -297,30 +297,30 @@ def test_leaving_while_redis_is_asked_costs_the_same_however_many_are_asking(hom
 
 
 def test_what_came_before_the_answer_is_in_the_kept_message_and_what_follows_comes_once(
-    home: Home,
+    hub: Home,
 ) -> None:
-    old = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(b'1'))
-    new = Joining(home, 'x')
-    commands(home)
-    reply(home, published(b'x', b'2') + published(b'x', b'3') + bulk(b'3') + published(b'x', b'4'))
+    old = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(b'1'))
+    new = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, published(b'x', b'2') + published(b'x', b'3') + bulk(b'3') + published(b'x', b'4'))
     assert old.peer.messages() == ['1', '2', '3', '4']
     assert new.peer.messages() == ['3', '4']
 
 
-def test_a_heartbeat_is_neither_delivered_nor_sent_as_a_kept_message(home: Home) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(b'--heartbeat--') + published(b'x', b'--heartbeat--'))
+def test_a_heartbeat_is_neither_delivered_nor_sent_as_a_kept_message(hub: Home) -> None:
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(b'--heartbeat--') + published(b'x', b'--heartbeat--'))
     assert joining.done == 1
     assert joining.peer.messages() == []
 
 
-def test_an_empty_message_is_a_message(home: Home) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(b'') + published(b'x', b''))
+def test_an_empty_message_is_a_message(hub: Home) -> None:
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(b'') + published(b'x', b''))
     assert joining.peer.messages() == ['', '']
 
 
@@ -331,41 +331,41 @@ NO_PERMISSION = b'-NOPERM No permissions to access a channel\r\n'
 
 
 def test_a_refused_subscription_is_told_before_anything_else_and_logged(
-    home: Home, caplog: pytest.LogCaptureFixture
+    hub: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
-    joining = Joining(home, 'refused', 'fine')
-    commands(home)
-    reply(home, NO_PERMISSION)
+    joining = Joining(hub, 'refused', 'fine')
+    commands(hub)
+    reply(hub, NO_PERMISSION)
     assert (joining.refused, joining.done) == (1, 1)
-    reply(home, bulk(b'kept') + subscribed(b'fine') + bulk(None))
+    reply(hub, bulk(b'kept') + subscribed(b'fine') + bulk(None))
     assert (joining.refused, joining.done) == (1, 1)
     assert joining.peer.messages() == ['kept']
     assert "refuses to subscribe to b'refused'" in caplog.text
-    reply(home, published(b'fine', b'live'))
+    reply(hub, published(b'fine', b'live'))
     assert joining.peer.messages() == ['live']
 
 
 def test_a_refused_kept_message_does_not_hinder_the_subscription(
-    home: Home, caplog: pytest.LogCaptureFixture
+    hub: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + b'-NOPERM no GET\r\n' + published(b'x', b'live'))
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + b'-NOPERM no GET\r\n' + published(b'x', b'live'))
     assert joining.done == 1
     assert joining.peer.messages() == ['live']
     assert "message kept as b'x'" in caplog.text
 
 
-def test_where_both_are_refused_the_replies_stay_in_step(home: Home) -> None:
-    refused, fine = Joining(home, 'refused'), Joining(home, 'fine')
-    commands(home)
-    reply(home, NO_PERMISSION * 2 + subscribed(b'fine') + bulk(b'kept'))
+def test_where_both_are_refused_the_replies_stay_in_step(hub: Home) -> None:
+    refused, fine = Joining(hub, 'refused'), Joining(hub, 'fine')
+    commands(hub)
+    reply(hub, NO_PERMISSION * 2 + subscribed(b'fine') + bulk(b'kept'))
     assert (refused.done, fine.done) == (1, 1)
     assert refused.peer.messages() == []
     assert fine.peer.messages() == ['kept']
-    second = Joining(home, 'refused')
-    assert commands(home) == [[b'SUBSCRIBE', b'refused'], [b'GET', b'refused']]
-    reply(home, NO_PERMISSION * 2 + published(b'fine', b'live'))
+    second = Joining(hub, 'refused')
+    assert commands(hub) == [[b'SUBSCRIBE', b'refused'], [b'GET', b'refused']]
+    reply(hub, NO_PERMISSION * 2 + published(b'fine', b'live'))
     assert (second.refused, second.done) == (1, 1)
     assert fine.peer.messages() == ['live']
 
@@ -374,118 +374,118 @@ def test_a_refused_subscription_is_tried_again_and_missed_messages_are_made_up_f
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        refused = Joining(home, 'x')
-        commands(home)
-        reply(home, NO_PERMISSION + bulk(None))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        refused = Joining(hub, 'x')
+        commands(hub)
+        reply(hub, NO_PERMISSION + bulk(None))
         for _ in range(2):
             clock.advance(REFUSED_SECONDS)
-            home.turn()
-            assert [b'SUBSCRIBE', b'x'] in commands(home)
-            reply(home, NO_PERMISSION + bulk(None))
+            hub.turn()
+            assert [b'SUBSCRIBE', b'x'] in commands(hub)
+            reply(hub, NO_PERMISSION + bulk(None))
         clock.advance(REFUSED_SECONDS)
-        home.turn()
-        commands(home)
-        reply(home, subscribed(b'x') + bulk(b'missed') + published(b'x', b'live'))
+        hub.turn()
+        commands(hub)
+        reply(hub, subscribed(b'x') + bulk(b'missed') + published(b'x', b'live'))
         assert refused.peer.messages() == ['missed', 'live']
         assert caplog.text.count('refuses to subscribe') == 1
         assert caplog.text.count('subscribed to again') == 1
         clock.advance(REFUSED_SECONDS)
-        home.turn()
-        assert [b'SUBSCRIBE', b'x'] not in commands(home)
+        hub.turn()
+        assert [b'SUBSCRIBE', b'x'] not in commands(hub)
 
 
 def test_a_refused_channel_that_nobody_wants_any_more_is_not_tried_again() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        refused = Joining(home, 'x')
-        commands(home)
-        reply(home, NO_PERMISSION + bulk(None))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        refused = Joining(hub, 'x')
+        commands(hub)
+        reply(hub, NO_PERMISSION + bulk(None))
         refused.peer.websocket.lost()
         clock.advance(REFUSED_SECONDS)
-        home.turn(2)
-        assert commands(home) == []
-        assert home.bus.channels == {}
+        hub.turn(2)
+        assert commands(hub) == []
+        assert hub.bus.channels == {}
 
 
 @pytest.mark.parametrize('error', ['LOADING Redis is loading', 'BUSY a script', 'MASTERDOWN link'])
-def test_a_redis_that_cannot_serve_now_is_asked_again(home: Home, error: str) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + f'-{error}\r\n'.encode())
-    home.turn_until(lambda: home.bus.reconnects)
+def test_a_redis_that_cannot_serve_now_is_asked_again(hub: Home, error: str) -> None:
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + f'-{error}\r\n'.encode())
+    hub.turn_until(lambda: hub.bus.reconnects)
     assert joining.refused == 0
-    assert commands(home, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
-    assert not home.bus.is_subscribed
-    reply(home, subscribed(b'x') + bulk(b'kept') + b'+PONG\r\n', 2)
+    assert commands(hub, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
+    assert not hub.bus.is_subscribed
+    reply(hub, subscribed(b'x') + bulk(b'kept') + b'+PONG\r\n', 2)
     assert joining.peer.messages() == ['kept']
-    assert home.bus.is_subscribed
+    assert hub.bus.is_subscribed
 
 
-def test_a_reply_that_nobody_asked_for_starts_the_connection_over(home: Home) -> None:
-    reply(home, bulk(b'surprise'))
-    home.turn(3)
-    assert home.bus.reconnects == 1
+def test_a_reply_that_nobody_asked_for_starts_the_connection_over(hub: Home) -> None:
+    reply(hub, bulk(b'surprise'))
+    hub.turn(3)
+    assert hub.bus.reconnects == 1
 
 
 # Reconnection
 
 
-def reconnect(home: Home) -> None:
+def reconnect(hub: Home) -> None:
     """Lose the connection of the bus; it connects again."""
-    number = len(home.redis.peers)
-    home.redis.hang_up(BUS)
-    home.turn_until(lambda: len(home.redis.peers) > number)
-    home.turn()
+    number = len(hub.redis.peers)
+    hub.redis.hang_up(BUS)
+    hub.turn_until(lambda: len(hub.redis.peers) > number)
+    hub.turn()
 
 
 def test_after_a_reconnection_all_is_subscribed_and_the_last_message_is_made_up_for(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
     assert joining.peer.messages() == ['1']
-    reconnect(home)
-    assert commands(home, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
-    reply(home, subscribed(b'x') + bulk(b'missed') + published(b'x', b'live'), 2)
+    reconnect(hub)
+    assert commands(hub, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
+    reply(hub, subscribed(b'x') + bulk(b'missed') + published(b'x', b'live'), 2)
     assert joining.peer.messages() == ['missed', 'live']
 
 
-def test_after_a_reconnection_a_message_that_was_delivered_is_not_sent_again(home: Home) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
-    reconnect(home)
-    commands(home, 2)
-    reply(home, subscribed(b'x') + bulk(b'1') + published(b'x', b'2'), 2)
+def test_after_a_reconnection_a_message_that_was_delivered_is_not_sent_again(hub: Home) -> None:
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    reconnect(hub)
+    commands(hub, 2)
+    reply(hub, subscribed(b'x') + bulk(b'1') + published(b'x', b'2'), 2)
     assert joining.peer.messages() == ['1', '2']
 
 
 def test_after_a_reconnection_a_message_that_came_before_the_kept_one_is_not_repeated(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
-    reconnect(home)
-    commands(home, 2)
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'1'))
+    reconnect(hub)
+    commands(hub, 2)
     # Published between SUBSCRIBE and GET: it comes live, and is the kept message too.
-    reply(home, subscribed(b'x') + published(b'x', b'2') + bulk(b'2'), 2)
+    reply(hub, subscribed(b'x') + published(b'x', b'2') + bulk(b'2'), 2)
     assert joining.peer.messages() == ['1', '2']
 
 
 def test_one_who_was_sent_the_kept_message_is_not_sent_it_again_by_a_reconnection(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(b'kept'))
-    reconnect(home)
-    commands(home, 2)
-    reply(home, subscribed(b'x') + bulk(b'kept'), 2)
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(b'kept'))
+    reconnect(hub)
+    commands(hub, 2)
+    reply(hub, subscribed(b'x') + bulk(b'kept'), 2)
     assert joining.peer.messages() == ['kept']
 
 
@@ -493,10 +493,10 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
     options = HubOptions(ping_interval_seconds=None, expire_seconds=3600)
-    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as home:
-        home.turn_until(lambda: home.bus.is_connected)
-        joining = Joining(home, 'x', 'y')
-        home.turn_until(lambda: joining.done)
+    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as hub:
+        hub.turn_until(lambda: hub.bus.is_connected)
+        joining = Joining(hub, 'x', 'y')
+        hub.turn_until(lambda: joining.done)
         got: list[str | bytes] = []
 
         def publish(channel: str, message: str, *, keep: bool) -> None:
@@ -511,7 +511,7 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
                 got.extend(joining.peer.messages())
                 return got == [*messages]
 
-            home.turn_until(all_have, message=f'{got}')
+            hub.turn_until(all_have, message=f'{got}')
 
         publish('x', 'older', keep=True)
         publish('x', 'newer', keep=False)
@@ -522,88 +522,88 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
         time.sleep(2 * TOLERANCE_SECONDS)
         redis_client.set('y', 'on', ex=3600)
         redis_client.client_kill_filter(_type='pubsub')
-        home.turn_until(lambda: home.bus.reconnects and home.bus.is_subscribed)
+        hub.turn_until(lambda: hub.bus.reconnects and hub.bus.is_subscribed)
         arrived('older', 'newer', 'on', 'off', 'on')
 
 
 def test_where_redis_does_not_say_how_long_a_message_is_kept_it_is_compared_with_the_last() -> None:
-    with Home(options=HubOptions(expire_seconds=3600)) as home:
-        home.turn(2)
-        joining = Joining(home, 'x')
-        commands(home)
-        reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'1') + published(b'x', b'2'))
-        reconnect(home)
+    with Home(options=HubOptions(expire_seconds=3600)) as hub:
+        hub.turn(2)
+        joining = Joining(hub, 'x')
+        commands(hub)
+        reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'1') + published(b'x', b'2'))
+        reconnect(hub)
         asked = [[b'SUBSCRIBE', b'x'], [b'PTTL', b'x'], [b'GET', b'x'], [b'PING']]
-        assert commands(home, 2) == asked
-        reply(home, subscribed(b'x') + NO_PERMISSION + bulk(b'1'), 2)
+        assert commands(hub, 2) == asked
+        reply(hub, subscribed(b'x') + NO_PERMISSION + bulk(b'1'), 2)
         assert joining.peer.messages() == ['1', '2', '1']
 
 
-def test_a_question_that_was_lost_with_the_connection_is_asked_again(home: Home) -> None:
-    joining = Joining(home, 'x')
-    commands(home)
-    reconnect(home)
+def test_a_question_that_was_lost_with_the_connection_is_asked_again(hub: Home) -> None:
+    joining = Joining(hub, 'x')
+    commands(hub)
+    reconnect(hub)
     # It is not kept waiting.
     assert joining.done == 1
-    assert commands(home, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
-    reply(home, subscribed(b'x') + bulk(b'kept') + published(b'x', b'live'), 2)
+    assert commands(hub, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
+    reply(hub, subscribed(b'x') + bulk(b'kept') + published(b'x', b'live'), 2)
     assert joining.peer.messages() == ['kept', 'live']
 
 
-def test_without_redis_a_websocket_opens_and_joins_when_redis_is_there(home: Home) -> None:
-    home.redis.refuses = True
-    home.redis.hang_up(BUS)
-    home.turn(3)
-    joining, gone = Joining(home, 'x'), Joining(home, 'y')
+def test_without_redis_a_websocket_opens_and_joins_when_redis_is_there(hub: Home) -> None:
+    hub.redis.refuses = True
+    hub.redis.hang_up(BUS)
+    hub.turn(3)
+    joining, gone = Joining(hub, 'x'), Joining(hub, 'y')
     assert joining.done == 1
     gone.peer.websocket.lost()
-    home.redis.refuses = False
-    home.turn_until(lambda: home.bus.is_connected)
-    home.turn()
-    assert commands(home, -1) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
-    reply(home, subscribed(b'x') + bulk(b'kept'), -1)
+    hub.redis.refuses = False
+    hub.turn_until(lambda: hub.bus.is_connected)
+    hub.turn()
+    assert commands(hub, -1) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
+    reply(hub, subscribed(b'x') + bulk(b'kept'), -1)
     assert joining.peer.messages() == ['kept']
 
 
-def test_channels_that_are_given_up_while_redis_is_away_are_forgotten(home: Home) -> None:
-    home.redis.refuses = True
-    home.redis.hang_up(BUS)
-    home.turn(3)
+def test_channels_that_are_given_up_while_redis_is_away_are_forgotten(hub: Home) -> None:
+    hub.redis.refuses = True
+    hub.redis.hang_up(BUS)
+    hub.turn(3)
     for number in range(100):
-        joining = Joining(home, f'channel {number}')
+        joining = Joining(hub, f'channel {number}')
         joining.peer.websocket.lost()
-        home.turn()
-    assert home.bus.channels == {}
+        hub.turn()
+    assert hub.bus.channels == {}
 
 
 def test_own_messages_that_were_under_way_are_not_expected_after_a_reconnection(
-    home: Home,
+    hub: Home,
 ) -> None:
-    joining = Joining(home, 'x', publishes=('x',))
-    commands(home)
-    reply(home, subscribed(b'x') + bulk(None))
+    joining = Joining(hub, 'x', publishes=('x',))
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None))
     joining.peer.websocket.remember_own(b'lost', ('x',))
     joining.peer.websocket.remember_own(b'last', ('x',))
-    reconnect(home)
-    commands(home, 2)
+    reconnect(hub)
+    commands(hub, 2)
     # Somebody else says the same later on.
-    reply(home, subscribed(b'x') + bulk(None) + published(b'x', b'lost'), 2)
+    reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'lost'), 2)
     assert joining.peer.messages() == ['lost']
 
 
 def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
+    with Home(clock=clock) as hub:
+        hub.turn(2)
         for _ in range(3):
             clock.advance(5)
-            home.turn(2)
-        assert [b'PING'] in commands(home)
-        joining = Joining(home, 'x')
-        assert commands(home) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
-        reply(home, b'+PONG\r\n' + subscribed(b'x') + bulk(b'kept'))
+            hub.turn(2)
+        assert [b'PING'] in commands(hub)
+        joining = Joining(hub, 'x')
+        assert commands(hub) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
+        reply(hub, b'+PONG\r\n' + subscribed(b'x') + bulk(b'kept'))
         assert joining.peer.messages() == ['kept']
-        assert home.bus.reconnects == 0
+        assert hub.bus.reconnects == 0
 
 
 # A real Redis
@@ -612,9 +612,9 @@ def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> No
 @pytest.fixture
 def real_home(redis_server: RedisServer) -> Iterator[Home]:
     options = HubOptions(ping_interval_seconds=None)
-    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as home:
-        home.turn_until(lambda: home.bus.is_connected)
-        yield home
+    with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as hub:
+        hub.turn_until(lambda: hub.bus.is_connected)
+        yield hub
 
 
 class Publisher(threading.Thread):
@@ -647,7 +647,7 @@ def test_websockets_that_open_at_full_speed_get_the_kept_message_once_and_all_af
     while publisher.is_alive():
         if publisher.published > 20 * len(joining):
             joining.append(Joining(real_home, 'x'))
-        real_home.hub.turn(0.001)
+        real_home.loop.turn(0.001)
     publisher.join()
     received: list[list[int]] = [[] for _ in joining]
 
@@ -675,7 +675,7 @@ def test_no_message_is_repeated_or_out_of_order_when_the_connection_breaks_at_fu
         if publisher.published > cut_at and real_home.bus.is_connected:
             redis_client.client_kill_filter(_type='pubsub')
             cut_at += 200
-        real_home.hub.turn(0.001)
+        real_home.loop.turn(0.001)
     received: list[list[int]] = [[] for _ in joining]
 
     def all_have_the_last() -> bool:
@@ -693,42 +693,42 @@ def test_ten_thousand_joins_and_leaves_leave_nothing_subscribed(
     real_home: Home, redis_client: redis.Redis
 ) -> None:
     rng = random.Random(1)
-    home = real_home
-    peers = [home.peer() for _ in range(50)]
+    hub = real_home
+    peers = [hub.peer() for _ in range(50)]
     joins = 0
     while joins < 10_000:
         for peer in peers:
             names = [f'channel {rng.randrange(200)}' for _ in range(3)]
-            home.join(peer.websocket, names, lambda: None)
+            hub.join(peer.websocket, names, lambda: None)
             joins += len(names)
             if rng.random() < 0.5:
-                home.leave(peer.websocket, rng.sample(names, 2))
+                hub.leave(peer.websocket, rng.sample(names, 2))
             if rng.random() < 0.2:
-                home.leave_channels(peer.websocket)
+                hub.leave_channels(peer.websocket)
         if rng.random() < 0.5:
-            home.turn()
+            hub.turn()
     for peer in peers:
-        home.leave_channels(peer.websocket)
-    home.turn_until(lambda: not home.bus.channels)
-    home.turn(2)
+        hub.leave_channels(peer.websocket)
+    hub.turn_until(lambda: not hub.bus.channels)
+    hub.turn(2)
 
     def nothing_is_subscribed() -> bool:
-        home.turn()
+        hub.turn()
         return not redis_client.pubsub_channels()
 
     wait_until(nothing_is_subscribed)
-    assert home.bus.reconnects == 0
-    home.turn_until(lambda: not home.bus._expected)
-    assert not home.bus._changed
+    assert hub.bus.reconnects == 0
+    hub.turn_until(lambda: not hub.bus._expected)
+    assert not hub.bus._changed
     assert all(peer.websocket.channels == () for peer in peers)
     # And it still works.
-    joining = Joining(home, 'channel 1')
-    home.turn_until(lambda: joining.done)
+    joining = Joining(hub, 'channel 1')
+    hub.turn_until(lambda: joining.done)
     redis_client.publish('channel 1', 'hello')
     got: list[str | bytes] = []
     deadline = time.monotonic() + SOON_SECONDS
     while not got and time.monotonic() < deadline:
-        home.turn()
+        hub.turn()
         got = joining.peer.messages()
     assert got == ['hello']
 
@@ -744,12 +744,12 @@ def test_an_access_list_that_forbids_a_channel_is_told_and_leaves_the_others_alo
     redis_client.set('forbidden:x', 'secret')
     connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
     with override_settings(WS4REDIS_CONNECTION=connection):
-        with Home(connect=connect_to_redis, pack=publication_packer()) as home:
-            home.turn_until(lambda: home.bus.is_connected)
-            both = Joining(home, 'forbidden:x', 'allowed:x')
-            home.turn_until(lambda: both.done)
+        with Home(connect=connect_to_redis, pack=publication_packer()) as hub:
+            hub.turn_until(lambda: hub.bus.is_connected)
+            both = Joining(hub, 'forbidden:x', 'allowed:x')
+            hub.turn_until(lambda: both.done)
             assert both.refused == 1
-            home.turn_until(lambda: not home.bus._expected)
+            hub.turn_until(lambda: not hub.bus._expected)
             assert both.peer.messages() == ['kept']
             redis_client.publish('forbidden:x', 'secret')
             redis_client.publish('allowed:x', 'live')
@@ -759,10 +759,10 @@ def test_an_access_list_that_forbids_a_channel_is_told_and_leaves_the_others_alo
                 got.extend(both.peer.messages())
                 return bool(got)
 
-            home.turn_until(arrived)
+            hub.turn_until(arrived)
             assert got == ['live']
             assert "refuses to subscribe to b'forbidden:x'" in caplog.text
-            assert home.bus.reconnects == 0
+            assert hub.bus.reconnects == 0
     redis_client.execute_command('ACL', 'DELUSER', 'limited')
 
 

@@ -12,9 +12,9 @@ from ws4redis.protocol.wire import PLAIN, deflate_wire
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home() as home:
-        yield home
+def hub() -> Iterator[Home]:
+    with Home() as hub:
+        yield hub
 
 
 def test_an_opening_is_done_when_each_of_its_channels_was_joined() -> None:
@@ -37,9 +37,9 @@ def test_an_opening_that_must_not_wait_proceeds_once() -> None:
     assert done == ['done']
 
 
-def test_websockets_are_kept_by_their_wire_format(home: Home) -> None:
+def test_websockets_are_kept_by_their_wire_format(hub: Home) -> None:
     wire = deflate_wire(15, 6, 100)
-    plain, deflating, other = home.peer(), home.peer(wire=wire), home.peer(wire=wire)
+    plain, deflating, other = hub.peer(), hub.peer(wire=wire), hub.peer(wire=wire)
     channel = Channel(b'broadcast:x')
     for peer in (plain, deflating, other):
         channel.add(peer.websocket)
@@ -54,9 +54,9 @@ def test_websockets_are_kept_by_their_wire_format(home: Home) -> None:
     assert not channel.is_wanted
 
 
-def test_one_who_is_about_to_join_makes_the_channel_wanted(home: Home) -> None:
+def test_one_who_is_about_to_join_makes_the_channel_wanted(hub: Home) -> None:
     channel = Channel(b'broadcast:x')
-    peer = home.peer()
+    peer = hub.peer()
     joining = Joining(1, lambda: None)
     channel.joining[peer.websocket] = joining
     assert channel.is_wanted

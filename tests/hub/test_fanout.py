@@ -14,9 +14,9 @@ from ws4redis.protocol.wire import deflate_wire
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home() as home:
-        yield home
+def hub() -> Iterator[Home]:
+    with Home() as hub:
+        yield hub
 
 
 def join(channel: Channel, *peers: Peer) -> None:
@@ -29,68 +29,68 @@ def numbers(messages: list[str | bytes]) -> list[int]:
     return [int(message) for message in messages]
 
 
-def test_what_arrives_in_a_turn_goes_out_at_its_end_in_one_write(home: Home) -> None:
-    peer = home.peer()
+def test_what_arrives_in_a_turn_goes_out_at_its_end_in_one_write(hub: Home) -> None:
+    peer = hub.peer()
     channel = Channel(b'broadcast:x')
     join(channel, peer)
-    home.fanout.arrive(channel, b'one')
-    home.fanout.arrive(channel, b'two')
+    hub.fanout.arrive(channel, b'one')
+    hub.fanout.arrive(channel, b'two')
     assert peer.messages() == []
-    assert not home.fanout.turn_end()
+    assert not hub.fanout.turn_end()
     assert peer.socket.recv(100) == b'\x81\x03one\x81\x03two'
-    assert home.fanout.backlog_bytes == 0
-    assert home.statistics.messages_sent == 2
-    assert home.statistics.bytes_sent == 10
+    assert hub.fanout.backlog_bytes == 0
+    assert hub.statistics.messages_sent == 2
+    assert hub.statistics.bytes_sent == 10
 
 
-def test_each_audience_gets_its_own_wire_format(home: Home) -> None:
+def test_each_audience_gets_its_own_wire_format(hub: Home) -> None:
     channel = Channel(b'broadcast:x')
-    plain, deflating = home.peer(), home.peer(wire=deflate_wire(15, 6, 10))
+    plain, deflating = hub.peer(), hub.peer(wire=deflate_wire(15, 6, 10))
     join(channel, plain, deflating)
-    home.fanout.arrive(channel, b'x' * 1000)
-    home.fanout.turn_end()
+    hub.fanout.arrive(channel, b'x' * 1000)
+    hub.fanout.turn_end()
     assert [(f.rsv, len(f.payload)) for f in plain.frames()] == [(0, 1000)]
     [frame] = deflating.frames()
     assert frame.rsv == 4
     assert len(frame.payload) < 100
 
 
-def test_channels_are_served_in_the_order_of_their_messages(home: Home) -> None:
+def test_channels_are_served_in_the_order_of_their_messages(hub: Home) -> None:
     channels = [Channel(b'a'), Channel(b'b'), Channel(b'c')]
-    peer = home.peer()
+    peer = hub.peer()
     for channel in channels:
         join(channel, peer)
     for name, number in (('b', 1), ('a', 2), ('c', 3)):
-        home.fanout.arrive(channels['abc'.index(name)], b'%d' % number)
-    home.fanout.turn_end()
+        hub.fanout.arrive(channels['abc'.index(name)], b'%d' % number)
+    hub.fanout.turn_end()
     assert peer.messages() == ['1', '2', '3']
 
 
-def test_the_last_message_and_the_moment_of_its_delivery_are_noted(home: Home) -> None:
+def test_the_last_message_and_the_moment_of_its_delivery_are_noted(hub: Home) -> None:
     channel = Channel(b'broadcast:x')
-    join(channel, home.peer())
-    home.fanout.arrive(channel, b'one')
-    home.fanout.arrive(channel, b'two')
-    home.fanout.turn_end()
+    join(channel, hub.peer())
+    hub.fanout.arrive(channel, b'one')
+    hub.fanout.arrive(channel, b'two')
+    hub.fanout.turn_end()
     assert channel.repeats(b'two')
     assert channel.delivered_at > 0
 
 
 def test_a_large_audience_is_served_in_slices_with_room_for_others(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 10)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel, small = Channel(b'large'), Channel(b'small')
-    peers = [home.peer() for _ in range(35)]
+    peers = [hub.peer() for _ in range(35)]
     join(channel, *peers)
-    single = home.peer()
+    single = hub.peer()
     join(small, single)
-    home.fanout.arrive(channel, b'1')
-    home.fanout.arrive(small, b'2')
+    hub.fanout.arrive(channel, b'1')
+    hub.fanout.arrive(small, b'2')
     served = []
-    while home.fanout.turn_end():
-        served.append(home.statistics.messages_sent)
+    while hub.fanout.turn_end():
+        served.append(hub.statistics.messages_sent)
         # Between two steps the loop turns: this is when others get their share. The small channel
         # does not wait for the large one.
         if len(served) == 2:
@@ -100,33 +100,33 @@ def test_a_large_audience_is_served_in_slices_with_room_for_others(
 
 
 def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_go(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 3)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(b'broadcast:x')
-    members = [home.peer() for _ in range(10)]
+    members = [hub.peer() for _ in range(10)]
     join(channel, *members)
     received: dict[int, list[int]] = {}
     everyone = list(members)
     joined_at: dict[int, int] = {id(peer): 0 for peer in members}
     left: set[int] = set()
     for number in range(60):
-        home.fanout.arrive(channel, b'%d' % number)
+        hub.fanout.arrive(channel, b'%d' % number)
         if number % 3 == 0:
             # As the bus does it: what arrived before goes to those who were there before.
-            home.fanout.settle(channel)
-            newcomer = home.peer()
+            hub.fanout.settle(channel)
+            newcomer = hub.peer()
             join(channel, newcomer)
             joined_at[id(newcomer)] = number + 1
             members.append(newcomer)
             everyone.append(newcomer)
         if number % 7 == 0:
             leaver = members.pop(0)
-            leaver.websocket.home.leave_channels(leaver.websocket)
+            leaver.websocket.hub.leave_channels(leaver.websocket)
             left.add(id(leaver))
-        home.fanout.turn_end()
-    while home.fanout.turn_end():
+        hub.fanout.turn_end()
+    while hub.fanout.turn_end():
         pass
     for peer in everyone:
         received[id(peer)] = numbers(peer.messages())
@@ -140,175 +140,173 @@ def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_g
 
 
 def test_one_that_closes_between_two_slices_gets_nothing_after_its_close_frame(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(b'broadcast:x')
-    peers = [home.peer(), home.peer()]
+    peers = [hub.peer(), hub.peer()]
     join(channel, *peers)
-    home.fanout.arrive(channel, b'message')
-    home.fanout.turn_end()
+    hub.fanout.arrive(channel, b'message')
+    hub.fanout.turn_end()
     [late] = [peer for peer in peers if not peer.frames()]
     late.websocket.close(1001)
-    while home.fanout.turn_end():
+    while hub.fanout.turn_end():
         pass
     [frame] = late.frames()
     assert frame.close_code == 1001
-    assert home.statistics.messages_dropped == 1
+    assert hub.statistics.messages_dropped == 1
 
 
 def test_a_full_backlog_is_told_until_it_was_delivered(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'MAX_BACKLOG_BYTES', 1000)
     channel = Channel(b'broadcast:x')
-    join(channel, home.peer())
-    home.fanout.arrive(channel, b'x' * 1000)
-    assert not home.fanout.is_congested
-    home.fanout.arrive(channel, b'x')
-    assert home.fanout.is_congested
-    home.fanout.turn_end()
-    assert not home.fanout.is_congested
+    join(channel, hub.peer())
+    hub.fanout.arrive(channel, b'x' * 1000)
+    assert not hub.fanout.is_congested
+    hub.fanout.arrive(channel, b'x')
+    assert hub.fanout.is_congested
+    hub.fanout.turn_end()
+    assert not hub.fanout.is_congested
 
 
-def test_one_that_lags_gets_all_in_order_and_delays_nobody(home: Home) -> None:
+def test_one_that_lags_gets_all_in_order_and_delays_nobody(hub: Home) -> None:
     channel = Channel(b'broadcast:x')
-    slow, quick = home.peer(small_buffers=True), home.peer()
+    slow, quick = hub.peer(small_buffers=True), hub.peer()
     join(channel, slow, quick)
     got: list[str | bytes] = []
     for number in range(300):
-        home.fanout.arrive(channel, b'%07d' % number + b' ' * 993)
-        home.turn()
+        hub.fanout.arrive(channel, b'%07d' % number + b' ' * 993)
+        hub.turn()
         assert [int(m) for m in quick.messages()] == [number]
     assert slow.websocket.queued_bytes > 0
     while len(got) < 300:
         got += slow.messages()
-        home.turn()
+        hub.turn()
     assert numbers(got) == list(range(300))
-    assert home.statistics.messages_sent == 600
+    assert hub.statistics.messages_sent == 600
 
 
-def test_one_whose_peer_has_gone_is_let_go_and_the_others_are_served(home: Home) -> None:
+def test_one_whose_peer_has_gone_is_let_go_and_the_others_are_served(hub: Home) -> None:
     channel = Channel(b'broadcast:x')
-    gone, other = home.peer(), home.peer()
+    gone, other = hub.peer(), hub.peer()
     join(channel, gone, other)
     gone.socket.close()
-    home.fanout.arrive(channel, b'message')
-    home.fanout.turn_end()
+    hub.fanout.arrive(channel, b'message')
+    hub.fanout.turn_end()
     assert other.messages() == ['message']
     assert [code for code, _ in gone.receiver.closed] == [1006]
-    assert (home.statistics.messages_sent, home.statistics.messages_dropped) == (1, 1)
+    assert (hub.statistics.messages_sent, hub.statistics.messages_dropped) == (1, 1)
 
 
-def deliver_all(home: Home) -> int:
+def deliver_all(hub: Home) -> int:
     """Deliver what there is to deliver; return in how many turns."""
     turns = 1
-    while home.fanout.turn_end():
+    while hub.fanout.turn_end():
         turns += 1
     return turns
 
 
 def test_large_messages_are_sent_to_a_few_at_a_time(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'STEP_BYTES', 30_000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(b'broadcast:x')
-    peers = [home.peer() for _ in range(10)]
+    peers = [hub.peer() for _ in range(10)]
     join(channel, *peers)
-    home.fanout.arrive(channel, b'x' * 10_000)
-    assert deliver_all(home) == 5
+    hub.fanout.arrive(channel, b'x' * 10_000)
+    assert deliver_all(hub) == 5
     assert [peer.messages() for peer in peers] == [['x' * 10_000]] * 10
     # The bytes of a message larger than that go to one at a time.
-    home.fanout.arrive(channel, b'x' * 40_000)
-    assert deliver_all(home) == 10
+    hub.fanout.arrive(channel, b'x' * 40_000)
+    assert deliver_all(hub) == 10
 
 
 def test_a_large_batch_goes_out_in_portions_that_leave_room_for_other_channels(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 2000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     flooded, other = Channel(b'flooded'), Channel(b'other')
-    reader, bystander = home.peer(), home.peer()
+    reader, bystander = hub.peer(), hub.peer()
     join(flooded, reader)
     join(other, bystander)
     for number in range(20):
-        home.fanout.arrive(flooded, b'%03d' % number + b' ' * 797)
-    home.fanout.arrive(other, b'42')
+        hub.fanout.arrive(flooded, b'%03d' % number + b' ' * 797)
+    hub.fanout.arrive(other, b'42')
     for _ in range(2):
-        assert home.fanout.turn_end()
+        assert hub.fanout.turn_end()
     assert bystander.messages() == ['42']
     assert numbers(reader.messages()) == [0, 1]
     # What comes meanwhile goes out behind what was there.
-    home.fanout.arrive(flooded, b'20')
-    assert home.fanout.latest_waiting(flooded) == b'20'
-    deliver_all(home)
+    hub.fanout.arrive(flooded, b'20')
+    assert hub.fanout.latest_waiting(flooded) == b'20'
+    deliver_all(hub)
     assert numbers(reader.messages()) == list(range(2, 21))
-    assert home.fanout.backlog_bytes == 0
-    assert home.fanout.latest_waiting(flooded) is None
+    assert hub.fanout.backlog_bytes == 0
+    assert hub.fanout.latest_waiting(flooded) is None
     assert flooded.repeats(b'20')
 
 
-def test_a_turn_delivers_until_its_time_is_over(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_turn_delivers_until_its_time_is_over(hub: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
     ticks = iter(range(1000))
-    home.fanout._clock = lambda: next(ticks) * 0.001
+    hub.fanout._clock = lambda: next(ticks) * 0.001
     channel = Channel(b'broadcast:x')
-    join(channel, *(home.peer() for _ in range(20)))
-    home.fanout.arrive(channel, b'message')
-    assert home.fanout.turn_end()
-    sent = home.statistics.messages_sent
+    join(channel, *(hub.peer() for _ in range(20)))
+    hub.fanout.arrive(channel, b'message')
+    assert hub.fanout.turn_end()
+    sent = hub.statistics.messages_sent
     assert 1 < sent < 20
-    assert home.fanout.turn_end()
-    assert home.statistics.messages_sent > sent
+    assert hub.fanout.turn_end()
+    assert hub.statistics.messages_sent > sent
 
 
 def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
-    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hub: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 10)
     channel = Channel(b'broadcast:x')
-    peer = home.peer()
+    peer = hub.peer()
     join(channel, peer)
-    home.fanout.arrive(channel, b'fails')
-    home.fanout.arrive(channel, b'of the same batch')
+    hub.fanout.arrive(channel, b'fails')
+    hub.fanout.arrive(channel, b'of the same batch')
     with monkeypatch.context() as patched:
 
         def fail(*args: object) -> None:
             patched.undo()
             raise RuntimeError('a fault of ours')
 
-        patched.setattr(home.fanout, '_deliver', fail)
-        deliver_all(home)
-    home.fanout.arrive(channel, b'later')
-    deliver_all(home)
+        patched.setattr(hub.fanout, '_deliver', fail)
+        deliver_all(hub)
+    hub.fanout.arrive(channel, b'later')
+    deliver_all(hub)
     assert peer.messages() == ['of the same batch', 'later']
     assert 'a fault of ours' in caplog.text
-    assert home.fanout.backlog_bytes == 0
+    assert hub.fanout.backlog_bytes == 0
 
 
 def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_again(
-    home: Home,
+    hub: Home,
 ) -> None:
-    channel = home.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
-    sender, other = home.peer(), home.peer()
+    channel = hub.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
+    sender, other = hub.peer(), hub.peer()
     join(channel, sender, other)
     for payload in (b'one', b'two'):
         sender.websocket.remember_own(payload, ('broadcast:x',))
         assert not sender.websocket.direct
     for payload in (b'one', b'two', b'three'):
-        home.fanout.arrive(channel, payload)
-        deliver_all(home)
+        hub.fanout.arrive(channel, payload)
+        deliver_all(hub)
     assert sender.websocket.direct
     assert sender.messages() == ['three']
     # The content of its last own message is kept from it, whoever sends it.
     for payload in (b'two', b'one', b'two'):
-        home.fanout.arrive(channel, payload)
-        deliver_all(home)
+        hub.fanout.arrive(channel, payload)
+        deliver_all(hub)
         assert sender.websocket.direct
     assert sender.messages() == ['one']
     assert other.messages() == ['one', 'two', 'three', 'two', 'one', 'two']
@@ -316,23 +314,23 @@ def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_a
 
 def test_a_sender_whose_message_never_comes_back_is_some_day_sent_to_directly() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        channel = home.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
-        sender = home.peer()
+    with Home(clock=clock) as hub:
+        channel = hub.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
+        sender = hub.peer()
         join(channel, sender)
         sender.websocket.remember_own(b'lost', ('broadcast:x',))
-        home.fanout.arrive(channel, b'one')
-        deliver_all(home)
+        hub.fanout.arrive(channel, b'one')
+        deliver_all(hub)
         assert not sender.websocket.direct
-        clock.advance(2 * home.options.redis_timeout_seconds + 1)
-        home.fanout.arrive(channel, b'two')
-        deliver_all(home)
+        clock.advance(2 * hub.options.redis_timeout_seconds + 1)
+        hub.fanout.arrive(channel, b'two')
+        deliver_all(hub)
         assert sender.websocket.direct
         assert sender.messages() == ['one', 'two']
 
 
 def test_a_message_is_hashed_once_however_many_have_sent_something(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed = []
 
@@ -342,46 +340,46 @@ def test_a_message_is_hashed_once_however_many_have_sent_something(
 
     monkeypatch.setattr(messages, 'fingerprint', fingerprint)
     channel = Channel(b'broadcast:x')
-    peers = [home.peer() for _ in range(50)]
+    peers = [hub.peer() for _ in range(50)]
     join(channel, *peers)
     for number, peer in enumerate(peers):
         peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
-    home.fanout.arrive(channel, b'x' * 1000)
-    deliver_all(home)
+    hub.fanout.arrive(channel, b'x' * 1000)
+    deliver_all(hub)
     assert hashed == [b'x' * 1000]
 
 
-def test_nothing_is_remembered_of_senders_that_have_gone(home: Home) -> None:
-    peers = [home.peer() for _ in range(3)]
+def test_nothing_is_remembered_of_senders_that_have_gone(hub: Home) -> None:
+    peers = [hub.peer() for _ in range(3)]
     for peer in peers:
         peer.websocket.remember_own(b'same', ())
         peer.websocket.remember_own(b'same again', ())
     for peer in peers:
-        assert home.fanout.last_own
+        assert hub.fanout.last_own
         peer.websocket.lost()
-    assert not home.fanout.last_own
+    assert not hub.fanout.last_own
 
 
 def test_who_publishes_faster_than_the_channel_is_served_is_not_read(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'MAX_CHANNEL_BACKLOG_BYTES', 10_000)
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 1000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    crowded = home.bus.channels[b'crowded'] = Channel(b'crowded')
-    home.bus.channels[b'other'] = Channel(b'other')
-    join(crowded, home.peer())
-    quick, bystander = home.peer(), home.peer()
+    crowded = hub.bus.channels[b'crowded'] = Channel(b'crowded')
+    hub.bus.channels[b'other'] = Channel(b'other')
+    join(crowded, hub.peer())
+    quick, bystander = hub.peer(), hub.peer()
     for _ in range(11):
-        home.fanout.arrive(crowded, b'x' * 1000)
-    home.publish(quick.websocket, ('crowded',), b'one more')
-    home.publish(bystander.websocket, ('other',), b'mine')
+        hub.fanout.arrive(crowded, b'x' * 1000)
+    hub.publish(quick.websocket, ('crowded',), b'one more')
+    hub.publish(bystander.websocket, ('other',), b'mine')
     assert quick.websocket.paused & Paused.CHANNEL
     assert not bystander.websocket.paused & Paused.CHANNEL
     for _ in range(4):
-        home.fanout.turn_end()
+        hub.fanout.turn_end()
     assert quick.websocket.paused & Paused.CHANNEL
-    home.fanout.turn_end()
+    hub.fanout.turn_end()
     assert not quick.websocket.paused & Paused.CHANNEL
-    deliver_all(home)
-    assert crowded.backlog_bytes == home.fanout.backlog_bytes == 0
+    deliver_all(hub)
+    assert crowded.backlog_bytes == hub.fanout.backlog_bytes == 0

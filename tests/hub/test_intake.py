@@ -44,10 +44,10 @@ def rated_home(clock: Clock, **rates: float) -> Home:
     return Home(clock=clock, options=HubOptions(**options))
 
 
-def pass_time(home: Home, clock: Clock, seconds: float, *, step: float = 0.01) -> None:
+def pass_time(hub: Home, clock: Clock, seconds: float, *, step: float = 0.01) -> None:
     for _ in range(round(seconds / step)):
         clock.advance(step)
-        home.turn(2)
+        hub.turn(2)
 
 
 # Slices
@@ -55,15 +55,15 @@ def pass_time(home: Home, clock: Clock, seconds: float, *, step: float = 0.01) -
 
 def test_one_read_full_of_messages_is_taken_in_slices_and_in_order() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
+    with Home(clock=clock) as hub:
+        hub.turn(2)
         receiver = SlowReceiver(clock, 0.001)
-        peer = home.peer(receiver=receiver)
+        peer = hub.peer(receiver=receiver)
         peer.socket.send(numbered(1000))
         most = taken = 0
         turns = 0
         while taken < 1000:
-            home.turn()
+            hub.turn()
             turns += 1
             most = max(most, len(receiver.messages) - taken)
             taken = len(receiver.messages)
@@ -75,27 +75,27 @@ def test_one_read_full_of_messages_is_taken_in_slices_and_in_order() -> None:
 
 def test_others_are_served_between_the_slices_of_a_flood() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        flooding = home.peer(receiver=SlowReceiver(clock, 0.001))
-        bystander = home.peer()
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        flooding = hub.peer(receiver=SlowReceiver(clock, 0.001))
+        bystander = hub.peer()
         flooding.socket.send(EMPTY * 5000)
-        home.turn()
+        hub.turn()
         bystander.socket.send(encode_frame(TEXT, b'hello'))
         before = clock.now
-        home.turn(2)
+        hub.turn(2)
         assert payloads(bystander) == [b'hello']
         assert clock.now - before < 0.1
 
 
 def test_floods_of_several_peers_are_served_in_turns() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peers = [home.peer(receiver=SlowReceiver(clock, 0.001)) for _ in range(4)]
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peers = [hub.peer(receiver=SlowReceiver(clock, 0.001)) for _ in range(4)]
         for peer in peers:
             peer.socket.send(EMPTY * 500)
-        home.turn(20)
+        hub.turn(20)
         counts = [len(peer.receiver.messages) for peer in peers]
         assert min(counts) > 0
         assert max(counts) < 500
@@ -104,16 +104,16 @@ def test_floods_of_several_peers_are_served_in_turns() -> None:
 
 def test_the_socket_is_not_read_while_something_is_left_over() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peer = home.peer(receiver=SlowReceiver(clock, 0.001))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=SlowReceiver(clock, 0.001))
         peer.socket.send(EMPTY * 500)
-        home.turn()
-        read = home.statistics.bytes_received
+        hub.turn()
+        read = hub.statistics.bytes_received
         peer.socket.send(EMPTY * 500)
-        home.turn(3)
-        assert home.statistics.bytes_received == read
-        home.turn_until(lambda: len(peer.receiver.messages) == 1000)
+        hub.turn(3)
+        assert hub.statistics.bytes_received == read
+        hub.turn_until(lambda: len(peer.receiver.messages) == 1000)
         assert not peer.websocket.paused
 
 
@@ -123,72 +123,72 @@ def test_a_receiver_that_lags_holds_back_the_rest_of_a_read() -> None:
             super().receive_message(websocket, opcode, payload)
             websocket.pause_reading(Paused.RECEIVER)
 
-    with Home() as home:
-        home.turn(2)
-        peer = home.peer(receiver=Lagging())
+    with Home() as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=Lagging())
         peer.socket.send(numbered(100))
-        home.turn(20)
+        hub.turn(20)
         assert len(peer.receiver.messages) <= MAX_FRAMES_AT_ONCE
         while len(peer.receiver.messages) < 100:
             before = len(peer.receiver.messages)
             peer.websocket.resume_reading(Paused.RECEIVER)
-            home.turn(2)
+            hub.turn(2)
             assert len(peer.receiver.messages) > before
         assert payloads(peer) == [b'%d' % number for number in range(100)]
 
 
 def test_a_close_frame_is_answered_after_all_that_came_before_it() -> None:
-    with Home() as home:
-        home.turn(2)
-        peer = home.peer()
+    with Home() as hub:
+        hub.turn(2)
+        peer = hub.peer()
         peer.send_bytes(numbered(500) + encode_frame(CLOSE, close_payload(1000)))
         [close] = peer.frames_until_end()
         assert close.close_code == 1000
         assert len(peer.receiver.messages) == 500
         peer.socket.close()
-        home.turn_until(lambda: peer.receiver.closed)
-        assert home.open_count == 0
+        hub.turn_until(lambda: peer.receiver.closed)
+        assert hub.open_count == 0
 
 
 def test_what_is_left_over_of_a_websocket_that_we_close_is_thrown_away_up_to_its_close() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peer = home.peer(receiver=SlowReceiver(clock, 0.001))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=SlowReceiver(clock, 0.001))
         peer.socket.send(EMPTY * 500 + encode_frame(CLOSE, close_payload(1001)))
-        home.turn()
+        hub.turn()
         taken = len(peer.receiver.messages)
         peer.websocket.pause_reading(Paused.REDIS)
-        home.turn(2)
+        hub.turn(2)
         peer.websocket.close(1001)
-        home.turn_until(lambda: peer.websocket.phase is Phase.ENDING)
+        hub.turn_until(lambda: peer.websocket.phase is Phase.ENDING)
         assert len(peer.receiver.messages) <= taken + 2 * MAX_FRAMES_AT_ONCE
         peer.socket.close()
-        home.turn_until(lambda: peer.receiver.closed)
+        hub.turn_until(lambda: peer.receiver.closed)
         assert peer.receiver.closed[0][0] == 1001
 
 
 def test_a_websocket_that_is_lost_leaves_the_queue() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peer = home.peer(receiver=SlowReceiver(clock, 0.001))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=SlowReceiver(clock, 0.001))
         peer.socket.send(EMPTY * 500)
-        home.turn()
+        hub.turn()
         peer.websocket.lost()
-        home.turn(2)
-        assert not home.intake._waiting
-        assert not home.hub._unfinished
+        hub.turn(2)
+        assert not hub.intake._waiting
+        assert not hub.loop._unfinished
 
 
 def test_a_peer_that_hangs_up_behind_its_messages_has_them_all_taken() -> None:
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peer = home.peer(receiver=SlowReceiver(clock, 0.001))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=SlowReceiver(clock, 0.001))
         peer.socket.send(numbered(500))
         peer.socket.close()
-        home.turn_until(lambda: peer.receiver.closed)
+        hub.turn_until(lambda: peer.receiver.closed)
         assert len(peer.receiver.messages) == 500
 
 
@@ -199,11 +199,11 @@ def test_a_receiver_that_raises_ends_its_websocket_only(caplog: pytest.LogCaptur
             if len(self.messages) > 2 * MAX_FRAMES_AT_ONCE:
                 raise RuntimeError('broken')
 
-    with Home() as home:
-        home.turn(2)
-        peer, bystander = home.peer(receiver=Raising()), home.peer()
+    with Home() as hub:
+        hub.turn(2)
+        peer, bystander = hub.peer(receiver=Raising()), hub.peer()
         peer.socket.send(EMPTY * 500)
-        home.turn(50)
+        hub.turn(50)
         [close] = peer.frames()
         assert close.close_code == 1011
         assert 'has sent failed' in caplog.text
@@ -219,14 +219,14 @@ def test_a_read_that_inflates_to_much_is_taken_message_by_message() -> None:
     length = len(frame) - 4
     masked = bytes([frame[0], 0xFE]) + length.to_bytes(2, 'big') + bytes(4) + bytes(frame[4:])
     clock = Clock()
-    with Home(clock=clock) as home:
-        home.turn(2)
-        peer = home.peer(receiver=SlowReceiver(clock, 0.01))
+    with Home(clock=clock) as hub:
+        hub.turn(2)
+        peer = hub.peer(receiver=SlowReceiver(clock, 0.01))
         peer.websocket.protocol._deflate = deflate
         peer.socket.send(masked * 10)
         taken = 0
         while taken < 10:
-            home.turn()
+            hub.turn()
             assert len(peer.receiver.messages) <= taken + 2
             taken = len(peer.receiver.messages)
         assert payloads(peer) == [message] * 10
@@ -239,21 +239,21 @@ def test_who_sends_more_messages_than_allowed_is_read_more_slowly_and_loses_noth
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
-    with rated_home(clock, max_messages_per_second=100) as home:
-        home.turn(2)
-        steady, hasty = home.peer(), home.peer()
+    with rated_home(clock, max_messages_per_second=100) as hub:
+        hub.turn(2)
+        steady, hasty = hub.peer(), hub.peer()
         hasty.socket.send(numbered(500))
-        home.turn(10)
+        hub.turn(10)
         # A second's worth may come at once, in two halves.
         assert len(hasty.receiver.messages) <= 100 + MAX_FRAMES_AT_ONCE
         before = len(hasty.receiver.messages)
         for _ in range(100):
             steady.socket.send(encode_frame(TEXT, b'x'))
-            pass_time(home, clock, 0.02)
+            pass_time(hub, clock, 0.02)
         assert len(steady.receiver.messages) == 100
         taken = len(hasty.receiver.messages) - before
         assert 180 <= taken <= 220 + MAX_FRAMES_AT_ONCE
-        pass_time(home, clock, 5)
+        pass_time(hub, clock, 5)
         assert payloads(hasty) == [b'%d' % number for number in range(500)]
         assert hasty.websocket.phase is Phase.OPEN
         assert caplog.text.count('exceeds WS4REDIS_MAX_MESSAGES_PER_SECOND') == 1
@@ -261,23 +261,23 @@ def test_who_sends_more_messages_than_allowed_is_read_more_slowly_and_loses_noth
 
 def test_a_fraction_of_a_message_per_second_is_a_rate_too() -> None:
     clock = Clock()
-    with rated_home(clock, max_messages_per_second=0.5) as home:
-        home.turn(2)
-        peer = home.peer()
+    with rated_home(clock, max_messages_per_second=0.5) as hub:
+        hub.turn(2)
+        peer = hub.peer()
         for _ in range(10):
             peer.socket.send(encode_frame(TEXT, b'x'))
-            home.turn(2)
-        pass_time(home, clock, 1)
+            hub.turn(2)
+        pass_time(hub, clock, 1)
         assert len(peer.receiver.messages) <= 2
-        pass_time(home, clock, 20, step=0.1)
+        pass_time(hub, clock, 20, step=0.1)
         assert len(peer.receiver.messages) == 10
 
 
 def test_who_sends_more_bytes_than_allowed_is_read_more_slowly() -> None:
     clock = Clock()
-    with rated_home(clock, max_bytes_per_second=1_000_000) as home:
-        home.turn(2)
-        peer = home.peer(tcp=True)
+    with rated_home(clock, max_bytes_per_second=1_000_000) as hub:
+        hub.turn(2)
+        peer = hub.peer(tcp=True)
         data = encode_frame(TEXT, b'x' * 1_000_000) * 4
 
         def pass_time_sending(seconds: float) -> None:
@@ -288,14 +288,14 @@ def test_who_sends_more_bytes_than_allowed_is_read_more_slowly() -> None:
                         data = data[peer.socket.send(data) :]
                     except BlockingIOError:
                         break
-                    home.turn()
+                    hub.turn()
                 clock.advance(0.01)
-                home.turn()
+                hub.turn()
 
         pass_time_sending(0.5)
-        assert home.statistics.bytes_received < 1_200_000
+        assert hub.statistics.bytes_received < 1_200_000
         pass_time_sending(1)
-        assert home.statistics.bytes_received < 2_300_000
+        assert hub.statistics.bytes_received < 2_300_000
         pass_time_sending(3)
         assert len(peer.receiver.messages) == 4
 
@@ -303,15 +303,15 @@ def test_who_sends_more_bytes_than_allowed_is_read_more_slowly() -> None:
 @pytest.mark.parametrize('opcode', [PING, PONG])
 def test_who_sends_more_pings_than_allowed_is_read_more_slowly(opcode: int) -> None:
     clock = Clock()
-    with rated_home(clock, max_pings_per_second=50) as home:
-        home.turn(2)
-        peer = home.peer()
+    with rated_home(clock, max_pings_per_second=50) as hub:
+        hub.turn(2)
+        peer = hub.peer()
         peer.socket.send(encode_frame(opcode, b'x') * 1000 + encode_frame(TEXT, b'behind'))
-        pass_time(home, clock, 1)
+        pass_time(hub, clock, 1)
         assert peer.receiver.messages == []
         if opcode == PING:
             assert 50 <= len(peer.frames()) <= 110 + MAX_FRAMES_AT_ONCE
-        pass_time(home, clock, 21, step=0.05)
+        pass_time(hub, clock, 21, step=0.05)
         assert payloads(peer) == [b'behind']
 
 
@@ -322,48 +322,48 @@ def test_a_peer_whose_pong_lies_behind_its_flood_is_not_taken_for_dead() -> None
         'ping_timeout_seconds': 1.0,
         'max_messages_per_second': 10,
     }
-    with Home(clock=clock, options=HubOptions(**options)) as home:
-        home.turn(2)
-        peer = home.peer()
+    with Home(clock=clock, options=HubOptions(**options)) as hub:
+        hub.turn(2)
+        peer = hub.peer()
         peer.socket.send(numbered(100))
-        pass_time(home, clock, 8)
+        pass_time(hub, clock, 8)
         assert peer.websocket.phase is Phase.OPEN
         assert len(peer.receiver.messages) < 100
 
 
 def test_a_websocket_that_is_closed_while_it_rests_is_closed_at_once() -> None:
     clock = Clock()
-    with rated_home(clock, max_messages_per_second=10) as home:
-        home.turn(2)
-        peer = home.peer()
+    with rated_home(clock, max_messages_per_second=10) as hub:
+        hub.turn(2)
+        peer = hub.peer()
         peer.socket.send(numbered(100) + encode_frame(CLOSE, close_payload(1000)))
-        home.turn(5)
+        hub.turn(5)
         assert peer.websocket.paused & Paused.RATE
         peer.websocket.close(1001)
-        home.turn(20)
+        hub.turn(20)
         assert peer.websocket.phase is Phase.ENDING
         assert len(peer.receiver.messages) < 40
 
 
 def test_without_rates_nobody_rests() -> None:
-    with Home() as home:
-        home.turn(2)
-        peer = home.peer()
+    with Home() as hub:
+        hub.turn(2)
+        peer = hub.peer()
         peer.send_bytes(numbered(5000))
-        home.turn_until(lambda: len(peer.receiver.messages) == 5000)
-        assert home.hub.timers.next_deadline() is not None
+        hub.turn_until(lambda: len(peer.receiver.messages) == 5000)
+        assert hub.loop.timers.next_deadline() is not None
 
 
 def test_the_log_names_the_rate_at_most_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    with rated_home(clock, max_messages_per_second=10) as home:
-        home.turn(2)
-        peers = [home.peer() for _ in range(5)]
+    with rated_home(clock, max_messages_per_second=10) as hub:
+        hub.turn(2)
+        peers = [hub.peer() for _ in range(5)]
         for peer in peers:
             peer.socket.send(numbered(40))
-            home.turn(3)
+            hub.turn(3)
         assert caplog.text.count('exceeds') == 1
-        pass_time(home, clock, intake.LOG_INTERVAL_SECONDS, step=0.5)
+        pass_time(hub, clock, intake.LOG_INTERVAL_SECONDS, step=0.5)
         peers[0].socket.send(numbered(40))
-        home.turn(3)
+        hub.turn(3)
         assert caplog.text.count('exceeds') == 2

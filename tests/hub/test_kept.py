@@ -24,9 +24,9 @@ class CountingWire(WireFormat):
 
 def test_a_kept_message_is_framed_once_for_all_newcomers() -> None:
     wire = CountingWire()
-    with Home() as home:
+    with Home() as hub:
         for _ in range(20):
-            peer = home.peer(wire=wire)
+            peer = hub.peer(wire=wire)
             # Redis gives each its own copy.
             peer.websocket.send_kept(bytes(bytearray(b'x' * 5000)))
             assert peer.messages() == ['x' * 5000]

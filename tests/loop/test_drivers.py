@@ -14,88 +14,88 @@ from tests.hub.rig import run_program
 from tests.timeouts import SOON_SECONDS
 from ws4redis.loop import drivers
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver, runs_under_gevent
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def loop() -> Iterator[Loop]:
     driver = ThreadDriver(pool_size=2)
-    hub = Hub(driver)
-    driver.start(hub)
-    yield hub
-    hub.stop()
+    loop = Loop(driver)
+    driver.start(loop)
+    yield loop
+    loop.stop()
     assert driver.wait_stopped(SOON_SECONDS)
 
 
-def test_the_loop_runs_in_a_thread_of_its_own(hub: Hub) -> None:
-    event = hub.driver.event()
+def test_the_loop_runs_in_a_thread_of_its_own(loop: Loop) -> None:
+    event = loop.driver.event()
     found: list[object] = []
 
     def look() -> None:
-        found.extend((threading.get_ident(), hub.driver.in_loop()))
+        found.extend((threading.get_ident(), loop.driver.in_loop()))
         event.set()
 
-    hub.call_soon(look)
+    loop.call_soon(look)
     assert event.wait(SOON_SECONDS)
     assert found == [found[0], True]
     assert found[0] != threading.get_ident()
-    assert not hub.driver.in_loop()
+    assert not loop.driver.in_loop()
 
 
-def test_calls_of_many_threads_reach_the_loop_each_in_its_order(hub: Hub) -> None:
+def test_calls_of_many_threads_reach_the_loop_each_in_its_order(loop: Loop) -> None:
     done: list[tuple[int, int]] = []
 
     def work(thread: int) -> None:
         for number in range(500):
-            hub.call_soon(done.append, (thread, number))
+            loop.call_soon(done.append, (thread, number))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    event = hub.driver.event()
-    hub.call_soon(event.set)
+    event = loop.driver.event()
+    loop.call_soon(event.set)
     assert event.wait(SOON_SECONDS)
     for number in range(4):
         assert [n for t, n in done if t == number] == list(range(500))
 
 
-def test_a_call_made_in_the_loop_is_made_in_its_next_turn(hub: Hub) -> None:
-    event = hub.driver.event()
-    hub.call_soon(lambda: hub.call_soon(lambda: hub.call_soon(event.set)))
+def test_a_call_made_in_the_loop_is_made_in_its_next_turn(loop: Loop) -> None:
+    event = loop.driver.event()
+    loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(event.set)))
     assert event.wait(SOON_SECONDS)
 
 
-def test_a_timer_fires_though_nothing_else_happens(hub: Hub) -> None:
-    event = hub.driver.event()
+def test_a_timer_fires_though_nothing_else_happens(loop: Loop) -> None:
+    event = loop.driver.event()
     started = time.monotonic()
-    hub.call_soon(lambda: hub.call_later(0.05, event.set))
+    loop.call_soon(lambda: loop.call_later(0.05, event.set))
     assert event.wait(SOON_SECONDS)
     assert time.monotonic() - started >= 0.045
 
 
-def test_blocking_work_of_a_request_runs_in_its_own_thread(hub: Hub) -> None:
-    assert hub.driver.run_blocking(threading.get_ident) == threading.get_ident()
+def test_blocking_work_of_a_request_runs_in_its_own_thread(loop: Loop) -> None:
+    assert loop.driver.run_blocking(threading.get_ident) == threading.get_ident()
     with pytest.raises(ZeroDivisionError):
-        hub.driver.run_blocking(lambda: 1 / 0)
+        loop.driver.run_blocking(lambda: 1 / 0)
 
 
-def test_work_that_the_loop_submits_runs_beside_it_and_is_reported_in_it(hub: Hub) -> None:
-    event = hub.driver.event()
+def test_work_that_the_loop_submits_runs_beside_it_and_is_reported_in_it(loop: Loop) -> None:
+    event = loop.driver.event()
     outcomes: list[tuple[object, BaseException | None, bool]] = []
 
     def done(result: object, exc: BaseException | None) -> None:
-        outcomes.append((result, exc, hub.driver.in_loop()))
+        outcomes.append((result, exc, loop.driver.in_loop()))
         if len(outcomes) == 2:
             event.set()
 
     def fail() -> None:
         raise RuntimeError('failed')
 
-    hub.call_soon(hub.driver.submit, done, hub.driver.in_loop)
+    loop.call_soon(loop.driver.submit, done, loop.driver.in_loop)
     assert not event.wait(0.05)
-    hub.call_soon(hub.driver.submit, done, fail)
+    loop.call_soon(loop.driver.submit, done, fail)
     assert event.wait(SOON_SECONDS)
     first, (result, exc, in_loop) = outcomes
     assert first == (False, None, True)
@@ -105,16 +105,16 @@ def test_work_that_the_loop_submits_runs_beside_it_and_is_reported_in_it(hub: Hu
 
 def test_a_stopped_loop_has_closed_its_hub() -> None:
     driver = ThreadDriver(pool_size=1)
-    hub = Hub(driver)
+    loop = Loop(driver)
     closed: list[bool] = []
-    hub.at_close(lambda: closed.append(driver.in_loop()))
-    driver.start(hub)
+    loop.at_close(lambda: closed.append(driver.in_loop()))
+    driver.start(loop)
     assert not driver.wait_stopped(0.02)
-    hub.stop()
+    loop.stop()
     assert driver.wait_stopped(SOON_SECONDS)
     assert closed == [True]
     # Too late, but harmless.
-    hub.call_soon(print)
+    loop.call_soon(print)
 
 
 def test_outside_gevent_it_is_a_thread() -> None:
@@ -141,15 +141,15 @@ GEVENT_PROGRAM = """
     import threading, time
     import gevent
     from ws4redis.loop.drivers import GeventDriver, choose_driver
-    from ws4redis.loop.loop import Hub
+    from ws4redis.loop.loop import Loop
     from ws4redis.loop.native import original, start_thread, thread_ident
 
     driver = {driver}
     assert isinstance(driver, GeventDriver)
-    hub = Hub(driver)
+    loop = Loop(driver)
     closed = []
-    hub.at_close(lambda: closed.append(driver.in_loop()))
-    driver.start(hub)
+    loop.at_close(lambda: closed.append(driver.in_loop()))
+    driver.start(loop)
     here = thread_ident()
 
     def in_loop(function):
@@ -157,7 +157,7 @@ GEVENT_PROGRAM = """
         def call():
             results.append(function())
             event.set()
-        hub.call_soon(call)
+        loop.call_soon(call)
         assert event.wait(10)
         return results[0]
 
@@ -189,12 +189,12 @@ GEVENT_PROGRAM = """
     # Calls of native threads and of greenlets interrupt the wait.
     for spawn in (start_thread, gevent.spawn):
         event = driver.event()
-        spawn(hub.call_soon, event.set)
+        spawn(loop.call_soon, event.set)
         assert event.wait(10)
 
     # Calls from the loop itself, and timers, with nothing else going on.
     event = driver.event()
-    hub.call_soon(lambda: hub.call_soon(lambda: hub.call_later(0.02, event.set)))
+    loop.call_soon(lambda: loop.call_soon(lambda: loop.call_later(0.02, event.set)))
     ticker.kill()
     started = time.monotonic()
     assert event.wait(10)
@@ -203,11 +203,11 @@ GEVENT_PROGRAM = """
     fired = []
     event = driver.event()
     def timers():
-        hub.call_later(60, fired.append, 'much later')
-        hub.timers.cancel(hub.call_later(0.01, fired.append, 'cancelled'))
-        hub.call_later(0.03, event.set)
-        hub.call_later(0.02, fired.append, 'soon')
-    hub.call_soon(timers)
+        loop.call_later(60, fired.append, 'much later')
+        loop.timers.cancel(loop.call_later(0.01, fired.append, 'cancelled'))
+        loop.call_later(0.03, event.set)
+        loop.call_later(0.02, fired.append, 'soon')
+    loop.call_soon(timers)
     assert event.wait(10)
     assert fired == ['soon'], fired
 
@@ -219,9 +219,9 @@ GEVENT_PROGRAM = """
     class Handler:
         def ready(self, events):
             assert ours.recv(10) == b'hello'
-            hub.unregister(ours.fileno())
+            loop.unregister(ours.fileno())
             event.set()
-    hub.call_soon(hub.register, ours.fileno(), Handler())
+    loop.call_soon(loop.register, ours.fileno(), Handler())
     gevent.sleep(0.02)
     peer.send(b'hello')
     assert event.wait(10)
@@ -229,9 +229,9 @@ GEVENT_PROGRAM = """
 
     # Work that keeps the loop turning leaves room for others.
     turns, others = [], []
-    hub.at_turn_end(lambda: turns.append(1) is None and len(turns) < 200)
+    loop.at_turn_end(lambda: turns.append(1) is None and len(turns) < 200)
     other = gevent.spawn(lambda: [others.append(len(turns)) or gevent.sleep(0) for _ in range(20)])
-    hub.call_soon(lambda: None)
+    loop.call_soon(lambda: None)
     other.join(10)
     assert len(others) == 20
 
@@ -241,12 +241,12 @@ GEVENT_PROGRAM = """
     gevent.sleep(0.1)
     assert len(turns) - before <= 1, 'the idle loop turns'
 
-    hub.stop()
+    loop.stop()
     assert driver.wait_stopped(10)
     assert closed == [True]
     # What comes too late is run at once: it may hold a socket, which has to be closed.
     late = []
-    hub.call_soon(late.append, 1)
+    loop.call_soon(late.append, 1)
     assert late == [1]
     print('done')
 """
@@ -269,7 +269,7 @@ def test_attempts_to_connect_leave_no_descriptor_behind_under_monkey_patching(dr
         from gevent import monkey; monkey.patch_all()
         import os, socket
         from ws4redis.loop.drivers import {driver}
-        from ws4redis.loop.loop import Hub
+        from ws4redis.loop.loop import Loop
 
         def attempt():
             # Whatever waits in a native thread gets a loop of gevent's there.
@@ -282,8 +282,8 @@ def test_attempts_to_connect_leave_no_descriptor_behind_under_monkey_patching(dr
                     pass
 
         driver = {driver}(pool_size=2)
-        hub = Hub(driver)
-        driver.start(hub)
+        loop = Loop(driver)
+        driver.start(loop)
         counts = []
         for _ in range(30):
             done = driver.event()
@@ -292,7 +292,7 @@ def test_attempts_to_connect_leave_no_descriptor_behind_under_monkey_patching(dr
             counts.append(len(os.listdir('/proc/self/fd')))
         # A thread may be on its way to sleep when the next attempt comes.
         assert counts[-1] <= counts[0] + 4, counts
-        hub.stop()
+        loop.stop()
         assert driver.wait_stopped(10)
         print('done')
     """)
@@ -303,16 +303,16 @@ def test_a_loop_that_was_turned_to_its_end_by_hand_is_not_turned_again_by_its_gr
     output = run_program("""
         import gevent
         from ws4redis.loop.drivers import GeventDriver
-        from ws4redis.loop.loop import Hub
+        from ws4redis.loop.loop import Loop
 
         for is_busy in (False, True):
             driver = GeventDriver(pool_size=1)
-            hub = Hub(driver)
-            hub.at_turn_end(lambda: is_busy)
-            driver.start(hub)
+            loop = Loop(driver)
+            loop.at_turn_end(lambda: is_busy)
+            driver.start(loop)
             gevent.sleep(0.01)
             # Awake, but not yet on: as a worker of uWSGI may be when it is told to end.
-            hub.call_soon(hub.stop)
+            loop.call_soon(loop.stop)
             assert driver.finish(5)
             assert driver.wait_stopped(5)
         print('done')

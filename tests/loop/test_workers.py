@@ -535,17 +535,17 @@ def test_a_process_whose_pool_was_stopped_ends_well_though_its_threads_had_hubs(
             from gevent import monkey; monkey.patch_all()
             import time
             from ws4redis.loop.drivers import ThreadDriver
-            from ws4redis.loop.loop import Hub
+            from ws4redis.loop.loop import Loop
 
             driver = ThreadDriver(pool_size=8)
-            hub = Hub(driver)
-            driver.start(hub)
+            loop = Loop(driver)
+            driver.start(loop)
             finished = [driver.event() for _ in range(8)]
             for event in finished:
                 driver.submit(lambda result, exc, event=event: event.set(), time.sleep, 0.02)
             for event in finished:
                 assert event.wait(10)
-            hub.stop()
+            loop.stop()
             assert driver.wait_stopped(10)
         """)
         assert output == ''

@@ -28,34 +28,34 @@ class FailsAtTheEnd:
 def test_a_receiver_that_fails_at_the_end_keeps_no_message_from_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Home() as home:
-        home.turn(2)
+    with Home() as hub:
+        hub.turn(2)
         channel = Channel(b'broadcast:foo')
-        broken = home.peer(receiver=FailsAtTheEnd())
-        others = [home.peer() for _ in range(10)]
-        home.turn(2)
+        broken = hub.peer(receiver=FailsAtTheEnd())
+        others = [hub.peer() for _ in range(10)]
+        hub.turn(2)
         for peer in (broken, *others):
             channel.add(peer.websocket)
         broken.socket.close()
-        home.fanout.arrive(channel, b'message')
-        home.fanout.turn_end()
+        hub.fanout.arrive(channel, b'message')
+        hub.fanout.turn_end()
         assert [peer.messages() for peer in others] == [['message']] * 10
         assert 'RuntimeError: the end of one' in caplog.text
-        assert home.open_count == 10
+        assert hub.open_count == 10
 
 
 def test_a_receiver_that_fails_at_an_overflow_keeps_no_message_from_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Home(options=HubOptions(max_queue_bytes=10_000)) as home:
+    with Home(options=HubOptions(max_queue_bytes=10_000)) as hub:
         channel = Channel(b'broadcast:foo')
-        slow = home.peer(receiver=FailsAtTheEnd(), small_buffers=True)
-        others = [home.peer() for _ in range(10)]
+        slow = hub.peer(receiver=FailsAtTheEnd(), small_buffers=True)
+        others = [hub.peer() for _ in range(10)]
         for peer in (slow, *others):
             channel.add(peer.websocket)
         while slow.websocket.phase is Phase.OPEN:
-            home.fanout.arrive(channel, b'x' * 2000)
-            home.fanout.turn_end()
+            hub.fanout.arrive(channel, b'x' * 2000)
+            hub.fanout.turn_end()
             assert [len(peer.messages()) for peer in others] == [1] * 10
         assert 'RuntimeError: the beginning of the end' in caplog.text
         assert slow.websocket._timer is not None

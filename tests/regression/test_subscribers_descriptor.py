@@ -18,10 +18,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home() as home:
-        home.turn(2)
-        yield home
+def hub() -> Iterator[Home]:
+    with Home() as hub:
+        hub.turn(2)
+        yield hub
 
 
 class WithPipe(RedisSubscriber):
@@ -46,10 +46,10 @@ class WithPipe(RedisSubscriber):
 class Submitted:
     """Keep what is submitted until the test runs it, as a busy pool does."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, hub: Home) -> None:
         self.tasks: list[tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = []
-        self._run = home.hub.driver.submit
-        home.hub.driver.submit = self._submit  # type: ignore[method-assign]
+        self._run = hub.loop.driver.submit
+        hub.loop.driver.submit = self._submit  # type: ignore[method-assign]
 
     def _submit(self, done: Callable[..., Any], function: Callable[..., Any], *args: Any) -> None:
         self.tasks.append((done, function, args))
@@ -60,49 +60,49 @@ class Submitted:
             self._run(done, function, *args)
 
 
-def bridged(home: Home, subscriber: RedisSubscriber) -> Peer:
-    bridge = SubscriberBridge(home, subscriber)
-    peer = home.peer(receiver=bridge, companion=bridge, attached=False)
+def bridged(hub: Home, subscriber: RedisSubscriber) -> Peer:
+    bridge = SubscriberBridge(hub, subscriber)
+    peer = hub.peer(receiver=bridge, companion=bridge, attached=False)
     bridge.begin(peer.websocket)
     bridge.take_descriptor()
     bridge.prepare(peer.websocket)
     peer.attach()
-    home.turn(2)
+    hub.turn(2)
     return peer
 
 
-def test_a_hang_up_is_parsed_once_and_does_not_keep_the_loop_busy(home: Home) -> None:
+def test_a_hang_up_is_parsed_once_and_does_not_keep_the_loop_busy(hub: Home) -> None:
     subscriber = WithPipe()
-    submitted = Submitted(home)
-    peer = bridged(home, subscriber)
+    submitted = Submitted(hub)
+    peer = bridged(hub, subscriber)
     os.close(subscriber.write_end)
-    home.turn(5)
+    hub.turn(5)
     assert len(submitted.tasks) == 1
-    assert home.hub.poller.poll(0) == []
+    assert hub.loop.poller.poll(0) == []
     peer.websocket.lost()
     submitted.run()
-    home.turn(3)
+    hub.turn(3)
     wait_until(lambda: subscriber.released == 1)
     os.close(subscriber.read_end)
 
 
 def test_a_delivery_that_ends_the_websocket_releases_and_raises_nothing(
-    home: Home, caplog: pytest.LogCaptureFixture
+    hub: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Messages(WithPipe):
         def parse_response(self) -> Any:
             return [b'message', b'pipe', os.read(self.read_end, 100)]
 
     subscriber = Messages()
-    submitted = Submitted(home)
-    peer = bridged(home, subscriber)
+    submitted = Submitted(hub)
+    peer = bridged(hub, subscriber)
     os.write(subscriber.write_end, b'message')
-    home.turn(2)
+    hub.turn(2)
     peer.socket.close()
     # The peer has gone, and sending is what finds out.
     [(done, function, args)] = submitted.tasks
-    home.hub.call_soon(done, function(*args), None)
-    home.hub._run_calls()
+    hub.loop.call_soon(done, function(*args), None)
+    hub.loop._run_calls()
     wait_until(lambda: subscriber.released == 1)
     assert 'failed' not in caplog.text
     os.close(subscriber.read_end)

@@ -26,7 +26,7 @@ from ws4redis.hub.websocket import WebSocket
 from ws4redis.protocol.frames import Opcode
 from ws4redis.servers import opening as opening_module
 from ws4redis.servers.opening import Opening, handshake_headers, make_request
-from ws4redis.servers.process import get_websockets
+from ws4redis.servers.process import get_hub
 
 
 class Echo(RecordingReceiver):
@@ -183,14 +183,14 @@ def test_what_an_abandoned_handshake_took_is_given_back(url: str) -> None:
         assert status(url, X_Fail_Early='1') == 418
         assert status(url, X_Fail_Late='1') == 418
     wait_until(lambda: connection_limits.taken == 0)
-    home = get_websockets()
-    assert home.open_count == 0
+    hub = get_hub()
+    assert hub.open_count == 0
 
 
 def test_while_the_server_stops_handshakes_are_refused(url: str) -> None:
     with RawWebSocket(url) as websocket:
-        home = get_websockets()
-        home.hub.call_soon(lambda: home.drain(1012, 'restart', spread_seconds=0))  # type: ignore[arg-type]
+        hub = get_hub()
+        hub.loop.call_soon(lambda: hub.drain(1012, 'restart', spread_seconds=0))  # type: ignore[arg-type]
         assert websocket.receive_close() == (1012, 'restart')
         assert status(url) == 503
 

@@ -18,9 +18,9 @@ from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.servers import process
 from ws4redis.servers.process import (
     connect_to_redis,
-    drop_websockets,
-    existing_websockets,
-    get_websockets,
+    drop_hub,
+    existing_hub,
+    get_hub,
     options_from_settings,
     publication_packer,
 )
@@ -28,19 +28,19 @@ from ws4redis.servers.process import (
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    drop_websockets()
+    drop_hub()
     yield
-    drop_websockets()
+    drop_hub()
 
 
 def test_there_are_none_before_they_are_needed_and_then_always_the_same(
     redis_server: RedisServer,
 ) -> None:
-    assert existing_websockets() is None
-    websockets = get_websockets()
-    assert get_websockets() is websockets
-    assert existing_websockets() is websockets
-    wait_until(lambda: websockets.bus.is_connected and websockets.publications.is_connected)
+    assert existing_hub() is None
+    hub = get_hub()
+    assert get_hub() is hub
+    assert existing_hub() is hub
+    wait_until(lambda: hub.bus.is_connected and hub.publications.is_connected)
 
 
 def test_threads_that_come_at_once_get_the_same(redis_server: RedisServer) -> None:
@@ -49,7 +49,7 @@ def test_threads_that_come_at_once_get_the_same(redis_server: RedisServer) -> No
 
     def get() -> None:
         barrier.wait(SOON_SECONDS)
-        made.append(get_websockets())
+        made.append(get_hub())
 
     threads = [threading.Thread(target=get) for _ in range(8)]
     for thread in threads:
@@ -62,30 +62,30 @@ def test_threads_that_come_at_once_get_the_same(redis_server: RedisServer) -> No
 def test_those_of_the_parent_are_not_those_of_a_forked_process(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parent = get_websockets()
+    parent = get_hub()
     pid = os.getpid()
     monkeypatch.setattr(os, 'getpid', lambda: pid + 1)
-    assert existing_websockets() is None
-    child = get_websockets()
+    assert existing_hub() is None
+    child = get_hub()
     assert child is not parent
-    drop_websockets()
+    drop_hub()
     monkeypatch.undo()
-    parent.hub.stop()
-    assert parent.hub.driver.wait_stopped(SOON_SECONDS)
+    parent.loop.stop()
+    assert parent.loop.driver.wait_stopped(SOON_SECONDS)
 
 
 def test_dropped_their_loop_ends_and_others_are_made(redis_server: RedisServer) -> None:
-    first = get_websockets()
-    drop_websockets()
-    assert not first.hub.running
-    assert get_websockets() is not first
+    first = get_hub()
+    drop_hub()
+    assert not first.loop.running
+    assert get_hub() is not first
 
 
 @override_settings(WS4REDIS_EXPIRE='an hour')
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(ImproperlyConfigured, match='WS4REDIS_EXPIRE'):
-        get_websockets()
-    assert existing_websockets() is None
+        get_hub()
+    assert existing_hub() is None
 
 
 @override_settings(
@@ -116,9 +116,9 @@ def test_settings_become_options() -> None:
     assert options.ping_timeout_seconds == 3
     assert options.close_timeout_seconds == 4
     assert options.redis_timeout_seconds == 5
-    websockets = process.make_websockets()
-    assert websockets.hub.driver.workers.size == 6
-    websockets.hub.close()
+    hub = process.make_hub()
+    assert hub.loop.driver.workers.size == 6
+    hub.loop.close()
 
 
 def test_the_socket_of_a_connection_to_redis_is_ours_and_speaks_resp3(

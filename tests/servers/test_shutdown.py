@@ -19,7 +19,7 @@ from ws4redis.servers.shutdown import (
     MERCY_SECONDS,
     RESTARTS,
     STOPS,
-    close_websockets_at_exit,
+    close_hub_at_exit,
     farewell_of_uwsgi,
     mercy_seconds,
 )
@@ -66,7 +66,7 @@ def test_the_mercy_of_uwsgi_is_read_however_it_is_given(
     assert mercy_seconds(options) == seconds
 
 
-def drained(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def drained(hub: Home, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Note how websockets are closed, and let the loop end at once."""
     calls: list[tuple[Any, ...]] = []
 
@@ -74,14 +74,14 @@ def drained(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]
         code: int, reason: str, *, spread_seconds: float, close_timeout_seconds: float
     ) -> None:
         calls.append((code, reason, spread_seconds, close_timeout_seconds))
-        home.hub.running = False
+        hub.loop.running = False
 
     def finish(timeout_seconds: float) -> bool:
-        home.turn(2)
-        return not home.hub.running
+        hub.turn(2)
+        return not hub.loop.running
 
-    monkeypatch.setattr(home, 'drain', drain)
-    monkeypatch.setattr(home.hub.driver, 'finish', finish)
+    monkeypatch.setattr(hub, 'drain', drain)
+    monkeypatch.setattr(hub.loop.driver, 'finish', finish)
     return calls
 
 
@@ -93,9 +93,9 @@ def test_uwsgi_calls_what_was_there_before_as_well_and_times_fit_into_its_mercy(
     module.opt = {'worker-reload-mercy': b'6'}
     module.atexit = lambda: earlier.append('earlier')
     monkeypatch.setitem(sys.modules, 'uwsgi', module)
-    with Home() as home, override_settings(WS4REDIS_DRAIN_SECONDS=30, WS4REDIS_CLOSE_TIMEOUT=1):
-        calls = drained(home, monkeypatch)
-        close_websockets_at_exit(home)
+    with Home() as hub, override_settings(WS4REDIS_DRAIN_SECONDS=30, WS4REDIS_CLOSE_TIMEOUT=1):
+        calls = drained(hub, monkeypatch)
+        close_hub_at_exit(hub)
         assert not calls
         module.atexit()
         assert calls == [(*RESTARTS, 2.0, 1)]
@@ -110,10 +110,10 @@ def test_uwsgi_is_told_of_websockets_that_did_not_close_in_time_and_goes_on(
 ) -> None:
     module = uwsgi()
     monkeypatch.setitem(sys.modules, 'uwsgi', module)
-    with Home() as home:
-        drained(home, monkeypatch)
-        monkeypatch.setattr(home.hub.driver, 'finish', lambda timeout_seconds: False)
-        close_websockets_at_exit(home)
+    with Home() as hub:
+        drained(hub, monkeypatch)
+        monkeypatch.setattr(hub.loop.driver, 'finish', lambda timeout_seconds: False)
+        close_hub_at_exit(hub)
         module.atexit()
     assert 'websockets were not closed in time' in caplog.text
 
@@ -133,9 +133,9 @@ def test_runserver_tells_a_change_of_code_from_its_end(
     at_exit: list[Any], monkeypatch: pytest.MonkeyPatch, reloads: bool
 ) -> None:
     monkeypatch.setattr(shutdown, '_changed_files', [])
-    with Home() as home, override_settings(WS4REDIS_CLOSE_TIMEOUT=30):
-        calls = drained(home, monkeypatch)
-        close_websockets_at_exit(home)
+    with Home() as hub, override_settings(WS4REDIS_CLOSE_TIMEOUT=30):
+        calls = drained(hub, monkeypatch)
+        close_hub_at_exit(hub)
         if reloads:
             autoreload.file_changed.send(sender=None, file_path=Path('models.py'))
         (end,) = at_exit
@@ -146,8 +146,8 @@ def test_runserver_tells_a_change_of_code_from_its_end(
 
 
 def test_websockets_that_have_gone_earlier_are_not_kept_until_the_end(at_exit: list[Any]) -> None:
-    with Home() as home:
-        close_websockets_at_exit(home)
+    with Home() as hub:
+        close_hub_at_exit(hub)
         assert len(at_exit) == 1
     assert at_exit == []
 
@@ -173,7 +173,7 @@ def test_a_signal_of_uwsgi_begins_to_close_at_once_under_gevent() -> None:
         farewells.append(farewell)
         begun.set()
     shutdown._begin = begin
-    shutdown.close_websockets_at_exit(object())
+    shutdown.close_hub_at_exit(object())
     os.kill(os.getpid(), signal.SIGINT)
     assert begun.wait(SOON_SECONDS)
     print(*farewells[0])

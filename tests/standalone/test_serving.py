@@ -52,10 +52,10 @@ def test_the_mode_multiprocess_reaches_handlers_by_the_names_of_the_options(
     redis_server: RedisServer,
 ) -> None:
     options = ProcessOptions(mode=MULTIPROCESS, push_socket='up', sub_socket='down')
-    with Home() as home, redis_server.client() as client:
-        backend = serving.backend_maker(options)(home)
+    with Home() as hub, redis_server.client() as client:
+        backend = serving.backend_maker(options)(hub)
         assert isinstance(backend, RemoteBackend)
-        home.turn_until(lambda: client.keys('down:*'))
+        hub.turn_until(lambda: client.keys('down:*'))
 
 
 @pytest.mark.parametrize(('role', 'called'), [('server', 'serve'), ('handlers', 'run_handlers')])

@@ -102,13 +102,13 @@ def test_it_tells_how_much_of_a_large_write_went_out_and_what_must_come_again(
     assert pair.ours.attempted_bytes == 0
 
 
-def tls_peer(home: Home, pair: TlsPair) -> Peer:
-    peer = home.peer(attached=False)
+def tls_peer(hub: Home, pair: TlsPair) -> Peer:
+    peer = hub.peer(attached=False)
     peer.websocket.attach(pair.ours)  # type: ignore[arg-type]
     return peer
 
 
-def frames_until_close(home: Home, peer: Peer, pair: TlsPair) -> list[Frame]:
+def frames_until_close(hub: Home, peer: Peer, pair: TlsPair) -> list[Frame]:
     frames: list[Frame] = []
 
     def is_closed() -> bool:
@@ -117,7 +117,7 @@ def frames_until_close(home: Home, peer: Peer, pair: TlsPair) -> list[Frame]:
             frames.append(frame)
         return bool(frames) and frames[-1].opcode == CLOSE
 
-    home.turn_until(is_closed)
+    hub.turn_until(is_closed)
     return frames
 
 
@@ -125,28 +125,28 @@ def frames_until_close(home: Home, peer: Peer, pair: TlsPair) -> list[Frame]:
 def test_a_peer_that_cannot_keep_up_gets_whole_messages_and_then_1013(
     pair: TlsPair, batch: int
 ) -> None:
-    with Home(options=HubOptions(max_queue_bytes=30_000)) as home:
-        peer = tls_peer(home, pair)
+    with Home(options=HubOptions(max_queue_bytes=30_000)) as hub:
+        peer = tls_peer(hub, pair)
         sent = 0
         while peer.websocket.phase is Phase.OPEN:
             payloads = [b'%07d' % number + b'x' * 993 for number in range(sent, sent + batch)]
             peer.websocket.deliver(Messages(payloads))
             sent += batch
-        *messages, close = frames_until_close(home, peer, pair)
+        *messages, close = frames_until_close(hub, peer, pair)
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
         assert [int(message.payload[:7]) for message in messages] == list(range(len(messages)))
         assert len(messages) >= 29
-        assert len(messages) + home.statistics.messages_dropped == sent
+        assert len(messages) + hub.statistics.messages_dropped == sent
 
 
 def test_of_a_queue_that_is_given_up_what_openssl_has_begun_is_finished(pair: TlsPair) -> None:
-    with Home(options=HubOptions(max_total_queue_bytes=100_000)) as home:
-        peer = tls_peer(home, pair)
+    with Home(options=HubOptions(max_total_queue_bytes=100_000)) as hub:
+        peer = tls_peer(hub, pair)
         payloads = [b'%07d' % number + b'x' * 993 for number in range(500)]
         peer.websocket.deliver(Messages(payloads))
-        home.turn()
+        hub.turn()
         assert peer.websocket.phase is Phase.CLOSING
-        *messages, close = frames_until_close(home, peer, pair)
+        *messages, close = frames_until_close(hub, peer, pair)
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
         assert [message.payload for message in messages] == payloads[: len(messages)]
-        assert home.statistics.messages_dropped == 500 - len(messages)
+        assert hub.statistics.messages_dropped == 500 - len(messages)

@@ -14,7 +14,7 @@ from tests.timeouts import SOON_SECONDS, wait_until
 from tests.views import urls
 from ws4redis.exceptions import ConnectionClosed, WebSocketError
 from ws4redis.protocol.frames import Opcode
-from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.process import existing_hub
 from ws4redis.test import WebSocketTestCase
 from ws4redis.view_websocket import ViewWebSocket
 
@@ -129,10 +129,10 @@ class ViewWebSocketTests(WebSocketTestCase):
                 assert websocket.receive() == 'open'
                 sender = threading.Thread(target=self.send_much, args=(websocket,))
                 sender.start()
-                home = existing_websockets()
-                assert home is not None
-                wait_until(lambda: any(held.paused for held in home))
-                received = home.statistics.messages_received
+                hub = existing_hub()
+                assert hub is not None
+                wait_until(lambda: any(held.paused for held in hub))
+                received = hub.statistics.messages_received
                 assert received * 65536 < 2 * MEBIBYTE
                 urls.may_read.set()
                 sender.join(SOON_SECONDS)
@@ -150,9 +150,9 @@ class ViewWebSocketTests(WebSocketTestCase):
                 for _ in range(2000):
                     websocket.send('')
                 websocket.send('end')
-                home = existing_websockets()
-                assert home is not None
-                wait_until(lambda: any(held.paused for held in home))
+                hub = existing_hub()
+                assert hub is not None
+                wait_until(lambda: any(held.paused for held in hub))
                 urls.may_read.set()
                 assert websocket.receive_json() == [2000, 0]
 
@@ -201,11 +201,11 @@ class ViewWebSocketTests(WebSocketTestCase):
 class ImmediateWebSocket:
     """Stands for the loop's websocket: takes all at once."""
 
-    def __init__(self, home: Any) -> None:
+    def __init__(self, hub: Any) -> None:
         from ws4redis.hub.websocket import Phase
         from ws4redis.protocol.wire import PLAIN
 
-        self.home = home
+        self.hub = hub
         self.wire = PLAIN
         self.queued_bytes = 0
         self.phase = Phase.OPEN
@@ -232,7 +232,7 @@ class ImmediateHome:
     def __init__(self, max_queue_bytes: int = MEBIBYTE) -> None:
         from ws4redis.loop.drivers import ThreadDriver
 
-        self.hub = self
+        self.loop = self
         self.driver = ThreadDriver(pool_size=1)
         self.options = self
         self.max_queue_bytes = max_queue_bytes
@@ -246,9 +246,9 @@ class ImmediateOpening:
 
     subprotocol = None
 
-    def __init__(self, home: ImmediateHome) -> None:
-        self.home = home
-        self.websocket = ImmediateWebSocket(home)
+    def __init__(self, hub: ImmediateHome) -> None:
+        self.hub = hub
+        self.websocket = ImmediateWebSocket(hub)
 
     def make_websocket(self, receiver: Any) -> ImmediateWebSocket:
         return self.websocket

@@ -19,6 +19,6 @@ def follow_changed_setting(
         routes_from_settings.cache_clear()
     if setting.startswith('WS4REDIS_'):
         # The websocket loop needs hiredis; a system check reports that it is missing.
-        from ws4redis.servers.process import drop_websockets
+        from ws4redis.servers.process import drop_hub
 
-        drop_websockets()
+        drop_hub()

@@ -24,10 +24,10 @@ from ws4redis.handshake.subscriber import (
     release,
 )
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
+from ws4redis.hub.hub import Hub, PublishingReceiver
 from ws4redis.hub.websocket import WebSocket
-from ws4redis.hub.websockets import PublishingReceiver, WebSockets
 from ws4redis.servers.opening import Opening, make_request
-from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.process import existing_hub
 
 if TYPE_CHECKING:
     import redis
@@ -103,7 +103,7 @@ class WebSocketServer(RefusesFormerHooks):
         except BaseException:
             if admission is not None and opening.websocket is None:
                 # With a websocket the subscriber would be released at its end.
-                workers = opening.home.hub.driver.workers
+                workers = opening.hub.loop.driver.workers
                 workers.submit(with_database, release, admission.subscriber)
             opening.abandon()
             raise
@@ -116,32 +116,32 @@ class WebSocketServer(RefusesFormerHooks):
     def _connect(self, opening: Opening, admission: Admission) -> None:
         """Make the websocket and let it join its channels."""
         subscriber = admission.subscriber
-        bridge = SubscriberBridge(opening.home, subscriber) if needs_bridge(subscriber) else None
+        bridge = SubscriberBridge(opening.hub, subscriber) if needs_bridge(subscriber) else None
         websocket = opening.make_websocket(
-            bridge or self._shared_receiver(opening.home),
+            bridge or self._shared_receiver(opening.hub),
             echo=admission.echo,
             heartbeats=admission.heartbeats,
             publishes=publishers_of(subscriber),
             companion=bridge,
         )
-        home = opening.home
+        hub = opening.hub
         if bridge is not None:
             bridge.begin(websocket)
             opening.run_blocking(bridge.take_descriptor)
             if bridge.sends_persisted_messages:
-                home.hub.call_soon(websocket.hold)
+                hub.loop.call_soon(websocket.hold)
         reads_itself = bridge is not None and bridge.brings_descriptor
         names = _names_of(subscriber, reads_itself=reads_itself)
         if type(subscriber) is not RedisSubscriber:
             # Before it sends anything: it may add channels while it does.
-            _follow_changes(home, websocket, subscriber)
-        join_and_wait(home, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
+            _follow_changes(hub, websocket, subscriber)
+        join_and_wait(hub, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
         if bridge is not None:
             opening.run_blocking(bridge.prepare, websocket)
 
-    def _shared_receiver(self, home: WebSockets) -> PublishingReceiver:
-        if self._receiver is None or self._receiver.home is not home:
-            self._receiver = PublishingReceiver(home)
+    def _shared_receiver(self, hub: Hub) -> PublishingReceiver:
+        if self._receiver is None or self._receiver.hub is not hub:
+            self._receiver = PublishingReceiver(hub)
         return self._receiver
 
 
@@ -162,7 +162,7 @@ def _release(admission: Admission) -> None:
     release(admission.subscriber)
 
 
-def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str], seconds: float) -> None:
+def join_and_wait(hub: Hub, websocket: WebSocket, names: list[str], seconds: float) -> None:
     """Let a websocket join channels, and wait until Redis has confirmed.
 
     What is published from then on reaches it. Raise ``HandshakeError`` 503 when Redis refuses one
@@ -171,8 +171,8 @@ def join_and_wait(home: WebSockets, websocket: WebSocket, names: list[str], seco
     if not names:
         return
     refused: list[bool] = []
-    joined = home.hub.driver.event()
-    home.hub.call_soon(home.join, websocket, names, joined.set, lambda: refused.append(True))
+    joined = hub.loop.driver.event()
+    hub.loop.call_soon(hub.join, websocket, names, joined.set, lambda: refused.append(True))
     joined.wait(seconds)
     if refused:
         raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
@@ -198,14 +198,14 @@ def _take_over(subscriber: RedisSubscriber, pubsub: Any) -> list[str]:
     return subscription.names
 
 
-def _follow_changes(home: WebSockets, websocket: WebSocket, subscriber: RedisSubscriber) -> None:
+def _follow_changes(hub: Hub, websocket: WebSocket, subscriber: RedisSubscriber) -> None:
     """Let the websocket join and leave as its subscriber does while it is open."""
 
     def follow(added: list[str], removed: list[str]) -> None:
         if added:
-            home.hub.call_soon(home.join, websocket, added, _ignore)
+            hub.loop.call_soon(hub.join, websocket, added, _ignore)
         if removed:
-            home.hub.call_soon(home.leave, websocket, removed)
+            hub.loop.call_soon(hub.leave, websocket, removed)
 
     subscription = getattr(subscriber, '_subscription', None)
     if isinstance(subscription, Subscription):
@@ -239,9 +239,9 @@ class CombinedServer:
 
 def refuse(start_response: StartResponse, error: HandshakeError) -> Iterable[bytes]:
     """Answer a handshake with an error."""
-    home = existing_websockets()
-    if home is not None:
-        home.hub.call_soon(home.count_refused_handshake, error.status)
+    hub = existing_hub()
+    if hub is not None:
+        hub.loop.call_soon(hub.count_refused_handshake, error.status)
     body = f'{error.body}\n'.encode()
     headers = [
         ('Content-Type', 'text/plain; charset=utf-8'),

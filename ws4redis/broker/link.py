@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.loop.timers import Timer
 
@@ -99,13 +99,13 @@ class RedisLink:
 
     def __init__(
         self,
-        hub: Hub,
+        loop: Loop,
         connect: Callable[[], socket.socket],
         *,
         name: str,
         timeout_seconds: float,
     ) -> None:
-        self.hub = hub
+        self.loop = loop
         self.name = name
         self.is_connected = False
         # Whether there is no connection, and the latest attempt to make one has failed.
@@ -184,10 +184,10 @@ class RedisLink:
         """Begin to connect, at once."""
         attempt = self._attempt = object()
         # Not in the pool: what a project does there may take long, and Redis is needed at once.
-        self.hub.driver.submit_apart(
+        self.loop.driver.submit_apart(
             partial(self._connection_made, attempt), self._connect_blocking
         )
-        self._attempt_timer = self.hub.call_later(
+        self._attempt_timer = self.loop.call_later(
             self._timeout_seconds, self._attempt_overdue, attempt
         )
 
@@ -205,7 +205,7 @@ class RedisLink:
         else:
             self._attempt = None
             assert self._attempt_timer is not None
-            self.hub.timers.cancel(self._attempt_timer)
+            self.loop.timers.cancel(self._attempt_timer)
         if is_late or self._stopped:
             if sock is not None:
                 sock.close()
@@ -238,9 +238,9 @@ class RedisLink:
         self._sock = sock
         self._fd = sock.fileno()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._connected_at = self.hub.timers.clock()
+        self._connected_at = self.loop.timers.clock()
         self._events = READABLE
-        self.hub.register(self._fd, self)
+        self.loop.register(self._fd, self)
         self.is_connected = True
         self.is_away = False
         if self._was_connected:
@@ -251,21 +251,21 @@ class RedisLink:
         self._was_connected = True
         self._heard = True
         self._silent_since = None
-        self._health_timer = self.hub.call_later(HEALTH_CHECK_SECONDS, self._check_health)
+        self._health_timer = self.loop.call_later(HEALTH_CHECK_SECONDS, self._check_health)
         self.connected()
         self.flush()
 
     def _retry(self) -> None:
         delay = retry_delay(self._attempts)
         self._attempts += 1
-        self.hub.call_later(delay, self.start)
+        self.loop.call_later(delay, self.start)
 
     def lost(self, why: object) -> None:
         """Give up the connection and build another one."""
         if self._sock is None:
             return
         self._complain(f'lost the connection to Redis ({self.name}): {why}; trying again')
-        if self.hub.timers.clock() - self._connected_at >= STABLE_SECONDS:
+        if self.loop.timers.clock() - self._connected_at >= STABLE_SECONDS:
             self._attempts = 0
         self._drop()
         self._retry()
@@ -284,8 +284,8 @@ class RedisLink:
         self.is_connected = False
         self.is_away = True
         if self._health_timer is not None:
-            self.hub.timers.cancel(self._health_timer)
-        self.hub.unregister(self._fd)
+            self.loop.timers.cancel(self._health_timer)
+        self.loop.unregister(self._fd)
         self._sock.close()
         self._sock = None
         self._reader = None
@@ -304,7 +304,7 @@ class RedisLink:
 
         Only this finds out about a Redis that hangs, or a host that vanished without a word.
         """
-        now = self.hub.timers.clock()
+        now = self.loop.timers.clock()
         if self._heard:
             self._heard = False
             self._silent_since = None
@@ -319,7 +319,7 @@ class RedisLink:
             self.lost(f'no answer for {self._timeout_seconds:g} seconds')
             return
         interval = min(HEALTH_CHECK_SECONDS, max(0.05, self._timeout_seconds / 4))
-        self._health_timer = self.hub.call_later(interval, self._check_health)
+        self._health_timer = self.loop.call_later(interval, self._check_health)
 
     # Reading and writing
 
@@ -354,7 +354,7 @@ class RedisLink:
                 return
         # Under TLS, decrypted data may be left of which the poller knows nothing.
         if isinstance(self._sock, ssl.SSLSocket):
-            self.hub.call_soon(self._read)
+            self.loop.call_soon(self._read)
 
     def _take_replies(self) -> None:
         reader = self._reader
@@ -416,6 +416,6 @@ class RedisLink:
         if events != self._events:
             if events & ~self._events & READABLE and isinstance(self._sock, ssl.SSLSocket):
                 # What was decrypted before is nothing that the poller would report.
-                self.hub.call_soon(self._read)
+                self.loop.call_soon(self._read)
             self._events = events
-            self.hub.poller.modify(self._fd, events)
+            self.loop.poller.modify(self._fd, events)

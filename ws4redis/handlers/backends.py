@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ws4redis.handlers.routes import Match
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
     from ws4redis.servers.opening import Opening
 
 logger = logging.getLogger('ws4redis')
@@ -37,8 +37,8 @@ class Backend(Protocol):
 class LocalBackend:
     """Run handlers in this process."""
 
-    def __init__(self, home: WebSockets, runner: Runner) -> None:
-        self._dispatcher = Dispatcher(home, runner)
+    def __init__(self, hub: Hub, runner: Runner) -> None:
+        self._dispatcher = Dispatcher(hub, runner)
 
     def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
         opening.run_blocking(
@@ -72,11 +72,11 @@ def _end(session: HandlerSession) -> None:
         logger.exception('on_close() of %r failed', session.handler)
 
 
-def threaded_backend(home: WebSockets) -> Backend:
+def threaded_backend(hub: Hub) -> Backend:
     """Run handlers in a bounded pool of native threads."""
-    return LocalBackend(home, ThreadRunner(conf.WS4REDIS_WORKER_THREADS))
+    return LocalBackend(hub, ThreadRunner(conf.WS4REDIS_WORKER_THREADS))
 
 
-def gevent_backend(home: WebSockets) -> Backend:
+def gevent_backend(hub: Hub) -> Backend:
     """Run handlers in greenlets of the loop's thread; the process must be monkey patched."""
-    return LocalBackend(home, GreenletRunner())
+    return LocalBackend(hub, GreenletRunner())

@@ -15,18 +15,18 @@ from ws4redis.hub.websocket import Paused, Phase, WebSocket
 from ws4redis.protocol.frames import Opcode
 
 if TYPE_CHECKING:
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
 
 
 class Dispatcher(Lanes):
     """What all mailboxes of a process share: above all the way back into the loop."""
 
-    def __init__(self, home: WebSockets, runner: Runner) -> None:
-        super().__init__(runner, home.statistics)
-        self.home = home
+    def __init__(self, hub: Hub, runner: Runner) -> None:
+        super().__init__(runner, hub.statistics)
+        self.hub = hub
         self._output: deque[tuple[WebSocket, bytes | tuple[int, str]]] = deque()
         self._flushing = False
-        home.hub.at_close(self._finish_with_loop)
+        hub.loop.at_close(self._finish_with_loop)
 
     # Called in any thread
 
@@ -35,7 +35,7 @@ class Dispatcher(Lanes):
         self._output.append((websocket, what))
         if not self._flushing:
             self._flushing = True
-            self.home.hub.call_soon(self._flush)
+            self.hub.loop.call_soon(self._flush)
 
     # Called in the loop
 
@@ -65,9 +65,9 @@ class Dispatcher(Lanes):
 
     def _finish_with_loop(self) -> None:
         """Let handlers finish when the loop has ended."""
-        for websocket in self.home:
+        for websocket in self.hub:
             websocket.lost()
-        self.finish(self.home.options.close_timeout_seconds)
+        self.finish(self.hub.options.close_timeout_seconds)
 
 
 class Mailbox(HandlerLane):
@@ -99,7 +99,7 @@ class Mailbox(HandlerLane):
     # Called by the runner
 
     def lane_has_room(self) -> None:
-        self._dispatcher.home.hub.call_soon(self._resume)
+        self._dispatcher.hub.loop.call_soon(self._resume)
 
     def ended(self) -> None:
         # Without this the two would keep each other alive until the garbage is collected.

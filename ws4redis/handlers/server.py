@@ -12,7 +12,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.backends import Backend, threaded_backend
 from ws4redis.handlers.routes import HandlerRoutes, Match, UnknownNamespace, routes_from_settings
-from ws4redis.hub.websockets import WebSockets
+from ws4redis.hub.hub import Hub
 from ws4redis.loop.native import original
 from ws4redis.servers.opening import Opening
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
-MakeBackend: TypeAlias = Callable[[WebSockets], Backend]
+MakeBackend: TypeAlias = Callable[[Hub], Backend]
 
 
 class HandlerServer:
@@ -38,7 +38,7 @@ class HandlerServer:
     ) -> None:
         self._routes = routes
         self._make_backend = make_backend
-        self._backend: tuple[WebSockets, Backend] | None = None
+        self._backend: tuple[Hub, Backend] | None = None
         self._lock = original('_thread', 'allocate_lock')()
 
     @property
@@ -55,14 +55,14 @@ class HandlerServer:
         match = self._match(environ)
         opening = Opening(environ, start_response)
         try:
-            self._backend_of(opening.home).open(opening, environ, match)
+            self._backend_of(opening.hub).open(opening, environ, match)
         except BaseException:
             opening.abandon()
             raise
 
-    def prepare(self, home: WebSockets) -> None:
+    def prepare(self, hub: Hub) -> None:
         """Make what handlers need now rather than at the first handshake."""
-        self._backend_of(home)
+        self._backend_of(hub)
 
     def _match(self, environ: WSGIEnvironment) -> Match:
         path = get_path_info(environ)
@@ -81,10 +81,10 @@ class HandlerServer:
             logger.warning('handshake refused: %r has the unknown namespace %r', path, str(exc))
         raise HandshakeError(404, 'There is no websocket at this address.')
 
-    def _backend_of(self, home: WebSockets) -> Backend:
+    def _backend_of(self, hub: Hub) -> Backend:
         # Made at the first handshake, like the loop: before, the process may yet fork.
-        if self._backend is None or self._backend[0] is not home:
+        if self._backend is None or self._backend[0] is not hub:
             with self._lock:
-                if self._backend is None or self._backend[0] is not home:
-                    self._backend = (home, self._make_backend(home))
+                if self._backend is None or self._backend[0] is not hub:
+                    self._backend = (hub, self._make_backend(hub))
         return self._backend[1]

@@ -32,7 +32,7 @@ from ws4redis.settings.hooks import call
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
 
 logger = logging.getLogger('ws4redis')
 
@@ -109,8 +109,8 @@ class SubscriberBridge:
     otherwise.
     """
 
-    def __init__(self, home: WebSockets, subscriber: RedisSubscriber) -> None:
-        self._home = home
+    def __init__(self, hub: Hub, subscriber: RedisSubscriber) -> None:
+        self._hub = hub
         self._subscriber = subscriber
         self._publishes = _overrides(subscriber, 'publish_message')
         self.brings_descriptor = has_own_connection(subscriber) or _overrides(
@@ -138,7 +138,7 @@ class SubscriberBridge:
         try:
             yield
         finally:
-            self._home.hub.call_soon(self._no_longer_used)
+            self._hub.loop.call_soon(self._no_longer_used)
 
     def _no_longer_used(self) -> None:
         self._uses.pop()
@@ -175,7 +175,7 @@ class SubscriberBridge:
             self._prepare(websocket)
 
     def _prepare(self, websocket: WebSocket) -> None:
-        call_soon = self._home.hub.call_soon
+        call_soon = self._hub.loop.call_soon
         if self.sends_persisted_messages:
             proxy = Proxy(
                 lambda payload, opcode: call_soon(websocket.send_message, payload, opcode),
@@ -193,7 +193,7 @@ class SubscriberBridge:
     def opened(self) -> None:
         """Close the websocket, now that it is open, if the subscriber wanted that."""
         if self._closing is not None and self._websocket is not None:
-            self._home.hub.call_soon(self._websocket.close, *self._closing)
+            self._hub.loop.call_soon(self._websocket.close, *self._closing)
 
     # An own descriptor
 
@@ -202,15 +202,15 @@ class SubscriberBridge:
         fd, self._fd_to_watch = self._fd_to_watch, None
         if fd is not None:
             self._fd = fd
-            self._home.hub.register(fd, self)
+            self._hub.loop.register(fd, self)
 
     def ready(self, events: int) -> None:
         assert self._fd is not None
         # Not watched until the responses have been taken, or the loop would turn for nothing. To
         # watch for no event is not enough: epoll reports the other end's hang-up all the same.
-        self._home.hub.unregister(self._fd)
+        self._hub.loop.unregister(self._fd)
         self._parsing = True
-        self._home.hub.driver.submit(self._responses_parsed, with_database, self._parse_responses)
+        self._hub.loop.driver.submit(self._responses_parsed, with_database, self._parse_responses)
 
     def _parse_responses(self) -> list[Any]:
         """Take what has arrived. Called in the pool."""
@@ -239,7 +239,7 @@ class SubscriberBridge:
             websocket.deliver(Messages(messages))
         # Delivering may have ended the websocket.
         if self._fd is not None:
-            self._home.hub.register(self._fd, self)
+            self._hub.loop.register(self._fd, self)
 
     # Messages of the websocket
 
@@ -252,14 +252,14 @@ class SubscriberBridge:
                 websocket.pause_reading(Paused.RECEIVER)
             self._publish_next()
         elif channels:
-            self._home.publish(websocket, channels, payload)
+            self._hub.publish(websocket, channels, payload)
 
     def _publish_next(self) -> None:
         if self._waiting and not self._busy:
             self._busy = True
             message = RedisMessage(self._waiting.popleft())
             publish = self._subscriber.publish_message
-            self._home.hub.driver.submit(
+            self._hub.loop.driver.submit(
                 self._published, with_database, call, 'publish_message()', publish, message
             )
 
@@ -282,8 +282,8 @@ class SubscriberBridge:
     def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
         self._websocket = None
         if self._fd is not None:
-            if self._fd in self._home.hub.handlers:
-                self._home.hub.unregister(self._fd)
+            if self._fd in self._hub.loop.handlers:
+                self._hub.loop.unregister(self._fd)
             os.close(self._fd)
             self._fd = None
         self._drop_descriptor()
@@ -299,4 +299,4 @@ class SubscriberBridge:
         is_done = not (self._busy or self._waiting or self._parsing or self._uses)
         if self._websocket is None and is_done and not self._is_released:
             self._is_released = True
-            self._home.hub.driver.workers.submit(with_database, release, self._subscriber)
+            self._hub.loop.driver.workers.submit(with_database, release, self._subscriber)

@@ -22,7 +22,7 @@ from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.recent import RecentMessages
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import WebSocket
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
@@ -37,7 +37,7 @@ class Bus(RedisLink):
 
     def __init__(
         self,
-        hub: Hub,
+        loop: Loop,
         connect: Callable[[], socket.socket],
         *,
         fanout: Fanout,
@@ -46,7 +46,7 @@ class Bus(RedisLink):
         expire_seconds: int | None,
         timeout_seconds: float,
     ) -> None:
-        super().__init__(hub, connect, name='pub/sub', timeout_seconds=timeout_seconds)
+        super().__init__(loop, connect, name='pub/sub', timeout_seconds=timeout_seconds)
         self.channels: dict[bytes, Channel] = {}
         self._fanout = fanout
         self._statistics = statistics
@@ -183,7 +183,7 @@ class Bus(RedisLink):
                 self._statistics.redis_messages += 1
                 self._fanout.arrive(channel, payload)
                 if self._recent is not None:
-                    self._recent.came(channel.name, payload, self.hub.timers.clock())
+                    self._recent.came(channel.name, payload, self.loop.timers.clock())
 
     def _confirmed(self, channel: Channel, push: object) -> None:
         if channel.refused:
@@ -197,7 +197,7 @@ class Bus(RedisLink):
         channel.subscribed = False
         channel.resumes = True
         if not self._refused:
-            self.hub.call_later(REFUSED_SECONDS, self._try_refused_again)
+            self.loop.call_later(REFUSED_SECONDS, self._try_refused_again)
         self._refused[channel] = None
         waiting = [question.joining[w] for w, question in channel.asking.items()]
         for joining in waiting:
@@ -243,5 +243,5 @@ class Bus(RedisLink):
             channel.name,
             kept,
             remaining_ms=question.remaining_ms,
-            now=self.hub.timers.clock(),
+            now=self.loop.timers.clock(),
         )

@@ -24,7 +24,7 @@ from ws4redis.hub.websocket import Paused, Phase
 if TYPE_CHECKING:
     from ws4redis.hub.options import HubOptions
     from ws4redis.hub.websocket import WebSocket
-    from ws4redis.loop.loop import Hub
+    from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
@@ -55,8 +55,8 @@ class Rate:
 class Intake:
     """Serve websockets of which something is left over, and slow down those that are too fast."""
 
-    def __init__(self, hub: Hub, options: HubOptions) -> None:
-        self._hub = hub
+    def __init__(self, loop: Loop, options: HubOptions) -> None:
+        self._loop = loop
         self._rates = (
             Rate.of(
                 'WS4REDIS_MAX_MESSAGES_PER_SECOND',
@@ -82,7 +82,7 @@ class Intake:
     def resume(self, websocket: WebSocket) -> None:
         """Go on with what is left over of a websocket, which waited for something else."""
         # By way of a call, since this may come after the turn has asked whether there is more.
-        self._hub.call_soon(self._enqueue, websocket)
+        self._loop.call_soon(self._enqueue, websocket)
 
     def _enqueue(self, websocket: WebSocket) -> None:
         self._waiting[websocket] = None
@@ -91,7 +91,7 @@ class Intake:
         """Take slices of what is left over, each websocket in its turn; tell whether more is."""
         if not self._waiting:
             return False
-        clock = self._hub.timers.clock
+        clock = self._loop.timers.clock
         deadline = clock() + TURN_SECONDS
         while self._waiting:
             websocket, _ = self._waiting.popitem(last=False)
@@ -124,15 +124,15 @@ class Intake:
         websocket.set_paused(websocket.paused | Paused.RATE)
         # Its answer may lie behind what is not read now.
         websocket.pinged_in_round = 0
-        self._hub.call_later(rest, self._go_on, websocket)
-        now = self._hub.timers.clock()
+        self._loop.call_later(rest, self._go_on, websocket)
+        now = self._loop.timers.clock()
         if now - self._logged_at >= LOG_INTERVAL_SECONDS:
             self._logged_at = now
             logger.warning('%r exceeds %s: it is read more slowly', websocket, exceeded.setting)
 
     def _refill(self, websocket: WebSocket) -> tuple[float, Rate | None]:
         """Add what has accrued; return for how long to rest, and because of which rate."""
-        now = self._hub.timers.clock()
+        now = self._loop.timers.clock()
         elapsed = now - websocket.refilled_at
         websocket.refilled_at = now
         rest, exceeded = 0.0, None
@@ -148,6 +148,6 @@ class Intake:
             return
         rest, exceeded = self._refill(websocket)
         if exceeded is not None:
-            self._hub.call_later(rest, self._go_on, websocket)
+            self._loop.call_later(rest, self._go_on, websocket)
         else:
             websocket.resume_reading(Paused.RATE)

@@ -15,7 +15,7 @@ from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.protocol.frames import CloseCode
 
 if TYPE_CHECKING:
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
 
 SLOTS = 32
 
@@ -24,27 +24,27 @@ class Wheel:
     """Call a function for each open websocket once per interval."""
 
     def __init__(
-        self, home: WebSockets, interval_seconds: float, visit: Callable[[WebSocket], object]
+        self, hub: Hub, interval_seconds: float, visit: Callable[[WebSocket], object]
     ) -> None:
-        self._home = home
+        self._hub = hub
         self._tick_seconds = interval_seconds / SLOTS
         self._visit = visit
         self._slot = 0
         self.after_slot: Callable[[int], object] | None = None
 
     def start(self) -> None:
-        self._home.hub.call_later(self._tick_seconds, self._tick)
+        self._hub.loop.call_later(self._tick_seconds, self._tick)
 
     def _tick(self) -> None:
-        self._home.hub.call_later(self._tick_seconds, self._tick)
+        self._hub.loop.call_later(self._tick_seconds, self._tick)
         self._slot = (self._slot + 1) % SLOTS
         self.visit_slot(self._slot, self._visit)
         if self.after_slot is not None:
             self.after_slot(self._slot)
 
     def visit_slot(self, slot: int, visit: Callable[[WebSocket], object]) -> None:
-        handlers = self._home.hub.handlers
-        for fd in range(slot, self._home.highest_fd + 1, SLOTS):
+        handlers = self._hub.loop.handlers
+        for fd in range(slot, self._hub.highest_fd + 1, SLOTS):
             websocket = handlers.get(fd)
             if type(websocket) is WebSocket and websocket.phase is Phase.OPEN:
                 visit(websocket)
@@ -53,11 +53,11 @@ class Wheel:
 class Pings:
     """Ping each websocket once per interval, and close those that do not answer in time."""
 
-    def __init__(self, home: WebSockets, interval_seconds: float, timeout_seconds: float) -> None:
-        self._home = home
+    def __init__(self, hub: Hub, interval_seconds: float, timeout_seconds: float) -> None:
+        self._hub = hub
         self._timeout_seconds = timeout_seconds
         self._round = 1
-        self._wheel = Wheel(home, interval_seconds, self._ping)
+        self._wheel = Wheel(hub, interval_seconds, self._ping)
         self._wheel.after_slot = self._expect_pongs
 
     def start(self) -> None:
@@ -70,8 +70,8 @@ class Pings:
 
     def _expect_pongs(self, slot: int) -> None:
         # One timer per slot, not one per websocket.
-        hub = self._home.hub
-        hub.call_later(self._timeout_seconds, self._check_slot, slot, self._round)
+        loop = self._hub.loop
+        loop.call_later(self._timeout_seconds, self._check_slot, slot, self._round)
         self._round += 1
 
     def _check_slot(self, slot: int, pinged_in_round: int) -> None:
@@ -90,17 +90,17 @@ class Pings:
 class Heartbeats:
     """Send the heartbeat message to websockets that want it and were idle for an interval."""
 
-    def __init__(self, home: WebSockets, message: bytes, interval_seconds: float) -> None:
-        self._home = home
+    def __init__(self, hub: Hub, message: bytes, interval_seconds: float) -> None:
+        self._hub = hub
         self._message = message
         self._interval_seconds = interval_seconds
-        self._wheel = Wheel(home, interval_seconds, self._beat)
+        self._wheel = Wheel(hub, interval_seconds, self._beat)
 
     def start(self) -> None:
         self._wheel.start()
 
     def _beat(self, websocket: WebSocket) -> None:
-        quiet_since = self._home.hub.timers.clock() - self._interval_seconds
+        quiet_since = self._hub.loop.timers.clock() - self._interval_seconds
         if websocket.idle_since > quiet_since:
             return
         # Noted per channel, so that heartbeats add no cost to each delivery.

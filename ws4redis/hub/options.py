@@ -1,4 +1,4 @@
-"""The bounds and intervals of a hub."""
+"""The bounds and intervals of a loop."""
 
 from __future__ import annotations
 

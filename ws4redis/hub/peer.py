@@ -13,7 +13,7 @@ from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode
 
 if TYPE_CHECKING:
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
 
 logger = logging.getLogger('ws4redis')
 
@@ -42,10 +42,10 @@ class Peer:
     Any call that sends may find out that the peer has gone, and end it.
     """
 
-    __slots__ = ('_events', '_queue', 'direct', 'fd', 'home', 'paused', 'phase', 'protocol', 'sock')
+    __slots__ = ('_events', '_queue', 'direct', 'fd', 'hub', 'paused', 'phase', 'protocol', 'sock')
 
-    def __init__(self, home: WebSockets, protocol: ServerConnection) -> None:
-        self.home = home
+    def __init__(self, hub: Hub, protocol: ServerConnection) -> None:
+        self.hub = hub
         self.protocol = protocol
         self.sock: socket.SocketType | None = None
         self.fd = -1
@@ -89,7 +89,7 @@ class Peer:
         if self.phase > Phase.CLOSING or (messages and self.phase is Phase.CLOSING):
             # No data may follow a close frame (RFC 6455, section 5.5.1).
             if messages:
-                self.home.statistics.messages_not_delivered[self._close_code()] += messages
+                self.hub.statistics.messages_not_delivered[self._close_code()] += messages
             return
         sent = 0
         if not self._queue and self.sock is not None:
@@ -100,9 +100,9 @@ class Peer:
             except OSError:
                 self.lost(undelivered=messages)
                 return
-            self.home.statistics.bytes_sent += sent
+            self.hub.statistics.bytes_sent += sent
             if sent == len(data):
-                self.home.statistics.messages_sent += messages
+                self.hub.statistics.messages_sent += messages
                 return
         self.queue(shared or Chunk(data, messages), sent)
 
@@ -110,9 +110,9 @@ class Peer:
         """Queue frames of which the socket took ``sent`` bytes; too many of them end it."""
         queue = self._queue
         if queue is None:
-            queue = self._queue = self.home.queues.queue_of(self)
+            queue = self._queue = self.hub.queues.queue_of(self)
         self.direct = False
-        room = self.home.options.max_queue_bytes - queue.bytes
+        room = self.hub.options.max_queue_bytes - queue.bytes
         if (
             len(chunk.data) - sent <= room
             # A single message may exceed the bound; else it could never be delivered.
@@ -141,7 +141,7 @@ class Peer:
         return getattr(self.sock, 'attempted_bytes', 0)
 
     def _cannot_keep_up(self, dropped: int) -> None:
-        self.home.statistics.messages_not_delivered[CloseCode.TRY_AGAIN_LATER] += dropped
+        self.hub.statistics.messages_not_delivered[CloseCode.TRY_AGAIN_LATER] += dropped
         logger.warning('%r cannot keep up: %d messages were not delivered', self, dropped)
         self.close(CloseCode.TRY_AGAIN_LATER, 'cannot keep up')
 
@@ -158,8 +158,8 @@ class Peer:
             except OSError:
                 self.lost()
                 return
-            self.home.statistics.bytes_sent += sent
-            self.home.statistics.messages_sent += queue.take(sent)
+            self.hub.statistics.bytes_sent += sent
+            self.hub.statistics.messages_sent += queue.take(sent)
             if sent < len(data):
                 break
             room -= sent
@@ -172,7 +172,7 @@ class Peer:
         if self._queue is not None:
             self._queue.clear()
             self._queue = None
-            self.home.queues.forget(self)
+            self.hub.queues.forget(self)
 
     def _watch(self) -> None:
         if self.sock is None:
@@ -182,4 +182,4 @@ class Peer:
             events |= WRITABLE
         if events != self._events:
             self._events = events
-            self.home.hub.poller.modify(self.fd, events)
+            self.hub.loop.poller.modify(self.fd, events)

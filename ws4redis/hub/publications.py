@@ -21,7 +21,7 @@ import hiredis
 from ws4redis.broker.link import RedisLink, error_code, ignore
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Paused, Phase, WebSocket
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 from ws4redis.loop.timers import Timer
 from ws4redis.protocol.frames import CloseCode
 
@@ -102,7 +102,7 @@ class Publications(RedisLink):
 
     def __init__(
         self,
-        hub: Hub,
+        loop: Loop,
         connect: Callable[[], socket.socket],
         *,
         pack: PackPublication,
@@ -111,7 +111,7 @@ class Publications(RedisLink):
         statistics: Statistics,
         timeout_seconds: float,
     ) -> None:
-        super().__init__(hub, connect, name='commands', timeout_seconds=timeout_seconds)
+        super().__init__(loop, connect, name='commands', timeout_seconds=timeout_seconds)
         self._pack = pack
         self._is_heard = is_heard
         self._moved = moved
@@ -145,7 +145,7 @@ class Publications(RedisLink):
     def publish(self, websocket: WebSocket, channels: tuple[str, ...], payload: bytes) -> None:
         """Publish a message; hold its sender back where Redis does not keep up."""
         publication = _Publication(
-            self, websocket, channels, payload, since=self.hub.timers.clock()
+            self, websocket, channels, payload, since=self.loop.timers.clock()
         )
         self._waiting.append(publication)
         self._unanswered_bytes += publication.size
@@ -155,7 +155,7 @@ class Publications(RedisLink):
         if self._unanswered_bytes > MAX_UNANSWERED_BYTES or not self._may_write:
             self._hold_back(websocket)
         if self._deadline is None:
-            self._deadline = self.hub.call_later(self._timeout_seconds, self._check_deadline)
+            self._deadline = self.loop.call_later(self._timeout_seconds, self._check_deadline)
 
     def stop(self) -> None:
         super().stop()
@@ -269,7 +269,7 @@ class Publications(RedisLink):
     def _check_deadline(self) -> None:
         """Close the senders whose messages Redis has not taken for too long."""
         self._deadline = None
-        overdue_since = self.hub.timers.clock() - self._timeout_seconds
+        overdue_since = self.loop.timers.clock() - self._timeout_seconds
         if self._under_way and self._under_way[0].since <= overdue_since:
             # It is connected, so only a hanging Redis can have left it unanswered.
             self.lost(f'no answer for {self._timeout_seconds:g} seconds')
@@ -294,7 +294,7 @@ class Publications(RedisLink):
         oldest = next(iter(self._under_way or self._waiting), None)
         if oldest is not None and self._deadline is None:
             wait = oldest.since - overdue_since
-            self._deadline = self.hub.call_later(wait, self._check_deadline)
+            self._deadline = self.loop.call_later(wait, self._check_deadline)
 
     # The connection
 

@@ -1,7 +1,7 @@
 """One websocket: its socket, its protocol state and its bounded output.
 
 All methods run in the loop. Code elsewhere hands them over:
-``hub.call_soon(websocket.close, 1000)``.
+``loop.call_soon(websocket.close, 1000)``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 
 if TYPE_CHECKING:
     from ws4redis.hub.channel import Channels
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
     from ws4redis.protocol.wire import WireFormat
 
 __all__ = ['Paused', 'Phase', 'Receiver', 'WebSocket']
@@ -85,7 +85,7 @@ class WebSocket(Peer):
 
     def __init__(
         self,
-        home: WebSockets,
+        hub: Hub,
         protocol: ServerConnection,
         wire: WireFormat,
         receiver: Receiver,
@@ -96,7 +96,7 @@ class WebSocket(Peer):
         companion: Any = None,
         place: Any = None,
     ) -> None:
-        super().__init__(home, protocol)
+        super().__init__(hub, protocol)
         self.wire = wire
         self.receiver = receiver
         self.echo = echo
@@ -111,12 +111,12 @@ class WebSocket(Peer):
         self.held: HeldBack | None = None
         self.pinged_in_round = 0
         # When it was sent something last, channels apart; never idle where no heartbeats are sent.
-        self.idle_since = home.hub.timers.clock() if heartbeats else math.inf
+        self.idle_since = hub.loop.timers.clock() if heartbeats else math.inf
         # Whether its channels had messages that it was not sent, being its own.
         self.has_skipped = False
         # What the peer may send before the clock is asked; see intake.py.
-        self.messages_left, self.bytes_left, self.pings_left = home.intake.bursts
-        self.refilled_at = home.hub.timers.clock()
+        self.messages_left, self.bytes_left, self.pings_left = hub.intake.bursts
+        self.refilled_at = hub.loop.timers.clock()
         self._timer: Any = None
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class WebSocket(Peer):
 
     def attach(self, sock: socket.SocketType) -> None:
         """Take over the socket once the handshake's answer has been written to it."""
-        if self.phase is not Phase.OPENING or self.home.hub.is_closed:
+        if self.phase is not Phase.OPENING or self.hub.loop.is_closed:
             # Closed before it was open: by a shutdown, say.
             sock.close()
             self._finish(CloseCode.GOING_AWAY, None)
@@ -134,15 +134,15 @@ class WebSocket(Peer):
         self.sock = sock
         self.fd = sock.fileno()
         self.phase = Phase.OPEN
-        self.home.opened(self)
-        self.home.hub.register(self.fd, self, self._events)
+        self.hub.opened(self)
+        self.hub.loop.register(self.fd, self, self._events)
         if self._queue:
             self._flush()
         self._update_direct()
         # It may have been paused before it was open.
         self._watch()
         # When the server began to stop, its handshake may have been under way.
-        farewell = self._farewell or self.home.farewell
+        farewell = self._farewell or self.hub.farewell
         if farewell is not None:
             self.close(*farewell)
 
@@ -173,7 +173,7 @@ class WebSocket(Peer):
             self.protocol.receive_eof()
             self._peer_ended()
             return
-        self.home.statistics.bytes_received += len(data)
+        self.hub.statistics.bytes_received += len(data)
         self.bytes_left -= len(data)
         self.take(data)
 
@@ -187,7 +187,7 @@ class WebSocket(Peer):
             or self.bytes_left <= 0
             or self.pings_left <= 0
         ):
-            self.home.intake.hold_up(self)
+            self.hub.intake.hold_up(self)
 
     def _handle(self, events: list[tuple[Opcode, bytes]]) -> None:
         if self.protocol.state is State.OPEN:
@@ -197,9 +197,9 @@ class WebSocket(Peer):
         for opcode, payload in events:
             if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
                 if self.phase is Phase.OPEN:
-                    self.home.statistics.messages_received += 1
+                    self.hub.statistics.messages_received += 1
                     self.messages_left -= 1
-                    if payload == self.home.options.heartbeat:
+                    if payload == self.hub.options.heartbeat:
                         self._answer_heartbeat(payload)
                     else:
                         self.receiver.receive_message(self, opcode, payload)
@@ -231,7 +231,7 @@ class WebSocket(Peer):
     def resume_reading(self, why: int) -> None:
         self.set_paused(self.paused & ~why)
         if self.paused == Paused.LEFTOVERS:
-            self.home.intake.resume(self)
+            self.hub.intake.resume(self)
 
     def set_paused(self, paused: int) -> None:
         self.paused = paused
@@ -242,13 +242,13 @@ class WebSocket(Peer):
     def send_message(self, payload: bytes, opcode: Opcode | None = None) -> None:
         """Send one message; without ``opcode`` as text where it is valid UTF-8, else as binary."""
         if self.idle_since != math.inf:
-            self.idle_since = self.home.hub.timers.clock()
+            self.idle_since = self.hub.loop.timers.clock()
         self.send(self.wire.encode_message(payload, opcode), messages=1)
 
     def send_kept(self, payload: bytes) -> None:
         """Send the kept message of a channel, unless the subscriber does that itself."""
         if self.companion is None or not self.companion.sends_persisted_messages:
-            chunk = self.home.kept_frames.framed(self.wire, payload)
+            chunk = self.hub.kept_frames.framed(self.wire, payload)
             self.send(chunk.data, messages=1, shared=chunk)
 
     def deliver(self, messages: Messages) -> None:
@@ -271,7 +271,7 @@ class WebSocket(Peer):
 
     def _hold_back(self, held: HeldBack, messages: Messages) -> None:
         held.add(messages.payloads)
-        if held.bytes > self.home.options.max_queue_bytes and len(held.payloads) > 1:
+        if held.bytes > self.hub.options.max_queue_bytes and len(held.payloads) > 1:
             self._cannot_keep_up(held.clear())
 
     def send_ping(self, payload: bytes = b'') -> None:
@@ -302,13 +302,13 @@ class WebSocket(Peer):
             return
         if self.own is None:
             self.own = OwnMessages()
-        copies = sum(self.home.bus.holds(self, name) for name in channels)
+        copies = sum(self.hub.bus.holds(self, name) for name in channels)
         mark = fingerprint(payload)
         if mark != self.own.last:
-            last_own = self.home.fanout.last_own
+            last_own = self.hub.fanout.last_own
             last_own.forget(self, self.own.last)
             last_own.note(self, mark)
-        self.own.sent(mark, copies=copies, now=self.home.hub.timers.clock())
+        self.own.sent(mark, copies=copies, now=self.hub.loop.timers.clock())
         self._update_direct()
 
     def forget_own_under_way(self) -> None:
@@ -320,8 +320,8 @@ class WebSocket(Peer):
     def _forget_overdue(self, own: OwnMessages) -> None:
         # A message may never come back: a subscriber's `publish_message` changed it, or Redis
         # refused it. Redis is waited for, then it had the same time to answer.
-        overdue_seconds = 2 * self.home.options.redis_timeout_seconds
-        if own.are_under_way and self.home.hub.timers.clock() - own.sent_at > overdue_seconds:
+        overdue_seconds = 2 * self.hub.options.redis_timeout_seconds
+        if own.are_under_way and self.hub.loop.timers.clock() - own.sent_at > overdue_seconds:
             own.forget_under_way()
 
     def _drained(self) -> None:
@@ -354,11 +354,11 @@ class WebSocket(Peer):
         if self.phase is Phase.OPEN:
             self.phase = Phase.CLOSING
             self.direct = False
-            self.home.leave_channels(self)
+            self.hub.leave_channels(self)
             # Paused or not, the peer's close frame is to be read, after what came before it.
             self.resume_reading(Paused.REDIS | Paused.RECEIVER | Paused.RATE | Paused.CHANNEL)
-            timeout = self.home.options.close_timeout_seconds
-            self._timer = self.home.hub.call_later(timeout, self._reset)
+            timeout = self.hub.options.close_timeout_seconds
+            self._timer = self.hub.loop.call_later(timeout, self._reset)
             self._tell_closing()
         if self.protocol.state is State.CLOSED and self.phase is Phase.CLOSING:
             self.phase = Phase.ENDING
@@ -417,7 +417,7 @@ class WebSocket(Peer):
         """
         code = self._close_code()
         if undelivered:
-            self.home.statistics.messages_not_delivered[code] += undelivered
+            self.hub.statistics.messages_not_delivered[code] += undelivered
         self._finish(code, None)
 
     def _close_code(self) -> int:
@@ -447,31 +447,31 @@ class WebSocket(Peer):
         self.phase = Phase.CLOSED
         self.direct = False
         if self._timer is not None:
-            self.home.hub.timers.cancel(self._timer)
+            self.hub.loop.timers.cancel(self._timer)
             self._timer = None
-        self.home.leave_channels(self)
+        self.hub.leave_channels(self)
         if self.held is not None:
             undelivered = self.held.clear()
             if undelivered:
-                self.home.statistics.messages_not_delivered[code] += undelivered
+                self.hub.statistics.messages_not_delivered[code] += undelivered
         if self.own is not None:
-            self.home.fanout.last_own.forget(self, self.own.last)
+            self.hub.fanout.last_own.forget(self, self.own.last)
         if self._queue:
             if was_opened and self._queue.messages:
-                self.home.statistics.messages_not_delivered[code] += self._queue.messages
+                self.hub.statistics.messages_not_delivered[code] += self._queue.messages
             self._drop_queue()
         if self.sock is not None:
-            self.home.hub.unregister(self.fd)
+            self.hub.loop.unregister(self.fd)
             self.sock.close()
             self.sock = None
         if reason is None:
             reason = self.protocol.close_reason
-        self.home.closed(self, code, reason, was_opened=was_opened)
+        self.hub.closed(self, code, reason, was_opened=was_opened)
 
     def _restart_timer(self, seconds: float) -> None:
         if self._timer is not None:
-            self.home.hub.timers.cancel(self._timer)
-        self._timer = self.home.hub.call_later(seconds, self._reset)
+            self.hub.loop.timers.cancel(self._timer)
+        self._timer = self.hub.loop.call_later(seconds, self._reset)
 
     # What is watched, and what is permitted
 

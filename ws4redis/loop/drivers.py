@@ -1,6 +1,6 @@
 """Drivers: where the loop runs, where blocking work runs, and how others wait for the loop.
 
-The hub itself is the same under each of them.
+The loop itself is the same under each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ws4redis.loop.thread_hubs import prepare_hubs
 from ws4redis.loop.workers import Workers
 
 if TYPE_CHECKING:
-    from ws4redis.loop.loop import Hub
+    from ws4redis.loop.loop import Loop
 
 T = TypeVar('T')
 Done = Callable[[Any, BaseException | None], object]
@@ -52,7 +52,7 @@ class Driver(Protocol):
 
     workers: Workers
 
-    def start(self, hub: Hub) -> None:
+    def start(self, loop: Loop) -> None:
         """Start the hub's loop and return. Called once, before anything else."""
 
     def wake(self) -> None:
@@ -115,27 +115,27 @@ class ThreadDriver:
         self._workers_apart = Workers(THREADS_APART)
         self._stopped: Event = NativeEvent()
         self._ident = 0
-        self._hub: Hub | None = None
+        self._loop: Loop | None = None
 
-    def start(self, hub: Hub) -> None:
-        self._hub = hub
+    def start(self, loop: Loop) -> None:
+        self._loop = loop
         prepare_hubs()
-        start_thread(self._run, hub)
+        start_thread(self._run, loop)
 
-    def _run(self, hub: Hub) -> None:
+    def _run(self, loop: Loop) -> None:
         self._ident = thread_ident()
         try:
-            while hub.running:
-                hub.turn(hub.timeout())
+            while loop.running:
+                loop.turn(loop.timeout())
         finally:
-            hub.close()
+            loop.close()
             _stop((self.workers, self._workers_apart))
             self._stopped.set()
 
     def wake(self) -> None:
         # The loop itself looks at its work before it sleeps.
-        if self._hub is not None and thread_ident() != self._ident:
-            self._hub.wakeup.wake()
+        if self._loop is not None and thread_ident() != self._ident:
+            self._loop.wakeup.wake()
 
     def wait_stopped(self, timeout_seconds: float) -> bool:
         return self._stopped.wait(timeout_seconds)
@@ -170,19 +170,19 @@ class ThreadDriver:
         return call_here(function, args, timeout_seconds, too_late)
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
-        assert self._hub is not None
-        self.workers.submit(_run_and_report, self._hub, done, function, args)
+        assert self._loop is not None
+        self.workers.submit(_run_and_report, self._loop, done, function, args)
 
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
-        assert self._hub is not None
-        self._workers_apart.submit(_run_and_report, self._hub, done, function, args)
+        assert self._loop is not None
+        self._workers_apart.submit(_run_and_report, self._loop, done, function, args)
 
 
 class GeventDriver:
     """Run the loop in a greenlet.
 
     The greenlet sleeps until the poller's own descriptor is readable, so all websockets together
-    are one watcher of gevent's loop. The next timer is one more watcher, which wakes the hub.
+    are one watcher of gevent's loop. The next timer is one more watcher, which wakes the loop.
     """
 
     def __init__(self, *, pool_size: int) -> None:
@@ -199,7 +199,7 @@ class GeventDriver:
         self._workers_apart = Workers(THREADS_APART)
         # Apart from what open websockets need: slow handshakes must not delay that.
         self._pools = {pool: Workers(pool_size) for pool in Pool}
-        self._hub: Hub | None = None
+        self._loop: Loop | None = None
         self._greenlet: Any = None
         self._timer: Any = None
         self._armed_for: float | None = None
@@ -210,32 +210,32 @@ class GeventDriver:
         self._gevent_hub: Any = None
         self._bells: Any = None
 
-    def start(self, hub: Hub) -> None:
-        self._hub = hub
+    def start(self, loop: Loop) -> None:
+        self._loop = loop
         self._ident = thread_ident()
         self._gevent_hub = self._gevent.get_hub()
         self._bells = self._bells_class(self._gevent_hub, self._ident)
         self._run_callback = self._gevent_hub.loop.run_callback
-        self._greenlet = self._gevent.spawn(self._run, hub)
+        self._greenlet = self._gevent.spawn(self._run, loop)
 
-    def _run(self, hub: Hub) -> None:
+    def _run(self, loop: Loop) -> None:
         gevent_hub = self._gevent.get_hub()
-        watcher = gevent_hub.loop.io(hub.poller.fileno(), 1)
+        watcher = gevent_hub.loop.io(loop.poller.fileno(), 1)
         try:
-            while hub.running:
-                timeout = hub.timeout()
+            while loop.running:
+                timeout = loop.timeout()
                 if timeout == 0:
                     self._gevent.sleep(0)
                 else:
-                    self._arm_timer(gevent_hub.loop, hub, timeout)
+                    self._arm_timer(gevent_hub.loop, loop, timeout)
                     self._wait(gevent_hub, watcher)
-                # finish() may have closed the hub meanwhile.
-                if not hub.is_closed:
-                    hub.turn(0)
+                # finish() may have closed the loop meanwhile.
+                if not loop.is_closed:
+                    loop.turn(0)
         finally:
             watcher.close()
             self._disarm_timer()
-            hub.close()
+            loop.close()
             self._stop_pools()
 
     def _wait(self, gevent_hub: Any, watcher: Any) -> None:
@@ -249,8 +249,8 @@ class GeventDriver:
 
     def wake(self) -> None:
         if thread_ident() != self._ident:
-            if self._hub is not None:
-                self._hub.wakeup.wake()
+            if self._loop is not None:
+                self._loop.wakeup.wake()
             return
         # Another greenlet of the same thread needs no pipe, which would cost three system calls. If
         # the loop does not wait, it will look at its work before it does.
@@ -258,16 +258,16 @@ class GeventDriver:
         if waiter is not None:
             self._run_callback(waiter.switch, None)
 
-    def _arm_timer(self, loop: Any, hub: Hub, timeout: float | None) -> None:
+    def _arm_timer(self, gevent_loop: Any, loop: Loop, timeout: float | None) -> None:
         # Most turns leave the next deadline as it was, and then there is nothing to do. A timer
         # that has fired is armed anew, since gevent's clock may run ahead of ours by a little.
-        deadline = hub.timers.next_deadline()
+        deadline = loop.timers.next_deadline()
         if deadline == self._armed_for and self._timer is not None and self._timer.active:
             return
         self._disarm_timer()
         if timeout is not None:
             self._armed_for = deadline
-            self._timer = loop.timer(timeout)
+            self._timer = gevent_loop.timer(timeout)
             self._timer.start(self.wake)
 
     def _disarm_timer(self) -> None:
@@ -283,15 +283,15 @@ class GeventDriver:
 
     def finish(self, timeout_seconds: float) -> bool:
         # Whether gevent's loop still runs is not known here, and need not be: between its turns the
-        # hub can be turned by anybody, and its greenlet never runs again.
-        hub = self._hub
-        assert hub is not None
-        deadline = hub.timers.clock() + timeout_seconds
-        while hub.running and (remaining := deadline - hub.timers.clock()) > 0:
-            timeout = hub.timeout()
-            hub.turn(remaining if timeout is None else min(remaining, timeout))
-        in_time = not hub.running
-        hub.close()
+        # loop can be turned by anybody, and its greenlet never runs again.
+        loop = self._loop
+        assert loop is not None
+        deadline = loop.timers.clock() + timeout_seconds
+        while loop.running and (remaining := deadline - loop.timers.clock()) > 0:
+            timeout = loop.timeout()
+            loop.turn(remaining if timeout is None else min(remaining, timeout))
+        in_time = not loop.running
+        loop.close()
         self._stop_pools()
         return in_time
 
@@ -332,12 +332,12 @@ class GeventDriver:
         return call.wait_in(self._pools[pool], timeout_seconds)
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
-        assert self._hub is not None
-        self.workers.submit(_run_and_report, self._hub, done, function, args)
+        assert self._loop is not None
+        self.workers.submit(_run_and_report, self._loop, done, function, args)
 
     def submit_apart(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
-        assert self._hub is not None
-        self._workers_apart.submit(_run_and_report, self._hub, done, function, args)
+        assert self._loop is not None
+        self._workers_apart.submit(_run_and_report, self._loop, done, function, args)
 
 
 def _stop(pools: Sequence[Workers]) -> None:
@@ -348,14 +348,14 @@ def _stop(pools: Sequence[Workers]) -> None:
 
 
 def _run_and_report(
-    hub: Hub, done: Done, function: Callable[..., Any], args: tuple[Any, ...]
+    loop: Loop, done: Done, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     try:
         result = function(*args)
     except BaseException as exc:  # noqa: BLE001 (it is reported, or its caller would wait for ever)
-        hub.call_soon(done, None, exc)
+        loop.call_soon(done, None, exc)
     else:
-        hub.call_soon(done, result, None)
+        loop.call_soon(done, result, None)
 
 
 def choose_driver(*, pool_size: int) -> Driver:

@@ -1,4 +1,4 @@
-"""The hub: one loop over every websocket, the Redis connections and the wake-up pipe.
+"""The loop: one loop over every websocket, the Redis connections and the wake-up pipe.
 
 The methods that other threads may call say so; everything else runs in the loop.
 """
@@ -24,7 +24,7 @@ class Handler(Protocol):
     def ready(self, events: int) -> None: ...
 
 
-class Hub:
+class Loop:
     """Turn over ready descriptors, calls of other threads, timers and work that is left over."""
 
     def __init__(self, driver: Driver) -> None:
@@ -112,7 +112,7 @@ class Hub:
                 logger.exception('work at the end of a turn failed')
 
     def close(self) -> None:
-        """Close what the hub holds. Called by the driver when the loop has ended."""
+        """Close what the loop holds. Called by the driver when the loop has ended."""
         if self.is_closed:
             return
         self.is_closed = True

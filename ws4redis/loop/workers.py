@@ -198,7 +198,7 @@ class Workers:
     def wait_ended(self, timeout_seconds: float = END_SECONDS) -> bool:
         """Wait until the threads of a stopped pool have ended, but for those that are in a task.
 
-        A thread that wakes in gevent's hub while the interpreter goes down crashes the process.
+        A thread that wakes in gevent's loop while the interpreter goes down crashes the process.
         Called outside the loop's turns; no greenlet runs meanwhile.
         """
         deadline = time.monotonic() + timeout_seconds
@@ -217,7 +217,7 @@ class Workers:
             if thread is not None:
                 self._working += 1
                 thread.is_working = True
-                # What runs in its hub may delay it.
+                # What runs in its loop may delay it.
                 is_stand_by_due = thread.sleep is not None and thread.sleep.turns_hub
         if self._tasks and is_stand_by_due and self._stand_by is None:
             self._stand_by = self._choose(called)

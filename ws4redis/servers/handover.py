@@ -142,7 +142,7 @@ def _from_uwsgi(
     try:
         _forget_in_gevent(server_fd)
         write = start_response(STATUS, list(headers))
-        # Sends the headers now, before the hub may send frames.
+        # Sends the headers now, before the loop may send frames.
         write(b'')
         return _socket.socket(fileno=fd)
     except BaseException:

@@ -23,7 +23,7 @@ from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, response_headers
 from ws4redis.protocol.wire import PLAIN
 from ws4redis.servers.handover import check_supported, take_socket
-from ws4redis.servers.process import get_websockets
+from ws4redis.servers.process import get_hub
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -68,8 +68,8 @@ class Opening:
             http_version=environ.get('SERVER_PROTOCOL', 'HTTP/1.1'),
         )
         check_supported(environ, start_response)
-        self.home = get_websockets()
-        if self.home.is_draining:
+        self.hub = get_hub()
+        if self.hub.is_draining:
             raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
         self._deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         self._environ = environ
@@ -97,7 +97,7 @@ class Opening:
         the result if there is one after all, and may block as well.
         """
         try:
-            result: T = self.home.hub.driver.run_blocking(
+            result: T = self.hub.loop.driver.run_blocking(
                 with_database,
                 function,
                 *args,
@@ -119,7 +119,7 @@ class Opening:
         """Raise ``HandshakeError`` 503 if it is too late for the answer 101."""
         if not self.seconds_left:
             raise self._too_slow()
-        if self.home.is_draining:
+        if self.hub.is_draining:
             raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
 
     def count_user(self, username: str) -> None:
@@ -153,8 +153,8 @@ class Opening:
             Compression.from_setting(conf.WS4REDIS_COMPRESSION),
         )
         self.websocket = WebSocket(
-            self.home,
-            ServerConnection(self.home.options.limits, deflate=deflate),
+            self.hub,
+            ServerConnection(self.hub.options.limits, deflate=deflate),
             PLAIN if deflate is None else deflate.wire,
             receiver,
             echo=echo,
@@ -197,11 +197,11 @@ class Opening:
             logger.debug('the client left during its handshake: %s', exc)
             self.abandon()
             return
-        self.home.hub.call_soon(websocket.attach, sock)
+        self.hub.loop.call_soon(websocket.attach, sock)
 
     def abandon(self) -> None:
         """Give back what was taken; the handshake is refused."""
         if self.websocket is not None:
-            self.home.hub.call_soon(self.websocket.close, CloseCode.ABNORMAL_CLOSURE)
+            self.hub.loop.call_soon(self.websocket.close, CloseCode.ABNORMAL_CLOSURE)
         else:
             connection_limits.give_back(self._place)

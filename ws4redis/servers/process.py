@@ -17,12 +17,12 @@ from ws4redis.broker.link import pack_command
 from ws4redis.broker.publication import publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
+from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions, limits_of_websockets
 from ws4redis.hub.publications import PackPublication
-from ws4redis.hub.websockets import WebSockets
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
 from ws4redis.loop.native import original
-from ws4redis.servers.shutdown import close_websockets_at_exit
+from ws4redis.servers.shutdown import close_hub_at_exit
 from ws4redis.servers.statistics import log_statistics_every
 from ws4redis.settings.checks import validate_settings
 
@@ -35,31 +35,31 @@ _EXEC = pack_command(b'EXEC')
 
 class _Current:
     lock = original('_thread', 'allocate_lock')()
-    websockets: WebSockets | None = None
+    hub: Hub | None = None
     pid = 0
     driver_class: type[GeventDriver | ThreadDriver] | None = None
 
 
-def get_websockets() -> WebSockets:
+def get_hub() -> Hub:
     """Return the websockets of this process.
 
     They are made at the first call: uWSGI forks after it has loaded the application, and neither
     threads nor epoll survive that. Raise ``ImproperlyConfigured`` when a setting is wrong.
     """
-    websockets = _Current.websockets
-    if websockets is None or _Current.pid != os.getpid():
+    hub = _Current.hub
+    if hub is None or _Current.pid != os.getpid():
         with _Current.lock:
-            websockets = _Current.websockets
-            if websockets is None or _Current.pid != os.getpid():
-                websockets = make_websockets()
+            hub = _Current.hub
+            if hub is None or _Current.pid != os.getpid():
+                hub = make_hub()
                 _keep_shared_memory_shared()
-                websockets.start()
-                close_websockets_at_exit(websockets)
+                hub.start()
+                close_hub_at_exit(hub)
                 if conf.WS4REDIS_STATISTICS_INTERVAL:
-                    log_statistics_every(websockets, conf.WS4REDIS_STATISTICS_INTERVAL)
-                _Current.websockets = websockets
+                    log_statistics_every(hub, conf.WS4REDIS_STATISTICS_INTERVAL)
+                _Current.hub = hub
                 _Current.pid = os.getpid()
-    return websockets
+    return hub
 
 
 def _keep_shared_memory_shared() -> None:
@@ -81,27 +81,27 @@ def use_driver(driver_class: type[GeventDriver | ThreadDriver]) -> None:
     _Current.driver_class = driver_class
 
 
-def drop_websockets() -> None:
+def drop_hub() -> None:
     """Close the websockets of this process; the next handshake makes others.
 
     For tests that change the settings.
     """
     with _Current.lock:
-        websockets, _Current.websockets = _Current.websockets, None
-    if websockets is not None and _Current.pid == os.getpid():
-        websockets.hub.stop()
-        websockets.hub.driver.wait_stopped(STOP_SECONDS)
+        hub, _Current.hub = _Current.hub, None
+    if hub is not None and _Current.pid == os.getpid():
+        hub.loop.stop()
+        hub.loop.driver.wait_stopped(STOP_SECONDS)
 
 
-def existing_websockets() -> WebSockets | None:
+def existing_hub() -> Hub | None:
     """Return the websockets of this process if there ever were any."""
-    return _Current.websockets if _Current.pid == os.getpid() else None
+    return _Current.hub if _Current.pid == os.getpid() else None
 
 
-def make_websockets() -> WebSockets:
+def make_hub() -> Hub:
     """Build websockets from the settings, not yet started."""
     validate_settings()
-    return WebSockets(
+    return Hub(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,
         pack=publication_packer(),

@@ -2,7 +2,7 @@
 
 uWSGI calls ``uwsgi.atexit`` when a worker ends. It neither says why, nor leaves much to work with:
 
-- Under ``--gevent`` gevent's loop no longer runs then, so the hub is turned by hand. What uWSGI
+- Under ``--gevent`` gevent's loop no longer runs then, so the loop is turned by hand. What uWSGI
   was told is learnt from watchers of our own beside its own watchers of the same signals. They also
   begin to close websockets at once, while uWSGI still waits for the requests that are under way.
 - With threads uWSGI runs the hook out of its signal handler, and while that runs the kernel keeps
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ws4redis.conf import conf
-from ws4redis.hub.websockets import WebSockets
+from ws4redis.hub.hub import Hub
 from ws4redis.loop.drivers import runs_under_gevent
 from ws4redis.protocol.frames import CloseCode
 
@@ -39,65 +39,65 @@ DEVELOPMENT_CLOSE_SECONDS = 1.0
 MARGIN_SECONDS = 1.0
 
 
-def close_websockets_at_exit(websockets: WebSockets) -> None:
+def close_hub_at_exit(hub: Hub) -> None:
     """Close the websockets of this process in good order when it ends.
 
-    Called once for each :class:`WebSockets`, in the process that serves them.
+    Called once for each :class:`Hub`, in the process that serves them.
     """
     uwsgi: Any = sys.modules.get('uwsgi')
     if uwsgi is None:
-        _end_with_python(websockets)
+        _end_with_python(hub)
     else:
-        _end_with_uwsgi(websockets, uwsgi)
+        _end_with_uwsgi(hub, uwsgi)
 
 
 def _finish(
-    websockets: WebSockets,
+    hub: Hub,
     farewell: tuple[CloseCode, str],
     *,
     spread_seconds: float,
     close_timeout_seconds: float,
 ) -> None:
     """Close all websockets, and return when that is done. Called outside the loop."""
-    hub = websockets.hub
-    if not hub.running:
+    loop = hub.loop
+    if not loop.running:
         return
-    _begin(websockets, farewell, spread_seconds, close_timeout_seconds)
-    if not hub.driver.finish(spread_seconds + close_timeout_seconds + MARGIN_SECONDS):
-        logger.error('%d websockets were not closed in time', websockets.open_count)
+    _begin(hub, farewell, spread_seconds, close_timeout_seconds)
+    if not loop.driver.finish(spread_seconds + close_timeout_seconds + MARGIN_SECONDS):
+        logger.error('%d websockets were not closed in time', hub.open_count)
 
 
 def _begin(
-    websockets: WebSockets,
+    hub: Hub,
     farewell: tuple[CloseCode, str],
     spread_seconds: float,
     close_timeout_seconds: float,
 ) -> None:
     def drain() -> None:
-        websockets.drain(
+        hub.drain(
             *farewell, spread_seconds=spread_seconds, close_timeout_seconds=close_timeout_seconds
         )
 
-    websockets.hub.call_soon(drain)
+    hub.loop.call_soon(drain)
 
 
 # uWSGI
 
 
-def _end_with_uwsgi(websockets: WebSockets, uwsgi: Any) -> None:
+def _end_with_uwsgi(hub: Hub, uwsgi: Any) -> None:
     signals: set[int] = set()
     spread = min(conf.WS4REDIS_DRAIN_SECONDS, mercy_seconds(uwsgi.opt) / 3)
     timeout = min(conf.WS4REDIS_CLOSE_TIMEOUT, mercy_seconds(uwsgi.opt) / 3)
 
     def noted(number: int) -> None:
         signals.add(number)
-        _begin(websockets, farewell_of_uwsgi(uwsgi, signals), spread, timeout)
+        _begin(hub, farewell_of_uwsgi(uwsgi, signals), spread, timeout)
 
     def end() -> None:
         # Only in the handler of a signal is that signal blocked.
         signals.update(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         _finish(
-            websockets,
+            hub,
             farewell_of_uwsgi(uwsgi, signals),
             spread_seconds=spread,
             close_timeout_seconds=timeout,
@@ -111,10 +111,10 @@ def _end_with_uwsgi(websockets: WebSockets, uwsgi: Any) -> None:
 def _watch_signals(noted: Callable[[int], object]) -> None:
     import gevent
 
-    loop = gevent.get_hub().loop
+    gevent_loop = gevent.get_hub().loop
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         # `ref=False`: uWSGI may wait until gevent has nothing more to do.
-        watcher = loop.signal(number, ref=False)
+        watcher = gevent_loop.signal(number, ref=False)
         watcher.start(noted, number)
         _watchers.append(watcher)
 
@@ -154,12 +154,12 @@ def mercy_seconds(options: Any) -> float:
 # runserver
 
 
-def _end_with_python(websockets: WebSockets) -> None:
+def _end_with_python(hub: Hub) -> None:
     _note_changed_files()
 
     def end() -> None:
         _finish(
-            websockets,
+            hub,
             RESTARTS if _changed_files else STOPS,
             spread_seconds=0,
             close_timeout_seconds=min(conf.WS4REDIS_CLOSE_TIMEOUT, DEVELOPMENT_CLOSE_SECONDS),
@@ -167,7 +167,7 @@ def _end_with_python(websockets: WebSockets) -> None:
 
     atexit.register(end)
     # When these websockets have gone earlier, they are not kept any longer.
-    websockets.hub.at_close(lambda: atexit.unregister(end))
+    hub.loop.at_close(lambda: atexit.unregister(end))
 
 
 # The files whose change makes runserver end, so that it is a restart.

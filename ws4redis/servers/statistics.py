@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ws4redis.handshake.connection_limits import connection_limits
-from ws4redis.hub.websockets import WebSockets
+from ws4redis.hub.hub import Hub
 
 logger = logging.getLogger('ws4redis')
 
@@ -21,43 +21,43 @@ def get_statistics() -> dict[str, Any]:
     had a handshake returns ``{}``.
     """
     # That module makes the websockets, and lets them log their statistics.
-    from ws4redis.servers.process import existing_websockets
+    from ws4redis.servers.process import existing_hub
 
-    websockets = existing_websockets()
-    return {} if websockets is None else statistics_of(websockets)
+    hub = existing_hub()
+    return {} if hub is None else statistics_of(hub)
 
 
-def statistics_of(websockets: WebSockets) -> dict[str, Any]:
-    """Return the statistics of one hub; the counts go back to when it was made."""
-    queues = [size for w in websockets if (size := w.queued_bytes)]
-    publications = websockets.publications
+def statistics_of(hub: Hub) -> dict[str, Any]:
+    """Return the statistics of one loop; the counts go back to when it was made."""
+    queues = [size for w in hub if (size := w.queued_bytes)]
+    publications = hub.publications
     return {
         'pid': os.getpid(),
-        'open': websockets.open_count,
+        'open': hub.open_count,
         'places_taken': connection_limits.taken,
-        **websockets.statistics.as_dict(),
+        **hub.statistics.as_dict(),
         'queued_bytes': sum(queues),
         'queued_bytes_max': max(queues, default=0),
         'queues': len(queues),
-        'queues_memory_bytes': websockets.queues.bytes,
-        'backlog_bytes': websockets.fanout.backlog_bytes,
+        'queues_memory_bytes': hub.queues.bytes,
+        'backlog_bytes': hub.fanout.backlog_bytes,
         'unpublished_messages': publications.unanswered,
         'unpublished_bytes': publications.unanswered_bytes,
-        'channels': len(websockets.bus.channels),
-        'redis_connected': websockets.bus.is_connected and publications.is_connected,
-        'redis_reconnects': websockets.bus.reconnects + publications.reconnects,
-        'tasks': websockets.hub.driver.workers.unfinished,
+        'channels': len(hub.bus.channels),
+        'redis_connected': hub.bus.is_connected and publications.is_connected,
+        'redis_reconnects': hub.bus.reconnects + publications.reconnects,
+        'tasks': hub.loop.driver.workers.unfinished,
     }
 
 
-def log_statistics_every(websockets: WebSockets, interval_seconds: float) -> None:
+def log_statistics_every(hub: Hub, interval_seconds: float) -> None:
     """Log the statistics at an interval, in the loop of ``websockets``."""
 
     def log() -> None:
-        logger.info('statistics: %s', as_line(statistics_of(websockets)))
-        websockets.hub.call_later(interval_seconds, log)
+        logger.info('statistics: %s', as_line(statistics_of(hub)))
+        hub.loop.call_later(interval_seconds, log)
 
-    websockets.hub.call_soon(websockets.hub.call_later, interval_seconds, log)
+    hub.loop.call_soon(hub.loop.call_later, interval_seconds, log)
 
 
 def as_line(statistics: dict[str, Any]) -> str:

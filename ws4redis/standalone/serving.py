@@ -51,7 +51,7 @@ def backend_maker(options: ProcessOptions) -> MakeBackend:
         return gevent_backend
     if options.mode == MULTIPROCESS:
         names = KeyNames(options.push_socket, options.sub_socket)
-        return lambda home: RemoteBackend(home, names)
+        return lambda hub: RemoteBackend(hub, names)
     return threaded_backend
 
 

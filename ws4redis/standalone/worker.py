@@ -25,7 +25,7 @@ from ws4redis.conf import conf
 from ws4redis.handlers.server import HandlerServer
 from ws4redis.loop.drivers import GeventDriver
 from ws4redis.protocol.frames import CloseCode
-from ws4redis.servers.process import existing_websockets, get_websockets, use_driver
+from ws4redis.servers.process import existing_hub, get_hub, use_driver
 from ws4redis.standalone.application import ViewServer
 from ws4redis.standalone.http_handler import HandshakeServer
 
@@ -95,9 +95,9 @@ class Worker:
         """
         use_driver(GeventDriver)
         # The loop and its connections to Redis are made now rather than for the first websocket.
-        home = get_websockets()
+        hub = get_hub()
         if self._handlers.routes:
-            self._handlers.prepare(home)
+            self._handlers.prepare(hub)
         # Ctrl-C in a terminal reaches this process too, but the supervisor tells it what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number, ending in ENDING_OF_SIGNAL.items():
@@ -130,16 +130,16 @@ class Worker:
     def _close(self, ending: Ending) -> None:
         # 1. No new connections; those that wait in the socket's queue are for other processes.
         self._server.close()
-        home = existing_websockets()
-        if home is None:
+        hub = existing_hub()
+        if hub is None:
             return
         # 2. Every websocket gets what is queued for it and a close frame; then the loop ends, and
         #    with it, once the handlers have finished, its thread pool.
-        home.hub.call_soon(lambda: drain(home, ending))
-        if not home.hub.driver.wait_stopped(stop_seconds()):
-            logger.error('%d websockets were not closed in time', home.open_count)
+        hub.loop.call_soon(lambda: drain(hub, ending))
+        if not hub.loop.driver.wait_stopped(stop_seconds()):
+            logger.error('%d websockets were not closed in time', hub.open_count)
 
 
-def drain(home: Any, ending: Ending) -> None:
+def drain(hub: Any, ending: Ending) -> None:
     """Close all websockets. Called in the loop."""
-    home.drain(ending.code, ending.reason, spread_seconds=conf.WS4REDIS_DRAIN_SECONDS)
+    hub.drain(ending.code, ending.reason, spread_seconds=conf.WS4REDIS_DRAIN_SECONDS)

@@ -13,7 +13,7 @@ from django.test import Client, LiveServerTestCase, override_settings
 
 from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
-from ws4redis.servers.process import drop_websockets
+from ws4redis.servers.process import drop_hub
 from ws4redis.test.audience import Audience, channels_of
 from ws4redis.test.client import WebSocketClient
 from ws4redis.test.server import WebSocketServerThread
@@ -50,7 +50,7 @@ class WebSocketTestCase(LiveServerTestCase):
 
     def _post_teardown(self) -> None:
         # Before the database is emptied: views may be using it, and their clients have left.
-        drop_websockets()
+        drop_hub()
         is_idle = self.server_thread.httpd.wait_until_idle(VIEW_END_SECONDS)
         if self.isolate_redis:
             self._forget_messages()

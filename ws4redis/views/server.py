@@ -21,7 +21,7 @@ from ws4redis.exceptions import ConnectionClosed, HandoverNotSupported, Handshak
 from ws4redis.handshake.policy import refuse_foreign_origin, user_to_count
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.opening import Opening
-from ws4redis.servers.process import existing_websockets
+from ws4redis.servers.process import existing_hub
 from ws4redis.views.websocket import ViewWebSocket
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def is_handshake(request: HttpRequest) -> bool:
 
 def refuse(error: HandshakeError) -> HttpResponse:
     """Return the response that refuses a handshake."""
-    home = existing_websockets()
-    if home is not None:
-        home.hub.call_soon(home.count_refused_handshake, error.status)
+    hub = existing_hub()
+    if hub is not None:
+        hub.loop.call_soon(hub.count_refused_handshake, error.status)
     return HttpResponse(
         f'{error.body}\n',
         status=error.status,

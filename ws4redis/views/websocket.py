@@ -256,7 +256,7 @@ class ViewWebSocket:
                     bell.wait(deadline - now)
             finally:
                 _discard(self._writers, bell)
-        websocket.home.hub.call_soon(self._send_in_loop, websocket, frame)
+        websocket.hub.loop.call_soon(self._send_in_loop, websocket, frame)
 
     def _takes_room(self, websocket: WebSocket, size: int) -> bool:
         with self._lock:
@@ -293,7 +293,7 @@ class ViewWebSocket:
             return
         self._end(code, reason)
         self._messages.clear()
-        websocket.home.hub.call_soon(websocket.close, code, reason)
+        websocket.hub.loop.call_soon(websocket.close, code, reason)
 
     def is_closed(self) -> bool:
         """Tell whether the websocket is closed, by whichever side; nothing can be sent then."""
@@ -321,10 +321,10 @@ class ViewWebSocket:
     def admit(self, opening: Opening) -> None:
         """Let the view use the websocket; called by what runs the view."""
         self._websocket = opening.make_websocket(self)
-        self._driver = opening.home.hub.driver
+        self._driver = opening.hub.loop.driver
         self._bell = self._driver.bell()
         self._thread = thread_ident()
-        self._max_queue_bytes = opening.home.options.max_queue_bytes
+        self._max_queue_bytes = opening.hub.options.max_queue_bytes
         self.subprotocol = opening.subprotocol
         self._opening = opening
 
@@ -437,7 +437,7 @@ class ViewWebSocket:
             if resumes:
                 self._paused = False
         if resumes:
-            websocket.home.hub.call_soon(self._resume, websocket)
+            websocket.hub.loop.call_soon(self._resume, websocket)
         return payload.decode() if opcode is Opcode.TEXT else payload
 
     def _is_half_empty(self) -> bool:

@@ -27,14 +27,14 @@ class WatchedWebSocket:
 
 
 def outbox() -> tuple[Outbox, WatchedWebSocket, WebSocket]:
-    home = SimpleNamespace(
+    hub = SimpleNamespace(
         options=SimpleNamespace(heartbeat=b'--heartbeat--'),
-        hub=SimpleNamespace(timers=SimpleNamespace(clock=lambda: 0.0)),
+        loop=SimpleNamespace(timers=SimpleNamespace(clock=lambda: 0.0)),
         statistics=SimpleNamespace(
             handler_events_waiting=0, handler_events=0, handler_lag_seconds=0.0
         ),
     )
-    backend: Any = SimpleNamespace(home=home, is_connected=True, send=lambda *_: None)
+    backend: Any = SimpleNamespace(hub=hub, is_connected=True, send=lambda *_: None)
     watched = WatchedWebSocket()
     websocket = cast('WebSocket', watched)
     box = Outbox(backend, 1, cast('Any', None))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ws4redis.handlers.routes import Match
-    from ws4redis.hub.websockets import WebSockets
+    from ws4redis.hub.hub import Hub
     from ws4redis.servers.opening import Opening
 
 logger = logging.getLogger('ws4redis')
@@ -43,8 +43,8 @@ LOGGED_EVENTS = 20
 class RemoteBackend:
     """Let workers take websockets, and pass events and answers between them."""
 
-    def __init__(self, home: WebSockets, names: KeyNames) -> None:
-        self.home = home
+    def __init__(self, hub: Hub, names: KeyNames) -> None:
+        self.hub = hub
         self.id = new_id()
         self._names = names
         self._answers_key = names.answers(self.id)
@@ -52,10 +52,10 @@ class RemoteBackend:
         self._outboxes: dict[int, Outbox] = {}
         self._waiting: dict[Outbox, bytes] = {}
         self._pending: dict[RemoteWorker, None] = {}
-        self._disconnected_at = home.hub.timers.clock()
-        timeout = home.options.redis_timeout_seconds
+        self._disconnected_at = hub.loop.timers.clock()
+        timeout = hub.options.redis_timeout_seconds
         self._commands = CommandLink(
-            home.hub,
+            hub.loop,
             connect_to_redis,
             timeout_seconds=timeout,
             on_connected=self._connected,
@@ -69,16 +69,16 @@ class RemoteBackend:
             on_round=self._assign_waiting,
         )
         self._answers = StreamLink(
-            home.hub,
+            hub.loop,
             connect_to_redis,
             self._answers_key,
             timeout_seconds=timeout,
             on_entry=self._entry_received,
             on_reconnected=self._ask_for_reports,
         )
-        home.hub.call_soon(self._start)
-        home.hub.at_turn_end(self._turn_end)
-        home.hub.at_close(self._finish)
+        hub.loop.call_soon(self._start)
+        hub.loop.at_turn_end(self._turn_end)
+        hub.loop.at_close(self._finish)
 
     @property
     def is_connected(self) -> bool:
@@ -89,12 +89,12 @@ class RemoteBackend:
     def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
         # What needs neither session nor user is decided here, without asking anybody.
         verify_origin(make_lasting_request(environ))
-        answered = opening.home.hub.driver.event()
+        answered = opening.hub.loop.driver.event()
         outbox = Outbox(self, next(self._numbers), answered)
         outbox.websocket = opening.make_websocket(outbox)
         handler = f'{match.handler_class.__module__}.{match.handler_class.__qualname__}'
         request = {'handler': handler, 'kwargs': match.kwargs, 'environ': lasting_environ(environ)}
-        self.home.hub.call_soon(self._assign, outbox, seal(json.dumps(request).encode()))
+        self.hub.loop.call_soon(self._assign, outbox, seal(json.dumps(request).encode()))
         answered.wait(opening.seconds_left)
         outcome = outbox.outcome
         if outcome is None:
@@ -273,7 +273,7 @@ class RemoteBackend:
             self._resend(worker)
 
     def _disconnected(self) -> None:
-        self._disconnected_at = self.home.hub.timers.clock()
+        self._disconnected_at = self.hub.loop.timers.clock()
         for worker in self._roster:
             worker.pending.clear()
 
@@ -292,7 +292,7 @@ class RemoteBackend:
         self._commands.command(kept, b'PEXPIRE', self._answers_key, SERVER_STREAM_MS)
 
     def _tick(self) -> None:
-        self.home.hub.call_later(ALIVE_INTERVAL_SECONDS, self._tick)
+        self.hub.loop.call_later(ALIVE_INTERVAL_SECONDS, self._tick)
         if self.is_connected:
             self._keep_stream()
             self._roster.ask()
@@ -304,7 +304,7 @@ class RemoteBackend:
 
     def _give_up_senders(self) -> None:
         """Close those whose messages Redis has not taken for too long."""
-        overdue_since = self.home.hub.timers.clock() - self.home.options.redis_timeout_seconds
+        overdue_since = self.hub.loop.timers.clock() - self.hub.options.redis_timeout_seconds
         if self._disconnected_at > overdue_since:
             return
         for outbox in self._outboxes.values():
@@ -347,7 +347,7 @@ class RemoteBackend:
 
     def _finish(self) -> None:
         # Websockets that are still there tell their workers of their end, if Redis takes it.
-        for websocket in self.home:
+        for websocket in self.hub:
             websocket.lost()
         self._turn_end()
         self._commands.stop()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ws4redis.broker.link import RedisLink
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
@@ -27,14 +27,14 @@ class CommandLink(RedisLink):
 
     def __init__(
         self,
-        hub: Hub,
+        loop: Loop,
         connect: Callable[[], socket.socket],
         *,
         timeout_seconds: float,
         on_connected: Callable[[], object],
         on_disconnected: Callable[[], object],
     ) -> None:
-        super().__init__(hub, connect, name='events', timeout_seconds=timeout_seconds)
+        super().__init__(loop, connect, name='events', timeout_seconds=timeout_seconds)
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
 
@@ -59,7 +59,7 @@ class StreamLink(RedisLink):
 
     def __init__(
         self,
-        hub: Hub,
+        loop: Loop,
         connect: Callable[[], socket.socket],
         key: str,
         *,
@@ -67,7 +67,7 @@ class StreamLink(RedisLink):
         on_entry: Callable[[list[bytes]], object],
         on_reconnected: Callable[[], object],
     ) -> None:
-        super().__init__(hub, connect, name='answers', timeout_seconds=timeout_seconds)
+        super().__init__(loop, connect, name='answers', timeout_seconds=timeout_seconds)
         self._key = key
         self._last_id = b'0'
         self._on_entry = on_entry

@@ -113,16 +113,16 @@ class Outbox:
     def put(self, kind: Kind, payload: bytes) -> None:
         """Send an event to the worker, and keep it until its handler has seen it."""
         self._events += 1
-        unseen = Unseen(self._events, kind, payload, self._backend.home.hub.timers.clock())
+        unseen = Unseen(self._events, kind, payload, self._backend.hub.loop.timers.clock())
         self.unseen.append(unseen)
         self.unseen_bytes += len(payload)
-        self._backend.home.statistics.handler_events_waiting += 1
+        self._backend.hub.statistics.handler_events_waiting += 1
         self._backend.send(self, unseen)
 
     def seen(self, number: int) -> None:
         """Take note that the handler has seen all events up to a number."""
         unseen = self.unseen
-        statistics = self._backend.home.statistics
+        statistics = self._backend.hub.statistics
         event = None
         while unseen and unseen[0].number <= number:
             event = unseen.popleft()
@@ -130,7 +130,7 @@ class Outbox:
             statistics.handler_events_waiting -= 1
             statistics.handler_events += 1
         if event is not None:
-            statistics.handler_lag_seconds = self._backend.home.hub.timers.clock() - event.since
+            statistics.handler_lag_seconds = self._backend.hub.loop.timers.clock() - event.since
             if event.kind is Kind.END:
                 self._backend.forget(self)
         if (
@@ -145,7 +145,7 @@ class Outbox:
     def give_up(self, code: CloseCode, reason: str) -> None:
         """Close the websocket, since there is nobody any more who would see what it sends."""
         self.answer(Refusal(503, 'The handler of this websocket is not available.'))
-        self._backend.home.statistics.handler_events_waiting -= len(self.unseen)
+        self._backend.hub.statistics.handler_events_waiting -= len(self.unseen)
         self.unseen.clear()
         # At once, though the websocket takes a while to close: should the worker live after all,
         # it is to be told that this one is none of its own any more.

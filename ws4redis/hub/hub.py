@@ -1,4 +1,4 @@
-"""All websockets of a process, and what they share: the hub, Redis, the limits, the statistics."""
+"""All websockets of a process, and what they share: the loop, Redis, the limits, the statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ws4redis.hub.publications import PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.loop.drivers import Driver
-from ws4redis.loop.loop import Hub
+from ws4redis.loop.loop import Loop
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 logger = logging.getLogger('ws4redis')
@@ -27,7 +27,7 @@ logger = logging.getLogger('ws4redis')
 DRAIN_STEP_SECONDS = 0.02
 
 
-class WebSockets:
+class Hub:
     """Open websockets, connect them with Redis, and close them.
 
     ``connect`` returns a connected and authenticated socket to Redis that speaks RESP3; it may
@@ -48,13 +48,13 @@ class WebSockets:
         self._give_back = give_back
         self.options = options or HubOptions()
         self.statistics = Statistics()
-        self.hub = Hub(driver)
+        self.loop = Loop(driver)
         self.kept_frames = KeptFrames()
         self.queues = QueueMemory(self.options.max_total_queue_bytes)
-        self.intake = Intake(self.hub, self.options)
-        self.fanout = Fanout(self.statistics, self.hub.timers.clock)
+        self.intake = Intake(self.loop, self.options)
+        self.fanout = Fanout(self.statistics, self.loop.timers.clock)
         self.bus = Bus(
-            self.hub,
+            self.loop,
             connect,
             fanout=self.fanout,
             statistics=self.statistics,
@@ -63,7 +63,7 @@ class WebSockets:
             timeout_seconds=self.options.redis_timeout_seconds,
         )
         self.publications = Publications(
-            self.hub,
+            self.loop,
             connect,
             pack=pack,
             is_heard=lambda: self.bus.is_subscribed,
@@ -76,20 +76,20 @@ class WebSockets:
         # The code and reason with which websockets are closed, once the server stops.
         self.farewell: tuple[CloseCode, str] | None = None
         # What is taken in goes out in the same turn.
-        self.hub.at_turn_end(self.intake.turn_end)
+        self.loop.at_turn_end(self.intake.turn_end)
         # Deliver first: what then has to be written to Redis goes out in the same turn.
-        self.hub.at_turn_end(self.fanout.turn_end)
-        self.hub.at_turn_end(self.bus.turn_end)
-        self.hub.at_turn_end(self.publications.turn_end)
-        self.hub.at_turn_end(self.queues.turn_end)
-        self.hub.at_close(self._close_all)
+        self.loop.at_turn_end(self.fanout.turn_end)
+        self.loop.at_turn_end(self.bus.turn_end)
+        self.loop.at_turn_end(self.publications.turn_end)
+        self.loop.at_turn_end(self.queues.turn_end)
+        self.loop.at_close(self._close_all)
 
     def start(self) -> None:
         """Start the loop and connect to Redis. Called once, from outside the loop."""
-        self.hub.call_soon(self._start_timers)
-        self.hub.call_soon(self.bus.start)
-        self.hub.call_soon(self.publications.start)
-        self.hub.driver.start(self.hub)
+        self.loop.call_soon(self._start_timers)
+        self.loop.call_soon(self.bus.start)
+        self.loop.call_soon(self.publications.start)
+        self.loop.driver.start(self.loop)
 
     def _start_timers(self) -> None:
         options = self.options
@@ -100,7 +100,7 @@ class WebSockets:
 
     def __iter__(self) -> Iterator[WebSocket]:
         """Iterate over the websockets that have a socket, in the loop."""
-        for handler in list(self.hub.handlers.values()):
+        for handler in list(self.loop.handlers.values()):
             if type(handler) is WebSocket:
                 yield handler
 
@@ -205,26 +205,26 @@ class WebSockets:
             websocket.close(*self.farewell)
         del remaining[:at_once]
         if remaining:
-            self.hub.call_later(
+            self.loop.call_later(
                 DRAIN_STEP_SECONDS, self._drain_step, remaining, at_once, close_timeout_seconds
             )
         else:
             # Not in this turn: a socket whose handshake was answered just now may be on its way to
             # the loop, and is to be told why it is closed.
-            deadline = self.hub.timers.clock() + close_timeout_seconds
-            self.hub.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
+            deadline = self.loop.timers.clock() + close_timeout_seconds
+            self.loop.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
 
     def _await_drained(self, deadline: float) -> None:
         # What subscribers and handlers have to do about the end counts as well.
         is_done = (
             not self.open_count
             and not self.publications.unanswered_bytes
-            and not self.hub.driver.workers.unfinished
+            and not self.loop.driver.workers.unfinished
         )
-        if is_done or self.hub.timers.clock() >= deadline:
-            self.hub.stop()
+        if is_done or self.loop.timers.clock() >= deadline:
+            self.loop.stop()
         else:
-            self.hub.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
+            self.loop.call_later(DRAIN_STEP_SECONDS, self._await_drained, deadline)
 
     def _close_all(self) -> None:
         for websocket in self:
@@ -236,13 +236,13 @@ class WebSockets:
 class PublishingReceiver:
     """Publish what websockets send on the channels that they chose; one serves all."""
 
-    def __init__(self, home: WebSockets) -> None:
-        self.home = home
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
 
     def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None:
         if not websocket.publishes:
             return
-        self.home.publish(websocket, websocket.publishes, payload)
+        self.hub.publish(websocket, websocket.publishes, payload)
 
     def websocket_drained(self, websocket: WebSocket) -> None:
         pass
