@@ -22,6 +22,9 @@ class ChannelKeys(NamedTuple):
     position: bytes
     events: bytes
     once: bytes
+    members: bytes
+    holders: bytes
+    presence: bytes
 
 
 @lru_cache(maxsize=4096)

@@ -30,8 +30,15 @@ class Script:
 
 PUBLISH: Final = Script('publish')
 READ: Final = Script('read')
+LEASE: Final = Script('lease')
+PRESENCE_JOIN: Final = Script('presence_join')
+PRESENCE_LEAVE: Final = Script('presence_leave')
+PRESENCE_READ: Final = Script('presence_read')
 
-_BY_DIGEST: Final = {script.digest: script for script in (PUBLISH, READ)}
+_BY_DIGEST: Final = {
+    script.digest: script
+    for script in (PUBLISH, READ, LEASE, PRESENCE_JOIN, PRESENCE_LEAVE, PRESENCE_READ)
+}
 
 
 def script_of(command: Command) -> Script:
