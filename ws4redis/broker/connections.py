@@ -15,15 +15,23 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
 
 import redis
+from django.utils.functional import SimpleLazyObject
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
+from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 
+from ws4redis.broker.cluster_client import ClusterClient
+from ws4redis.broker.masters import Service, to_master
+from ws4redis.broker.nodes import to_node, to_slot
+from ws4redis.broker.slots import node_arguments
 from ws4redis.conf import conf
-from ws4redis.settings.redis_options import RETRY_OPTIONS, bus_connection, connection_arguments
+from ws4redis.settings.redis_options import RETRY_OPTIONS, bus_arguments, make_connection
+from ws4redis.settings.topologies import Node, Target, Topology, target_of
 
 
 class _Shared:
@@ -31,6 +39,7 @@ class _Shared:
 
     # One tuple, so that no thread sees the client of one process with the number of another.
     made: tuple[redis.Redis, int, int] | None = None
+    cluster: tuple[ClusterClient, int, int] | None = None
 
 
 _shared = _Shared()
@@ -79,7 +88,11 @@ def drop_client() -> None:
     _generation += 1
     holder = _holder()
     made, holder.made = holder.made, None
-    if made is not None and made[1] == os.getpid():
+    cluster, holder.cluster = holder.cluster, None
+    if cluster is not None and cluster[1] == os.getpid():
+        cluster[0].close()
+    # That of a Cluster may not be connected yet, and closes what it holds when it is collected.
+    if made is not None and made[1] == os.getpid() and type(made[0]) is redis.Redis:
         made[0].connection_pool.disconnect(inuse_connections=False)
 
 
@@ -89,27 +102,91 @@ def make_client() -> redis.Redis:
     A command is sent once: if the connection breaks before the reply, redis-py's
     ``ConnectionError`` is raised instead of publishing a message twice. Connections that broke
     while idle are noticed and replaced before use.
+
+    Of a Cluster it is redis-py's client for Clusters, which does send commands again; ws4redis
+    publishes through a :class:`~ws4redis.broker.cluster_client.ClusterClient`.
     """
-    connection_class, arguments = connection_arguments(conf.WS4REDIS_CONNECTION)
-    max_connections = arguments.pop('max_connections', None)
-    if not RETRY_OPTIONS & arguments.keys():
-        arguments['retry'] = Retry(NoBackoff(), 0)
+    target = redis_target()
+    if target.topology is Topology.CLUSTER:
+        # It connects when it is made, so that is left to its first use.
+        return cast(redis.Redis, SimpleLazyObject(partial(_redis_py_cluster, target)))
+    if target.topology is Topology.SENTINEL:
+        arguments = {**target.arguments, 'service': Service(target)}
+        return _client(to_master(target.connection_class), arguments)
+    return _client(target.connection_class, target.arguments)
+
+
+def redis_target() -> Target:
+    """Return where Redis is, by the settings; raise ``ImproperlyConfigured`` if they are wrong."""
+    return target_of(conf.WS4REDIS_CONNECTION)
+
+
+def _client(connection_class: type[Any], arguments: Mapping[str, Any]) -> redis.Redis:
+    wanted = dict(arguments)
+    max_connections = wanted.pop('max_connections', None)
+    if not RETRY_OPTIONS & wanted.keys():
+        wanted['retry'] = Retry(NoBackoff(), 0)
     pool = redis.ConnectionPool(
         connection_class,
         # redis-py 8 would allow 100, and raise an error in the 101st thread.
         max_connections=max_connections or 2**31,
         # RESP2 saves the extra command that RESP3 needs on each new connection.
         protocol=2,
-        **arguments,
+        **wanted,
     )
     return redis.Redis(connection_pool=pool)
 
 
-def make_bus_connection() -> AbstractConnection:
+def _client_of_node(target: Target, node: Node) -> redis.Redis:
+    return _client(to_node(target.connection_class), node_arguments(target.arguments, node))
+
+
+def _redis_py_cluster(target: Target) -> RedisCluster:
+    arguments = dict(target.arguments)
+    arguments.pop('db', None)
+    if issubclass(target.connection_class, redis.SSLConnection):
+        arguments['ssl'] = True
+    nodes = [ClusterNode(*node) for node in target.nodes]  # type: ignore[no-untyped-call]
+    return RedisCluster(startup_nodes=nodes, **arguments)
+
+
+def get_cluster() -> ClusterClient | None:
+    """Return what runs commands on the Cluster of the settings; None without a Cluster.
+
+    As :func:`get_client` it is shared, and made anew where that would be.
+    """
+    if not conf.uses_cluster:
+        return None
+    holder = _holder()
+    made_for = (os.getpid(), _generation)
+    made = holder.cluster
+    if made is None or made[1:] != made_for:
+        made = holder.cluster = (ClusterClient(redis_target(), _client_of_node), *made_for)
+    return made[0]
+
+
+def make_bus_connection(key: bytes | str = b'') -> Any:
     """Return a connection for the websocket loop, not connected yet.
 
     Its ``connect()`` blocks, for no longer than the time-outs, authenticates and selects the
     database; it raises redis-py's ``RedisError``. Then the caller owns the socket, ``_sock``:
     redis-py neither retries nor reads anything on its own. It speaks RESP3 (Redis 6.2 or newer).
+
+    Each time it connects it leads to the Redis there is, or the master there is now: in a Cluster
+    to that of a key's slot.
     """
-    return bus_connection(conf.WS4REDIS_CONNECTION)
+    target = redis_target()
+    connection_class, arguments = target.connection_class, bus_arguments(target.arguments)
+    if target.topology is Topology.SENTINEL:
+        connection_class = to_master(connection_class)
+        arguments['service'] = Service(target)
+    elif target.topology is Topology.CLUSTER:
+        connection_class = to_slot(connection_class)
+        arguments |= {'target': target, 'key': key.encode() if isinstance(key, str) else key}
+    return make_connection(connection_class, arguments)
+
+
+def make_node_connection(target: Target, node: Node) -> Any:
+    """Return such a connection to one node of a Cluster."""
+    arguments = node_arguments(bus_arguments(target.arguments), node)
+    return make_connection(target.connection_class, arguments)

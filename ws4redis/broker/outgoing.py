@@ -76,6 +76,7 @@ class Exchange:
                 keep_seconds=keep,
                 kind=outgoing.kind,
                 once=outgoing.once,
+                publish=conf.publish_word,
             )
             self.commands.append(command)
             self._channels.append(channel)
@@ -85,10 +86,11 @@ class Exchange:
                 f'an idempotency key needs a history, which the facility of {channel!r} does not '
                 'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
             )
-        commands = publication_commands([name], outgoing.payload, keep)
+        word = conf.publish_word
+        commands = publication_commands([name], outgoing.payload, keep, publish=word)
         if outgoing.kind is not Kind.TEXT:
             events = keys_of(name, conf.key_prefix).events
-            commands.insert(-1, (b'PUBLISH', events, header_without_position(outgoing.kind)))
+            commands.insert(-1, (word, events, header_without_position(outgoing.kind)))
         self.commands += commands
         self._channels += [None] * len(commands)
 

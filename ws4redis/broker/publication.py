@@ -20,6 +20,7 @@ def publication_commands(
     expire: int | None,
     *,
     may_keep: MayKeep | None = None,
+    publish: bytes = b'PUBLISH',
 ) -> list[Command]:
     """Return the commands that publish a message on some channels, and keep it under each.
 
@@ -28,6 +29,7 @@ def publication_commands(
     A message is kept before it is published: whoever subscribes between the two gets it twice
     rather than never. To exclude that too, send the commands as :func:`in_transaction` has them.
     Where ``may_keep`` forbids to keep it, what the key held is dropped: it is out of date.
+    ``publish`` is ``SPUBLISH`` in a Cluster.
     """
     commands: list[Command] = []
     for channel in channels:
@@ -37,7 +39,7 @@ def publication_commands(
         elif expire:
             # Only if there is such a key; DEL would be one more right that Redis has to give.
             commands.append((b'SET', key, message, b'PX', 1, b'XX'))
-        commands.append((b'PUBLISH', key, message))
+        commands.append((publish, key, message))
     return commands
 
 

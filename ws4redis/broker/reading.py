@@ -29,7 +29,7 @@ def position_command(channel: str) -> Command:
 
     Where nothing was published yet, it begins an epoch, so that what comes can be told to follow.
     """
-    return read_command(_keys_of(channel), None)
+    return read_command(_keys_of(channel), None, publish=conf.publish_word)
 
 
 def position_of(reply: Sequence[Any]) -> Position:
@@ -47,7 +47,7 @@ def page_commands(request: PageRequest) -> list[Command]:
     else:
         oldest = '-' if since is None else f'{since.offset + 1}-0'
         entries = (b'XRANGE', keys.stream, oldest, '+', b'COUNT', request.limit + 1)
-    return [read_command(keys, since, limit=1), entries]
+    return [read_command(keys, since, limit=1, publish=conf.publish_word), entries]
 
 
 def page_of(request: PageRequest, replies: Sequence[Any]) -> Page:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
-from ws4redis.broker.async_connections import get_async_client
-from ws4redis.broker.connections import get_client
+from ws4redis.broker.async_connections import get_async_client, get_async_cluster
+from ws4redis.broker.connections import get_client, get_cluster
 from ws4redis.broker.history import Page, PageRequest, Position
 from ws4redis.broker.outgoing import Exchange, Outgoing
 from ws4redis.broker.publication import Command
@@ -37,7 +37,8 @@ class Broker(Protocol):
     def publish(self, outgoing: Outgoing, *, transaction: bool) -> Positions:
         """Publish a message, and return its position on each channel that has a history.
 
-        With ``transaction`` all of it happens or nothing.
+        With ``transaction`` all of it happens or nothing; in a Cluster, all of it or nothing on
+        each channel.
         """
 
     async def apublish(self, outgoing: Outgoing) -> Positions: ...
@@ -59,7 +60,7 @@ class Broker(Protocol):
 
 
 class RedisBroker:
-    """Publish and read through redis-py, in one round trip each.
+    """Publish and read through redis-py, in one round trip each; in a Cluster, one to each node.
 
     ``client`` is by default the one that all threads share, as the settings say at the moment.
     Coroutines use a client of their event loop.
@@ -118,19 +119,43 @@ class RedisBroker:
     def _execute(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
         if not commands:
             return []
-        with self.client.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            return pipeline.execute(raise_on_error=False)
+        cluster = get_cluster()
+        if cluster is not None:
+            return cluster.execute(commands, transaction=transaction)
+        client = self.client
+        for is_last in (False, True):
+            try:
+                with client.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                    return _written(pipeline.execute(raise_on_error=False))
+            except ReadOnlyError:
+                if is_last:
+                    raise
+                # The connection leads to a former master, and nothing was written there.
+                client.connection_pool.disconnect(inuse_connections=False)
+        raise AssertionError('unreachable')
 
     async def _aexecute(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
         if not commands:
             return []
+        cluster = await get_async_cluster()
+        if cluster is not None:
+            return await cluster.execute(commands, transaction=transaction)
         client = await get_async_client()
-        async with client.pipeline(transaction=transaction and len(commands) > 1) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute(raise_on_error=False)
+        for is_last in (False, True):
+            try:
+                async with client.pipeline(
+                    transaction=transaction and len(commands) > 1
+                ) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    return _written(await pipeline.execute(raise_on_error=False))
+            except ReadOnlyError:
+                if is_last:
+                    raise
+                await client.connection_pool.disconnect(inuse_connections=False)
+        raise AssertionError('unreachable')
 
 
 def _unknown_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> Mapping[int, Command]:
@@ -148,6 +173,14 @@ def _unknown_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> Map
 def _replace(replies: list[Any], places: Mapping[int, Command], again: Sequence[Any]) -> None:
     for place, reply in zip(places, again, strict=True):
         replies[place] = reply
+
+
+def _written(replies: list[Any]) -> list[Any]:
+    """Return the replies; raise ``ReadOnlyError`` where Redis has become a replica."""
+    for reply in replies:
+        if isinstance(reply, ReadOnlyError):
+            raise reply
+    return replies
 
 
 def _without_errors(replies: list[Any]) -> list[Any]:

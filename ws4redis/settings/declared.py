@@ -25,8 +25,9 @@ from ws4redis.settings.hooks import (
     load_callback,
 )
 from ws4redis.settings.judges import must_be, or_none
-from ws4redis.settings.redis_options import CONNECTION_DEFAULTS, judge_connection, with_defaults
+from ws4redis.settings.redis_options import CONNECTION_DEFAULTS, with_defaults
 from ws4redis.settings.setting import Setting
+from ws4redis.settings.topologies import judge_connection
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -78,7 +79,7 @@ class Conf:
         read=with_defaults,
         about='Where Redis is, and how to talk to it',
         hint=f'The defaults are {dict(CONNECTION_DEFAULTS)}: name what differs. Other options are '
-        'those of redis.Redis, and url.',
+        'those of redis.Redis, and url; or name sentinels and service_name, or cluster.',
     )
     WS4REDIS_EXPIRE = Setting[int | None](
         'ws4redis.E003',
@@ -350,6 +351,16 @@ class Conf:
         """Return the prefix of all keys and channels with its colon; empty when there is none."""
         prefix = self.WS4REDIS_PREFIX
         return f'{prefix}:' if prefix else ''
+
+    @property
+    def uses_cluster(self) -> bool:
+        """Tell whether ``WS4REDIS_CONNECTION`` names a Cluster, where pub/sub is sharded."""
+        return 'cluster' in self.WS4REDIS_CONNECTION
+
+    @property
+    def publish_word(self) -> bytes:
+        """Return the command that publishes."""
+        return b'SPUBLISH' if self.uses_cluster else b'PUBLISH'
 
     def facility_options(self, facility: str) -> FacilityOptions:
         """Return what ``WS4REDIS_FACILITIES`` says of a facility."""

@@ -16,7 +16,7 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's na
 
 from ws4redis.conf import conf
 from ws4redis.settings.checks import check_settings
-from ws4redis.settings.redis_options import connection_arguments
+from ws4redis.settings.topologies import target_of
 
 SHORTEST_HEARTBEAT = 8
 
@@ -107,19 +107,19 @@ def is_json(text: str) -> bool:
 
 
 def check_redis() -> list[CheckMessage]:
-    connection_class, arguments = connection_arguments(conf.WS4REDIS_CONNECTION)
+    target = target_of(conf.WS4REDIS_CONNECTION)
+    arguments = target.arguments
     warnings = check_shared_channels(arguments)
-    if issubclass(connection_class, redis.SSLConnection):
-        warnings += check_certificates(arguments)
-    elif not issubclass(connection_class, redis.UnixDomainSocketConnection):
-        warnings += check_plain_connection(arguments)
-    return warnings
+    if issubclass(target.connection_class, redis.SSLConnection):
+        return warnings + check_certificates(arguments)
+    if issubclass(target.connection_class, redis.UnixDomainSocketConnection):
+        return warnings
+    hosts = [node.host for node in target.nodes] or [arguments.get('host', 'localhost')]
+    host = next((host for host in hosts if not is_this_machine(host)), None)
+    return warnings if host is None else warnings + check_plain_connection(host, arguments)
 
 
-def check_plain_connection(arguments: dict[str, Any]) -> list[CheckMessage]:
-    host = arguments.get('host', 'localhost')
-    if is_this_machine(host):
-        return []
+def check_plain_connection(host: str, arguments: dict[str, Any]) -> list[CheckMessage]:
     if arguments.get('password') or arguments.get('credential_provider'):
         return [
             Warning(

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, parse_url
+from redis.connection import parse_url
 from redis.retry import Retry
 
 from ws4redis.settings.judges import is_filled_string, is_positive, is_whole_number, or_none
@@ -42,6 +42,8 @@ REFUSED_OPTIONS = {
     'protocol': 'ws4redis chooses the version of the protocol',
     'single_connection_client': 'the client is shared among threads',
 }
+# What names Sentinels or a Cluster in place of one Redis; see ``topologies``.
+TOPOLOGY_OPTIONS = frozenset({'cluster', 'sentinels', 'service_name', 'sentinel_kwargs'})
 ADDRESS_OPTIONS = frozenset({'host', 'port', 'unix_socket_path', 'ssl'})
 RETRY_OPTIONS = frozenset({'retry', 'retry_on_error', 'retry_on_timeout'})
 TCP_OPTIONS = frozenset({'host', 'port', 'socket_keepalive', 'socket_keepalive_options'})
@@ -57,13 +59,14 @@ def known_options() -> frozenset[str]:
 def with_defaults(given: Any) -> dict[str, Any]:
     """Return the options of the connection with the defaults filled in.
 
-    With ``url`` no defaults are filled in, since the URL says it all.
+    With ``url``, Sentinels or a Cluster no defaults are filled in, since these say it all.
     """
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured(
             f'WS4REDIS_CONNECTION must be a dictionary, not {type(given).__name__}.'
         )
-    return dict(given) if 'url' in given else {**CONNECTION_DEFAULTS, **given}
+    says_where = 'url' in given or not TOPOLOGY_OPTIONS.isdisjoint(given)
+    return dict(given) if says_where else {**CONNECTION_DEFAULTS, **given}
 
 
 def connection_arguments(options: Mapping[str, Any]) -> tuple[type[Any], dict[str, Any]]:
@@ -154,38 +157,26 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
         )
 
 
-def bus_connection(options: Mapping[str, Any]) -> AbstractConnection:
-    """Return a connection for the websocket loop, not connected yet; see ``connections``."""
-    connection_class, arguments = connection_arguments(options)
+def bus_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a connection as the websocket loop needs it; see ``connections``."""
+    wanted = dict(arguments)
     for option in {'max_connections', *RETRY_OPTIONS}:
-        arguments.pop(option, None)
+        wanted.pop(option, None)
     # Someone who lets views wait for ever still does not want the loop to.
     for timeout in ('socket_timeout', 'socket_connect_timeout'):
-        arguments[timeout] = arguments[timeout] or SOCKET_TIMEOUT_SECONDS
-    arguments.update(retry=Retry(NoBackoff(), 0), protocol=3, health_check_interval=0)
-    # Made without a pool, since redis-py's pools turn maintenance notifications on for RESP3.
+        wanted[timeout] = wanted[timeout] or SOCKET_TIMEOUT_SECONDS
+    return {**wanted, 'retry': Retry(NoBackoff(), 0), 'protocol': 3, 'health_check_interval': 0}
+
+
+def make_connection(connection_class: type[Any], arguments: Mapping[str, Any]) -> Any:
+    """Return a connection, not connected yet; raise ``ImproperlyConfigured`` if it cannot be.
+
+    It is made without a pool, since redis-py's pools turn maintenance notifications on for RESP3.
+    """
     try:
-        connection: AbstractConnection = connection_class(**arguments)
+        return connection_class(**arguments)
     except (TypeError, ValueError, redis.RedisError) as exc:
         raise ImproperlyConfigured(f'WS4REDIS_CONNECTION is not valid: {exc}') from exc
-    return connection
-
-
-# The judge
-
-
-def judge_connection(value: Any) -> str | None:
-    if not isinstance(value, Mapping):
-        return f'must be a dictionary, not {type(value).__name__}'
-    for option, what, is_right in CONNECTION_OPTIONS:
-        if option in value and not is_right(value[option]):
-            # The value is not shown: it may be a password in the wrong place.
-            return f'holds a value for {option!r} that is not {what}'
-    try:
-        bus_connection(with_defaults(value))
-    except ImproperlyConfigured as exc:
-        return str(exc).removeprefix('WS4REDIS_CONNECTION').strip().rstrip('.')
-    return None
 
 
 def is_port(value: Any) -> bool:

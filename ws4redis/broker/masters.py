@@ -1,0 +1,157 @@
+"""Connections that lead to the master of a service, as Sentinels name it.
+
+Each time one of them is made, the Sentinels are asked, and what is found must say itself that it is
+a master (``ROLE``): Sentinels may be behind, and so may a server that was cut off. What was
+connected to a former master is replaced before it is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import redis
+
+from ws4redis.broker.nodes import with_addition
+from ws4redis.settings.redis_options import bus_arguments, make_connection
+from ws4redis.settings.topologies import Node, Target
+
+Address = tuple[str, int]
+
+
+class NotMaster(redis.ConnectionError):
+    """The server that the Sentinels name is not, or no more, a master."""
+
+
+class Service:
+    """A service under Sentinels; ``address`` is where its master was seen last."""
+
+    def __init__(self, target: Target) -> None:
+        self.name = target.service_name
+        self.address: Address | None = None
+        self._target = target
+
+    def find(self) -> Address:
+        """Return the address of the master; raise ``redis.ConnectionError``. Blocks."""
+        self.address = find_master(self._target)
+        return self.address
+
+
+def find_master(target: Target) -> Address:
+    """Ask the Sentinels for the master; raise ``redis.ConnectionError``. Blocks.
+
+    All are asked, and the one counts that knows of the latest failover: others may be behind.
+    """
+    found: list[tuple[int, bool, Address]] = []
+    complaint = 'none is named'
+    for node in target.nodes:
+        try:
+            found.append(_ask(target, node))
+        except (redis.RedisError, OSError) as exc:
+            complaint = f'{node}: {exc}'
+    if not found:
+        raise redis.ConnectionError(
+            f'no Sentinel knows a master of {target.service_name!r}: {complaint}'
+        )
+    _, is_up, address = max(found)
+    if not is_up:
+        raise redis.ConnectionError(
+            f'the Sentinels hold {Node(*address)}, the master of {target.service_name!r}, for down'
+        )
+    return address
+
+
+def _ask(target: Target, node: Node) -> tuple[int, bool, Address]:
+    """Return what a Sentinel knows: the epoch, whether the master is up, and its address."""
+    connection = sentinel_connection(target, node, protocol=2)
+    try:
+        connection.connect()
+        connection.send_command('SENTINEL', 'MASTER', target.service_name)
+        flat = [_text(word) for word in connection.read_response()]
+    finally:
+        connection.disconnect()
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    is_up = 'down' not in state['flags']
+    return int(state['config-epoch']), is_up, (state['ip'], int(state['port']))
+
+
+def sentinel_connection(target: Target, node: Node, *, protocol: int) -> Any:
+    """Return a connection to a Sentinel, not connected yet."""
+    arguments = bus_arguments(target.sentinel_arguments)
+    connection_class = arguments.pop('connection_class')
+    arguments |= {'host': node.host, 'port': node.port, 'protocol': protocol}
+    return make_connection(connection_class, arguments)
+
+
+def check_role(service: Service, role: Any) -> None:
+    """Raise ``NotMaster`` unless the reply to ``ROLE`` is that of a master."""
+    if role[0] not in {b'master', 'master'}:
+        assert service.address is not None
+        raise NotMaster(
+            f'the Sentinels name {Node(*service.address)} as master of {service.name!r}, which is '
+            f'a {_text(role[0])}'
+        )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+class _ToMaster:
+    """What is added to redis-py's blocking connections."""
+
+    def __init__(self: Any, *, service: Service, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._service = service
+        self._then: Any = self.redis_connect_func
+        self.redis_connect_func = self._check
+
+    def connect(self: Any) -> None:
+        if self._sock and (self.host, self.port) != self._service.address:
+            self.disconnect()
+        super().connect()  # type: ignore[misc]
+
+    def _connect(self: Any) -> Any:
+        self.host, self.port = self._service.find()
+        return super()._connect()  # type: ignore[misc]
+
+    def _check(self: Any, connection: Any) -> None:
+        if self._then is None:
+            self.on_connect()
+        else:
+            self._then(connection)
+        self.send_command('ROLE')
+        check_role(self._service, self.read_response())
+
+
+class _AsyncToMaster:
+    """The same for those of redis-py's asyncio."""
+
+    def __init__(self: Any, *, service: Service, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._service = service
+        self.redis_connect_func = self._check
+
+    async def connect(self: Any) -> None:
+        if self.is_connected and (self.host, self.port) != self._service.address:
+            await self.disconnect()
+        await super().connect()  # type: ignore[misc]
+
+    async def _connect(self: Any) -> None:
+        # It blocks.
+        self.host, self.port = await asyncio.to_thread(self._service.find)
+        await super()._connect()  # type: ignore[misc]
+
+    async def _check(self: Any, connection: Any) -> None:
+        await self.on_connect()
+        await self.send_command('ROLE')
+        check_role(self._service, await self.read_response())
+
+
+def to_master(connection_class: type[Any]) -> type[Any]:
+    """Return a class of connections as the given one that lead to a service's master.
+
+    Its ``service`` is a :class:`Service`.
+    """
+    addition = _AsyncToMaster if 'asyncio' in connection_class.__module__ else _ToMaster
+    return with_addition(addition, connection_class)
