@@ -132,6 +132,9 @@ def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
 
 WRONG: list[tuple[str, str, Any]] = [
     ('E071', 'WS4REDIS_ON_COMMIT', 1),
+    ('E080', 'WS4REDIS_NOTIFICATION_STORE', 'tests.nowhere.Store'),
+    ('E080', 'WS4REDIS_NOTIFICATION_STORE', 'tests.test_checks.allowed_channels'),
+    ('E080', 'WS4REDIS_NOTIFICATION_STORE', dict),
     ('E045', 'WS4REDIS_FACILITIES', {'chat/*': {'HISTORY': 100}}),
     ('E001', 'WEBSOCKET_URL', 'ws/'),
     ('E001', 'WEBSOCKET_URL', None),

@@ -29,6 +29,18 @@ PUBLIC_NAMES = {
     'ws4redis.handlers': ['WebSocketHandler'],
     'ws4redis.handshake_policy': ['process_request'],
     'ws4redis.history': ['ahistory', 'aget_position', 'get_position', 'history'],
+    'ws4redis.live': [
+        'Fragments',
+        'Progress',
+        'live_id',
+        'live_model',
+        'mark_read',
+        'notify',
+        'publish_deleted',
+        'publish_saved',
+        'unread_count',
+        'unread_notifications',
+    ],
     'ws4redis.middleware': ['WebSocketMiddleware'],
     'ws4redis.publisher': [
         'RedisPublisher',

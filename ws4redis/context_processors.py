@@ -24,12 +24,17 @@ def default(request: HttpRequest) -> dict[str, str]:
     as in all of Django's URLs, and ``WEBSOCKET_URL``; the latter a JavaScript literal: the quoted
     heartbeat string, or ``null``.
     """
-    scheme = 'wss' if request.is_secure() else 'ws'
-    path = get_script_prefix().rstrip('/') + conf.WEBSOCKET_URL
     return {
-        'WEBSOCKET_URI': f'{scheme}://{request.get_host()}{path}',
+        'WEBSOCKET_URI': websocket_uri(request),
         'WS4REDIS_HEARTBEAT': _javascript_literal(conf.WS4REDIS_HEARTBEAT),
     }
+
+
+def websocket_uri(request: HttpRequest) -> str:
+    """Return the address before the facility of all websockets."""
+    scheme = 'wss' if request.is_secure() else 'ws'
+    path = get_script_prefix().rstrip('/') + conf.WEBSOCKET_URL
+    return f'{scheme}://{request.get_host()}{path}'
 
 
 def _javascript_literal(value: str | None) -> SafeString:

@@ -20,6 +20,7 @@ from ws4redis.settings.hooks import (
     judge_callback,
     judge_default_handlers,
     judge_handlers,
+    judge_notification_store,
     judge_subscriber,
     load,
     load_callback,
@@ -104,6 +105,14 @@ class Conf:
         judge=must_be('True or False', lambda value: isinstance(value, bool)),
         about='Whether publishers wait for the commit of the database transaction',
         hint='True lets messages be published when the transaction commits, False at once.',
+    )
+
+    WS4REDIS_NOTIFICATION_STORE = Setting[str | type[Any]](
+        'ws4redis.E080',
+        default='ws4redis.live.notification_store.RedisNotifications',
+        judge=judge_notification_store,
+        about='The class that keeps unread notifications',
+        hint='Give a class, or its dotted path, with the methods add, unread, count and mark_read.',
     )
 
     # Policy: who may do what

@@ -36,6 +36,13 @@ HANDLER_METHODS: Methods = {
     'on_message': (1,),
     'on_close': (1, 0),
 }
+NOTIFICATION_STORE_METHODS: Methods = {
+    '__init__': (0,),
+    'add': (2,),
+    'unread': (1,),
+    'count': (1,),
+    'mark_read': (2,),
+}
 # By its path, since handlers know the settings, not the other way round.
 HANDLER_BASE = 'ws4redis.handlers.WebSocketHandler'
 NOT_RUN = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
@@ -162,6 +169,16 @@ def judge_subscriber(value: Any) -> str | None:
     complaint = complaint_of_methods(subscriber, {**SUBSCRIBER_METHODS, **needed})
     missing = [name for name in SUBSCRIBER_ATTRIBUTES if not hasattr(subscriber, name)]
     return complaint or (f'names a class that lacks {", ".join(missing)}' if missing else None)
+
+
+def judge_notification_store(value: Any) -> str | None:
+    complaint = complaint_of(load, 'WS4REDIS_NOTIFICATION_STORE', value)
+    if complaint is not None:
+        return complaint
+    store = load('WS4REDIS_NOTIFICATION_STORE', value)
+    if not isinstance(store, type):
+        return f'must name a class, not {short_repr(store)}'
+    return complaint_of_methods(store, NOTIFICATION_STORE_METHODS)
 
 
 def complaint_of_methods(cls: type[Any], methods: Methods) -> str | None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
+from ws4redis.conf import conf
+from ws4redis.context_processors import websocket_uri
+from ws4redis.live.models import live_id
 from ws4redis.publishing.history import get_position
 from ws4redis.publishing.store import SELF
 
@@ -30,6 +38,45 @@ def websocket_position(context: RequestContext, facility: str, *audiences: str) 
         )
     options: dict[str, Any] = dict(_OPTIONS[audience] for audience in chosen)
     return get_position(facility, request=context.get('request'), **options)
+
+
+register.filter('live_id', live_id)
+
+
+@register.simple_tag(takes_context=True)
+def ws4redis_elements(context: RequestContext) -> SafeString:
+    """Write the tags of ``ws4redis.js`` and of the elements, with their style sheet."""
+    request = context.get('request')
+    if request is None:
+        raise template.TemplateSyntaxError(
+            'ws4redis_elements needs the request; render the template with render(request, …)'
+        )
+    return format_html(
+        '<link rel="stylesheet" href="{}"><script src="{}"></script>'
+        '<script src="{}" data-uri="{}" data-heartbeat="{}" data-words="{}"></script>',
+        static('css/ws4redis-elements.css'),
+        static('js/ws4redis.js'),
+        static('js/ws4redis-elements.js'),
+        websocket_uri(request),
+        json.dumps(conf.WS4REDIS_HEARTBEAT),
+        json.dumps(_words()),
+    )
+
+
+def _words() -> dict[str, str]:
+    """Return the words of the elements in the language of the request."""
+    return {
+        'done': gettext('Done'),
+        'failed': gettext('Failed'),
+        'stopped': gettext('Stopped'),
+        'waiting': gettext('Waiting'),
+        'close': gettext('Close'),
+        'left': gettext('left'),
+        'silent': gettext('no news for'),
+        'lost': gettext('No connection'),
+        'unreadable': gettext('Unreadable message'),
+        'unread': gettext('unread'),
+    }
 
 
 _OPTIONS: dict[str, tuple[str, Any]] = {

@@ -19,6 +19,7 @@ from ws4redis.broker.history import (
     random_name,
 )
 from ws4redis.broker.outgoing import Exchange, Outgoing, keep_seconds, options_of_channel
+from ws4redis.live.notification_store import MemoryNotifications, use_store
 from ws4redis.publishing.broker import Positions, use_broker
 from ws4redis.test.audience import Audience, channels_of
 
@@ -107,6 +108,7 @@ class MemoryBroker:
         self.outbox: list[Publication] = []
         self._kept: dict[str, _Kept] = {}
         self._histories: dict[str, _History] = {}
+        self.notifications = MemoryNotifications()
 
     @property
     def client(self) -> NoReturn:
@@ -171,6 +173,7 @@ class MemoryBroker:
         self.outbox.clear()
         self._kept.clear()
         self._histories.clear()
+        self.notifications.clear()
 
 
 @contextmanager
@@ -181,7 +184,7 @@ def publish_in_memory() -> Iterator[MemoryBroker]:
     and ``clear()``. Messages reach no websocket: use ``WebSocketTestCase`` for that.
     """
     broker = MemoryBroker()
-    with use_broker(broker):
+    with use_broker(broker), use_store(broker.notifications):
         yield broker
 
 
