@@ -1,7 +1,9 @@
 import js from '@eslint/js';
 
-const browser = ['CloseEvent', 'URL', 'WebSocket', 'clearTimeout', 'console', 'document', 'fetch',
-    'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self', 'setTimeout', 'window'];
+const browser = ['AbortSignal', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment', 'Element',
+    'HTMLElement', 'URL', 'WebSocket', 'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
+    'fetch', 'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self',
+    'setInterval', 'setTimeout', 'window'];
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));
 
 export default [

@@ -1,0 +1,396 @@
+"""The elements of ``ws4redis-elements.js`` in Chromium, against a server and Redis."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.static_pages import CLIENT
+from tests.programs import RedisServer, UwsgiServer, run_management_command
+from tests.timeouts import wait_until
+from ws4redis.live import Fragments, Progress, mark_read, notify
+from ws4redis.publisher import RedisPublisher
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ELEMENTS = CLIENT.with_name('ws4redis-elements.js')
+TEMPLATE = 'live/group.html'
+
+Open = Callable[..., 'Page']
+
+
+@pytest.fixture(scope='module')
+def site(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[UwsgiServer]:
+    database = tmp_path_factory.mktemp('live') / 'live.sqlite3'
+    env = {'WS4REDIS_TEST_DATABASE': str(database)}
+    run_management_command('migrate', '--verbosity=0', env=env)
+    settings = {'ROOT_URLCONF': 'tests.browser.live_urls', 'WS4REDIS_HEARTBEAT': '--heartbeat--'}
+    with UwsgiServer(redis_server=redis_server, django_settings=settings, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser_context: BrowserContext, site: UwsgiServer) -> Iterator[Open]:
+    """Open a page with some elements, and wait until they are connected.
+
+    A test fails when a page throws, or breaks its Content-Security-Policy.
+    """
+    if not site.is_running:
+        site.kill()
+        site.start()
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if 'Content Security Policy' in message.text:
+            complaints.append(message.text)
+
+    browser_context.on('weberror', lambda error: complaints.append(str(error.error)))
+    browser_context.on('console', note)
+    browser_context.on('dialog', lambda dialog: complaints.append(dialog.message))
+
+    def open_it(html: str = '', *, path: str = 'elements/') -> Page:
+        page = browser_context.new_page()
+        page.goto(f'{site.url}/page/{path}')
+        if html:
+            page.evaluate('html => { document.querySelector("main").innerHTML = html; }', html)
+            page.locator('main > [data-connection=connected]').first.wait_for(state='attached')
+        return page
+
+    yield open_it
+    assert complaints == []
+
+
+def publish(message: str | bytes, facility: str = 'job', expire: int = 0) -> None:
+    RedisPublisher(facility=facility, broadcast=True).publish_message(message, expire=expire)
+
+
+def wait_for_text(page: Page, selector: str, text: str) -> None:
+    page.locator(selector).filter(has_text=text).wait_for()
+
+
+def test_the_script_is_small() -> None:
+    assert len(gzip.compress(ELEMENTS.read_bytes(), 9)) <= 6_000
+
+
+# Progress
+
+
+def test_progress_is_shown_from_the_first_step_to_the_end(open_page: Open) -> None:
+    page = open_page('<ws4redis-progress facility="job"></ws4redis-progress>')
+    wait_for_text(page, 'ws4redis-progress[data-state=waiting]', 'Waiting')
+    with Progress('job', total=4) as progress:
+        progress.advance(1, 'reading')
+        wait_for_text(page, 'ws4redis-progress[data-state=running]', '25 %')
+        assert 'reading' in page.inner_text('ws4redis-progress')
+        assert '/s' in page.inner_text('ws4redis-progress')
+        assert 'left' in page.inner_text('ws4redis-progress')
+        progress.advance(3)
+    wait_for_text(page, 'ws4redis-progress[data-state=done]', '100 % · Done')
+    assert page.locator('progress').evaluate('bar => bar.value') == 1
+
+
+def test_those_who_come_late_see_the_state_at_once(open_page: Open) -> None:
+    progress = Progress('late', total=4)
+    progress.fail('The file has no header.')
+    page = open_page('<ws4redis-progress facility="late"></ws4redis-progress>')
+    wait_for_text(page, 'ws4redis-progress[data-state=failed]', 'The file has no header.')
+    # An element that comes later still shares the websocket, and gets what came last.
+    page.evaluate(
+        """() => document.querySelector('main').insertAdjacentHTML(
+            'beforeend', '<ws4redis-progress facility="late" id="second"></ws4redis-progress>')"""
+    )
+    wait_for_text(page, '#second[data-state=failed]', 'Failed')
+
+
+def test_a_total_that_nobody_knows_is_counted(open_page: Open) -> None:
+    page = open_page('<ws4redis-progress facility="job"></ws4redis-progress>')
+    Progress('job').advance(1234)
+    wait_for_text(page, 'ws4redis-progress', '1,234')
+    assert not page.locator('progress').get_attribute('value')
+
+
+def test_silence_is_told(open_page: Open) -> None:
+    page = open_page('<ws4redis-progress facility="job" stale="1"></ws4redis-progress>')
+    Progress('job', total=4).advance(1)
+    wait_for_text(page, 'ws4redis-progress[data-state=silent]', 'no news for')
+    Progress('job', total=4).advance(2)
+    wait_for_text(page, 'ws4redis-progress[data-state=running]', '50 %')
+
+
+NONSENSE = [
+    '',
+    'null',
+    '7',
+    '[]',
+    '{}',
+    '<p>',
+    '{"type": 7}',
+    '{"type": "progress"}',
+    '{"type": "progress", "done": -1, "total": 4, "state": "running"}',
+    '{"type": "progress", "done": 1, "total": 0, "state": "running"}',
+    '{"type": "progress", "done": "1", "total": 4, "state": "running"}',
+    '{"type": "progress", "done": 1, "total": 4, "state": "constructor"}',
+    '{"type": "unread", "unread": "many"}',
+    '{"type": "notification", "text": {}}',
+    b'\xff\xfe',
+]
+
+
+@pytest.mark.parametrize('message', NONSENSE)
+def test_nonsense_is_shown_as_an_error_and_the_next_message_counts(
+    open_page: Open, message: str | bytes
+) -> None:
+    page = open_page(
+        '<ws4redis-progress facility="job"></ws4redis-progress>'
+        '<ws4redis-badge facility="job" audience="broadcast"></ws4redis-badge>'
+        '<ws4redis-toasts facility="job" audience="broadcast"></ws4redis-toasts>'
+    )
+    publish(message)
+    page.locator('[data-error="Unreadable message"]').first.wait_for(state='attached')
+    Progress('job', total=4).advance(1)
+    wait_for_text(page, 'ws4redis-progress', '25 %')
+    assert page.locator('ws4redis-progress[data-error]').count() == 0
+    publish('{"type": "unread", "unread": 3}')
+    wait_for_text(page, 'ws4redis-badge', '3')
+    publish('{"type": "notification", "text": "paid"}')
+    wait_for_text(page, '.ws4redis-toast', 'paid')
+
+
+def test_what_is_missing_is_said(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate(
+        "document.querySelector('main').innerHTML = '<ws4redis-progress></ws4redis-progress>'"
+    )
+    page.locator('[data-error="ws4redis-progress needs the attribute facility"]').wait_for()
+    page = open_page(path='untouched/')
+    page.locator('[data-error="ws4redis.js is not loaded"]').wait_for()
+
+
+def test_elements_follow_their_attributes_and_leave_nothing_behind(
+    open_page: Open, redis_client: Any
+) -> None:
+    def subscribed(name: str) -> bool:
+        return bool(redis_client.pubsub_numsub(f'broadcast:{name}')[0][1])
+
+    page = open_page('<ws4redis-progress facility="a"></ws4redis-progress>' * 2)
+    wait_until(lambda: subscribed('a'))
+    page.evaluate(
+        """() => document.querySelectorAll('ws4redis-progress').forEach(
+            element => element.setAttribute('facility', 'b/c d'))"""
+    )
+    wait_until(lambda: subscribed('b/c d') and not subscribed('a'))
+    page.evaluate("document.querySelector('main').replaceChildren()")
+    wait_until(lambda: not subscribed('b/c d'))
+
+
+# Live HTML
+
+
+def test_fragments_change_a_list(open_page: Open) -> None:
+    page = open_page('<ws4redis-html facility="list"><ul id="list"></ul></ws4redis-html>')
+    fragments = Fragments('list')
+    for name in ('b', 'c', 'b'):
+        # The same row twice is there once.
+        context = {'live_id': f'row-{name}', 'group': {'name': name}}
+        fragments.append('list', TEMPLATE, context)
+    fragments.prepend('list', TEMPLATE, {'live_id': 'row-a', 'group': {'name': 'a'}})
+    fragments.replace('row-c', TEMPLATE, {'live_id': 'row-c', 'group': {'name': 'C'}})
+    fragments.remove('row-nowhere')
+    wait_for_text(page, '#row-c', 'C')
+    assert page.locator('#list li').all_inner_texts() == ['a', 'C', 'b']
+    fragments.remove('row-a')
+    fragments.update('list', TEMPLATE, {'live_id': 'only', 'group': {'name': 'only'}})
+    page.locator('#only').wait_for()
+    assert page.locator('#list li').count() == 1
+
+
+def test_plain_html_becomes_the_content_also_for_those_who_come_late(open_page: Open) -> None:
+    publisher = RedisPublisher(facility='card', broadcast=True)
+    publisher.publish_html(TEMPLATE, {'live_id': 'x', 'group': {'name': 'one'}})
+    page = open_page('<ws4redis-html facility="card">…</ws4redis-html>')
+    wait_for_text(page, '#x', 'one')
+    publisher.publish_html(TEMPLATE, {'live_id': 'x', 'group': {'name': 'two'}})
+    wait_for_text(page, '#x', 'two')
+
+
+HOSTILE = [
+    '<script>alert(1)</script>',
+    '<img src=x onerror=alert(1)>',
+    '<svg onload=alert(1)><animate attributeName=href values=javascript:alert(1) /></svg>',
+    '<svg><a xlink:href="javascript:alert(1)"><text>x</text></a></svg>',
+    '<a href="java&#10;script:alert(1)" class=click>x</a>',
+    '<a href=" &#1;javascript:alert(1)" class=click>x</a>',
+    '<form action="javascript:alert(1)"><button class=click>x</button></form>',
+    (
+        '<form onsubmit=alert(1)><input name=attributes><input name=getAttributeNames>'
+        '<input name=getAttribute><input name=removeAttribute><button class=click>x</button></form>'
+    ),
+    '<button formaction="javascript:alert(1)" form=f class=click>x</button><form id=f></form>',
+    '<iframe srcdoc="<script>parent.alert(1)</script>"></iframe>',
+    '<iframe src="javascript:parent.alert(1)"></iframe>',
+    '<object data="javascript:alert(1)"></object><embed src="javascript:alert(1)">',
+    '<math><mtext><table><mglyph><style><img src=x onerror=alert(1)></style></mglyph></table>',
+    '<template><img src=x onerror=alert(1)></template>',
+    '<base href="https://evil.example.com/"><meta http-equiv=refresh content="0;url=/evil">',
+    '<details open ontoggle=alert(1)>x</details>',
+    '<div hx-on:load="alert(1)" data-hx-on:load="alert(1)" hx-on--load="alert(1)">x</div>',
+]
+
+
+@pytest.mark.parametrize('html', HOSTILE)
+@pytest.mark.parametrize(
+    'around', ['{}', '<turbo-stream action="update" target="box"><template>{}</template>']
+)
+def test_nothing_that_is_published_is_executed(open_page: Open, html: str, around: str) -> None:
+    # Without a policy: what is tested is the element.
+    page = open_page(
+        '<ws4redis-html id="box" facility="box"></ws4redis-html>', path='elements/?policy=no'
+    )
+    page.evaluate(
+        """() => {
+            window.alert = () => { document.title = 'executed'; };
+            document.addEventListener('submit', (event) => event.preventDefault());
+        }"""
+    )
+    publish(around.format(html), 'box')
+    publish('<turbo-stream action="append" target="box"><template><p id="end">', 'box')
+    page.locator('#end').wait_for(state='attached')
+    for element in page.locator('.click').all():
+        element.dispatch_event('click')
+    page.evaluate('new Promise(done => setTimeout(done, 50))')
+    assert page.title() == 'Live'
+    assert (
+        page.evaluate("Array.from(document.querySelectorAll('#box script, #box iframe')).length")
+        == 0
+    )
+    attributes = page.evaluate(
+        """() => Array.from(document.querySelectorAll('#box *')).flatMap((element) =>
+            Element.prototype.getAttributeNames.call(element).map((name) =>
+                [name, Element.prototype.getAttribute.call(element, name)]))"""
+    )
+    assert [name for name, _ in attributes if name.startswith(('on', 'hx-on', 'data-hx'))] == []
+    assert [value for _, value in attributes if 'script:' in value] == []
+
+
+def test_a_forged_target_outside_of_the_element_is_left_alone(open_page: Open) -> None:
+    page = open_page(
+        '<p id="balance">100</p><ws4redis-html facility="box"><p id="in">x</p></ws4redis-html>'
+    )
+    publish('<turbo-stream action="update" target="balance"><template>0</template>', 'box')
+    publish('<turbo-stream action="update" target="in"><template>y</template>', 'box')
+    wait_for_text(page, '#in', 'y')
+    assert page.inner_text('#balance') == '100'
+
+
+@pytest.mark.parametrize('action', ['explode', 'constructor', '__proto__', ''])
+def test_an_unknown_action_is_an_error_and_the_next_message_counts(
+    open_page: Open, action: str
+) -> None:
+    page = open_page('<ws4redis-html facility="box">x</ws4redis-html>')
+    publish(f'<turbo-stream action="{action}"><template>0</template>', 'box')
+    page.locator('ws4redis-html[data-error="Unreadable message"]').wait_for()
+    publish('fine', 'box')
+    wait_for_text(page, 'ws4redis-html', 'fine')
+    assert page.locator('ws4redis-html[data-error]').count() == 0
+
+
+def test_renderings_are_batched(open_page: Open) -> None:
+    page = open_page('<ws4redis-html facility="list"><ul id="list"></ul></ws4redis-html>')
+    page.evaluate(
+        """() => { window.renderings = 0; document.addEventListener(
+            'ws4redis-rendered', () => { window.renderings += 1; }); }"""
+    )
+    fragment = (
+        '<turbo-stream action="append" target="list"><template><li>x</li></template></turbo-stream>'
+    )
+    publish(fragment * 1000, 'list')
+    for _ in range(500):
+        publish(fragment, 'list')
+    publish('<turbo-stream action="append" target="list"><template><li id="end">', 'list')
+    page.locator('#end').wait_for(state='attached')
+    assert page.locator('#list li').count() == 1501
+    assert page.evaluate('window.renderings') < 250
+
+
+def test_what_was_missed_is_loaded_after_a_reconnection(open_page: Open, site: UwsgiServer) -> None:
+    site.get('/rows/?set=a')
+    page = open_page('<ws4redis-html facility="rows" src="/rows/" id="rows"></ws4redis-html>')
+    site.restart()
+    site.get('/rows/?set=a&set=b')
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    wait_for_text(page, '#row-b', 'b')
+    publish('<turbo-stream action="append" target="rows"><template><li id="row-c">c', 'rows')
+    wait_for_text(page, '#row-c', 'c')
+    assert page.locator('#rows li').all_inner_texts() == ['a', 'b', 'c']
+
+
+# Notifications
+
+
+def test_a_notification_is_a_toast_and_counts_on_all_pages(open_page: Open) -> None:
+    pages = [open_page(path='notifications/?user=mary') for _ in range(2)]
+    for page in pages:
+        page.locator('ws4redis-toasts[data-connection=connected]').wait_for(state='attached')
+    notify('john', 'for another', on_commit=False)
+    notify('mary', 'Order <7> is paid.', url='/rows/', title='Orders', on_commit=False)
+    notify('mary', 'evil', url='javascript:alert(1)', level='error', on_commit=False)
+    for page in pages:
+        wait_for_text(page, 'ws4redis-badge', '2')
+        assert page.locator('.ws4redis-text').all_inner_texts() == ['Order <7> is paid.', 'evil']
+        assert page.locator('.ws4redis-toast a').count() == 1
+    pages[0].get_by_role('button', name='Close').first.click()
+    assert pages[0].locator('.ws4redis-toast').count() == 1
+    # A page that opens now shows the number, and no toast again.
+    later = open_page(path='notifications/?user=mary')
+    wait_for_text(later, 'ws4redis-badge', '2')
+    assert later.locator('.ws4redis-toast').count() == 0
+    mark_read('mary')
+    for page in (*pages, later):
+        page.locator('ws4redis-badge[data-state=none]').wait_for(state='hidden')
+
+
+def test_toasts_go_by_themselves_and_are_never_many(open_page: Open) -> None:
+    page = open_page(
+        '<ws4redis-toasts facility="t" audience="broadcast" seconds="0.5"></ws4redis-toasts>'
+    )
+    for number in range(9):
+        publish(json.dumps({'type': 'notification', 'text': str(number)}), 't')
+    wait_for_text(page, '.ws4redis-toast', '8')
+    assert page.locator('.ws4redis-toast').count() <= 5
+    page.locator('.ws4redis-toast').first.wait_for(state='detached')
+
+
+# The same messages with the libraries that others use
+
+
+def test_htmx_swaps_what_publish_html_publishes(
+    open_page: Open, node_modules: Path, redis_client: Any
+) -> None:
+    page = open_page(path='htmx/')
+    wait_until(lambda: redis_client.pubsub_numsub('broadcast:orders')[0][1])
+    publish('<ul id="orders" hx-swap-oob="beforeend"><li>first</li></ul>', 'orders')
+    publish('<ul id="orders" hx-swap-oob="beforeend"><li>second</li></ul>', 'orders')
+    page.locator('#orders li').nth(1).wait_for()
+    assert page.locator('#orders li').all_inner_texts() == ['first', 'second']
+
+
+def test_turbo_takes_fragments(open_page: Open, node_modules: Path, redis_client: Any) -> None:
+    page = open_page(path='turbo/')
+    wait_until(lambda: redis_client.pubsub_numsub('broadcast:orders')[0][1])
+    fragments = Fragments('orders')
+    fragments.append('orders', TEMPLATE, {'live_id': 'row-1', 'group': {'name': 'first'}})
+    fragments.append('orders', TEMPLATE, {'live_id': 'row-2', 'group': {'name': 'second'}})
+    fragments.remove('row-1')
+    page.locator('#row-1').wait_for(state='detached')
+    page.locator('#row-2').wait_for()
+    assert page.locator('#orders li').all_inner_texts() == ['second']
