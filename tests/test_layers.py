@@ -42,6 +42,7 @@ PUBLIC_NAMES = {
         'unread_notifications',
     ],
     'ws4redis.middleware': ['WebSocketMiddleware'],
+    'ws4redis.presence': ['Member', 'Presence', 'acounts', 'counts'],
     'ws4redis.publisher': [
         'RedisPublisher',
         'StrictRedis',

@@ -55,6 +55,10 @@ class Member:
         raise ValueError(f'{value!r:.100} is no member')
 
 
+def member_id_of_user(name: str) -> str:
+    return f'user:{name}'
+
+
 class ChangeKind(StrEnum):
     """What became of a member."""
 

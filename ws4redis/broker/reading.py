@@ -1,4 +1,4 @@
-"""Pages of a history and newest positions: the commands that read them, and their replies."""
+"""Histories, positions and presence: the commands that read them, and their replies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from ws4redis.broker.history import (
     read_command,
 )
 from ws4redis.broker.keys import ChannelKeys, keys_of
+from ws4redis.broker.presence import (
+    living_command,
+    parse_renewal,
+    processes_key,
+)
+from ws4redis.broker.presence import read_command as read_presence_command
 from ws4redis.broker.publication import Command
 from ws4redis.conf import conf
 
 
 def _keys_of(channel: str) -> ChannelKeys:
-    return keys_of(channel.encode(), conf.key_prefix)
+    return keys_of(channel.encode(errors='surrogateescape'), conf.key_prefix)
 
 
 def position_command(channel: str) -> Command:
@@ -73,3 +79,22 @@ def _entry_of(number: bytes, flat: list[bytes]) -> Entry | None:
         fields[b't'].decode(),
         fields[b'p'].decode(),
     )
+
+
+def living_commands() -> list[Command]:
+    """Return the command that tells which processes live, for :func:`roll_commands`."""
+    return [living_command(processes_key(conf.key_prefix))]
+
+
+def living_in(replies: Sequence[Any]) -> frozenset[str]:
+    return parse_renewal(replies[0]).processes
+
+
+def roll_commands(
+    channels: Sequence[str], living: frozenset[str], *, only_count: bool
+) -> list[Command]:
+    """Return the commands that read who is in each of some channels."""
+    return [
+        read_presence_command(_keys_of(channel), living, only_count=only_count)
+        for channel in channels
+    ]

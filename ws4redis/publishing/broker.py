@@ -17,8 +17,17 @@ from ws4redis.broker.async_connections import get_async_client, get_async_cluste
 from ws4redis.broker.connections import get_client, get_cluster
 from ws4redis.broker.history import Page, PageRequest, Position
 from ws4redis.broker.outgoing import Exchange, Outgoing
+from ws4redis.broker.presence import Roll, parse_roll
 from ws4redis.broker.publication import Command
-from ws4redis.broker.reading import page_commands, page_of, position_command, position_of
+from ws4redis.broker.reading import (
+    living_commands,
+    living_in,
+    page_commands,
+    page_of,
+    position_command,
+    position_of,
+    roll_commands,
+)
 from ws4redis.broker.scripts import script_of
 
 Positions = dict[str, Position]
@@ -57,6 +66,11 @@ class Broker(Protocol):
         """Return the newest position of each channel."""
 
     async def apositions(self, channels: Sequence[str]) -> Positions: ...
+
+    def rolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]:
+        """Return who is in each channel, or only how many."""
+
+    async def arolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]: ...
 
 
 class RedisBroker:
@@ -100,6 +114,20 @@ class RedisBroker:
     async def apositions(self, channels: Sequence[str]) -> Positions:
         replies = await self._arun([position_command(channel) for channel in channels])
         return dict(zip(channels, map(position_of, replies), strict=True))
+
+    def rolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]:
+        living = living_in(self._run(living_commands()))
+        return list(
+            map(parse_roll, self._run(roll_commands(channels, living, only_count=only_count)))
+        )
+
+    async def arolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]:
+        living = living_in(await self._arun(living_commands()))
+        return list(
+            map(
+                parse_roll, await self._arun(roll_commands(channels, living, only_count=only_count))
+            )
+        )
 
     def _run(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
         """Run commands in one round trip, and return their replies; raise the first error."""

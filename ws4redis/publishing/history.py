@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from asgiref.sync import sync_to_async
 
 from ws4redis.broker.history import Entry, Kind, Outcome, Page, PageRequest, Position
 from ws4redis.broker.outgoing import options_of_channel
 from ws4redis.broker.tokens import PositionsToken, encode_positions
+from ws4redis.publishing.audience import AudienceOptions, channels_of
 from ws4redis.publishing.broker import current_broker
-from ws4redis.publishing.store import RedisStore
-
-if TYPE_CHECKING:
-    from django.http import HttpRequest
 
 DEFAULT_LIMIT = 100
-
-
-class AudienceOptions(TypedDict, total=False):
-    """Whose channels are meant, as for ``RedisPublisher``; without any, those of the broadcast."""
-
-    broadcast: bool
-    users: list[Any] | tuple[Any, ...]
-    groups: list[Any] | tuple[Any, ...]
-    sessions: list[Any] | tuple[Any, ...]
-    request: HttpRequest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +108,7 @@ async def aget_position(facility: str, **audience: Unpack[AudienceOptions]) -> s
 
 
 def _channels_of(facility: str, audience: AudienceOptions) -> list[str]:
-    options: Mapping[str, Any] = {**audience}
-    if not any(options.get(name) for name in ('broadcast', 'users', 'groups', 'sessions')):
-        options = {**options, 'broadcast': True}
-    channels = RedisStore()._get_message_channels(facility=facility, **options)
+    channels = channels_of(facility, audience)
     for channel in channels:
         if not options_of_channel(channel).has_history:
             raise ValueError(

@@ -19,6 +19,7 @@ from ws4redis.broker.history import (
     random_name,
 )
 from ws4redis.broker.outgoing import Exchange, Outgoing, keep_seconds, options_of_channel
+from ws4redis.broker.presence import Member, Roll, Version, member_id_of_user
 from ws4redis.live.notification_store import MemoryNotifications, use_store
 from ws4redis.publishing.broker import Positions, use_broker
 from ws4redis.test.audience import Audience, channels_of
@@ -109,6 +110,7 @@ class MemoryBroker:
         self._kept: dict[str, _Kept] = {}
         self._histories: dict[str, _History] = {}
         self.notifications = MemoryNotifications()
+        self._members: dict[str, dict[str, Member]] = {}
 
     @property
     def client(self) -> NoReturn:
@@ -160,6 +162,29 @@ class MemoryBroker:
     async def apositions(self, channels: Sequence[str]) -> Positions:
         return self.positions(channels)
 
+    def rolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]:
+        found = [list(self._members.get(channel, {}).values()) for channel in channels]
+        return [Roll(Version('', 0), len(members), members) for members in found]
+
+    async def arolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]:
+        return self.rolls(channels, only_count=only_count)
+
+    def join(
+        self, facility: str, user: str, info: Any = None, **audience: Unpack[Audience]
+    ) -> None:
+        """Let a user be there, for :class:`~ws4redis.presence.Presence`.
+
+        The audience is given as to ``RedisPublisher``; by default it is the broadcast.
+        """
+        member = Member(member_id_of_user(user), user, info)
+        for channel in channels_of(facility, audience or {'broadcast': True}):
+            self._members.setdefault(channel, {})[member.id] = member
+
+    def leave(self, facility: str, user: str, **audience: Unpack[Audience]) -> None:
+        """Let a user be there no more."""
+        for channel in channels_of(facility, audience or {'broadcast': True}):
+            self._members.get(channel, {}).pop(member_id_of_user(user), None)
+
     def _history(self, channel: str) -> _History:
         return self._histories.setdefault(channel, _History())
 
@@ -169,11 +194,12 @@ class MemoryBroker:
         return [item.message for item in self.outbox if channels <= item.channels]
 
     def clear(self) -> None:
-        """Forget all publications and kept messages."""
+        """Forget all publications, kept messages and members."""
         self.outbox.clear()
         self._kept.clear()
         self._histories.clear()
         self.notifications.clear()
+        self._members.clear()
 
 
 @contextmanager
