@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import chart, document, report
-from bench.contenders import CONTENDERS
-from bench.environments import NODE_PACKAGES, PYTHON_PACKAGES, NotInstalled, node
+from bench import document, report
+from bench.contenders import CONTENDERS, Ws4redis
+from bench.environments import NODE_PACKAGES, PYTHON_PACKAGES
 from bench.programme import exit_by_signal, open_theatre, perform
 from bench.results import Measurement, Results, describe_machine, installed_versions
 from bench.scenarios import Scenario, make_scenarios
@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The load client makes no cycles, and no pause of the collector is to be measured.
     gc.disable()
     scenarios = _selected(make_scenarios(QUICK_SCALE if options.quick else 1.0), options.scenario)
+    if options.against:
+        CONTENDERS['ws4redis-other'] = Ws4redis(options.against.resolve())
     names = options.contender or (QUICK_CONTENDERS if options.quick else list(CONTENDERS))
+    if options.against and options.contender:
+        names = [*names, 'ws4redis-other']
     contenders = [CONTENDERS[name] for name in names]
     limits = Limits(run_seconds=options.limit)
     if options.quick:
@@ -54,15 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scenarios,
             contenders,
             rounds=options.rounds,
-            once=options.once or (),
             report=report.print_measurement,
         ):
             results.measurements.append(measurement)
             if options.json:
                 results.save(options.json)
     report.print_results(results, scenarios, targets=not options.quick)
-    if options.svg:
-        options.svg.write_text(chart.draw(results))
     return _check(results, deliveries=options.quick)
 
 
@@ -75,8 +76,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--contender', action='append', choices=list(CONTENDERS))
     parser.add_argument(
-        '--once', action='append', choices=list(CONTENDERS),
-        help='a contender for the first round only: a slow one takes most of the time',
+        '--against', type=Path, metavar='DIRECTORY',
+        help='another checkout of ws4redis, with its virtual environment in .venv',
     )  # fmt: skip
     parser.add_argument('--rounds', type=int, default=None, help='default: 3, with --quick 1')
     parser.add_argument(
@@ -85,7 +86,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--quick', action='store_true', help='small, asserts all deliveries')
     parser.add_argument('--json', type=Path, help='file to write the measurements to')
-    parser.add_argument('--svg', type=Path, help='file to write the chart to')
     parser.add_argument(
         '--document', type=Path, metavar='JSON',
         help='measure nothing; insert these measurements into docs/explanation/benchmarks.md',
@@ -104,8 +104,6 @@ def _command_line(options: argparse.Namespace) -> str:
         command += ['--scenario', scenario]
     for contender in options.contender or ():
         command += ['--contender', contender]
-    for contender in options.once or ():
-        command += ['--once', contender]
     return shlex.join(command)
 
 
@@ -128,20 +126,23 @@ def _selected(scenarios: Sequence[Scenario], patterns: Sequence[str] | None) -> 
 
 def _versions(contenders: Sequence[str]) -> list[tuple[str, str]]:
     versions = list(installed_versions(['Django', 'redis', 'hiredis', 'gevent', 'pyuwsgi']))
-    if any(name.startswith('channels') for name in contenders):
+    if 'channels' in contenders:
         wanted = ('channels', 'channels_redis', 'uvicorn[standard]', 'uvloop')
         versions += [(name, PYTHON_PACKAGES[name]) for name in wanted]
-    if 'node-ws' in contenders:
-        versions += NODE_PACKAGES.items()
-        versions += [('Node', _node_version())]
+    if {'node-ws', 'bun'} & set(contenders):
+        versions += [*NODE_PACKAGES.items(), ('Node', _version('node', '--version'))]
+    if 'nchan' in contenders:
+        versions.append(('NGINX with Nchan', _version('/usr/sbin/nginx', '-v')))
+    if 'floor' in contenders:
+        versions.append(('C compiler', _version('cc', '--version')))
     return versions
 
 
-def _node_version() -> str:
+def _version(*command: str) -> str:
     try:
-        executable, _ = node()
-        return subprocess.check_output([executable, '--version'], text=True).strip()
-    except (NotInstalled, OSError) as exc:
+        output = subprocess.check_output(command, text=True, stderr=subprocess.STDOUT)
+        return output.splitlines()[0].rpartition(': ')[2]
+    except OSError as exc:
         return f'not there: {exc}'
 
 

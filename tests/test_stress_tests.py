@@ -75,12 +75,12 @@ def test_clients_of_stress_tests_take_no_heartbeat_for_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(STRESS_TESTS)
-    crowd = importlib.import_module('bench.crowd')
+    clients = importlib.import_module('bench.blocking_clients')
     ours, theirs = socket.socketpair()
-    answer = b'HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: ' + crowd.frames.ACCEPT + b'\r\n\r\n'
+    answer = b'HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: ' + clients.frames.ACCEPT + b'\r\n\r\n'
     theirs.sendall(answer + b'\x81\x0d--heartbeat--' + b'\x81\x05hello')
     module = SimpleNamespace(create_connection=lambda *_args, **_options: ours)
     with theirs, ours:
-        facility = crowd.Facility('localhost', 80, '/ws/stress')
-        connection = crowd.Connection(module, facility, 'subscribe-broadcast')
+        facility = clients.Facility('localhost', 80, '/ws/stress')
+        connection = clients.Connection(module, facility, 'subscribe-broadcast')
         assert connection.receive() == b'hello'

@@ -5,14 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from . import environments
+from . import environments, frames
 from .processes import ServerProcess, free_port
-from .publishers import (
-    ChannelsPublisher,
-    Publisher,
-    RedisPublisher,
-    broadcast_command,
-)
+from .publishers import ChannelsPublisher, NchanPublisher, Publisher, RedisPublisher
 from .redis_server import RedisServer
 from .swarm import Swarm
 
@@ -38,23 +33,21 @@ class Setup:
     Attributes:
         redis: the Redis that it reads.
         directory: for logs and the users' database.
-        workers: number of server processes.
         compression: accept permessage-deflate.
         handlers: hand messages from websockets to code written in this way.
     """
 
     redis: RedisServer
     directory: Path
-    workers: int = 1
     compression: bool = False
     handlers: Code | None = None
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, repository: Path = REPOSITORY, **more: str) -> dict[str, str]:
         """Return the variables that the server files read."""
         return {
             'BENCH_REDIS_PORT': str(self.redis.port),
             'BENCH_DIRECTORY': str(self.directory),
-            'PYTHONPATH': f'{STRESS_TESTS}:{REPOSITORY}',
+            'PYTHONPATH': f'{STRESS_TESTS}:{repository}',
             **more,
         }
 
@@ -66,9 +59,9 @@ class Features:
     upstream: bool = True
     sessions: bool = False
     compression: bool = True
-    several_workers: bool = False
-    blocking_handlers: bool = False
-    cooperative_handlers: bool = False
+    handlers: tuple[Code, ...] = ()
+    histories: bool = False
+    crowd: bool = True
 
 
 class Contender:
@@ -104,119 +97,124 @@ class Contender:
         """Return path and query of a websocket that gets the messages of its session's user."""
         return self.path('bench', 'subscribe-user')
 
-    def handler_path(self, code: Code) -> str:
-        """Return path of the URL of a websocket whose messages are sent back by a handler."""
-        return f'/handler/{code.value}'
-
-    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
+    def publisher(self, swarm: Swarm, setup: Setup, server: ServerProcess) -> Publisher:
         """Connect what publishes to it."""
-        return RedisPublisher(swarm, setup.redis.address, command=broadcast_command)
+        return RedisPublisher(swarm, setup.redis.address)
 
 
 class Ws4redis(Contender):
     """The websocket loop of this package under uWSGI with gevent.
 
     Handlers run under `run_wsserver`: there one can choose between threads and greenlets.
+
+    Args:
+        repository: another checkout than this one, with its virtual environment in `.venv`.
     """
 
-    name = 'ws4redis'
-    title = 'ws4redis'
-    features = Features(
-        sessions=True, several_workers=True, blocking_handlers=True, cooperative_handlers=True
-    )
+    features = Features(sessions=True, handlers=tuple(Code))
     deliveries_in_time = 1_000_000_000
+
+    def __init__(self, repository: Path | None = None) -> None:
+        self.name = 'ws4redis' if repository is None else 'ws4redis-other'
+        self.title = 'ws4redis' if repository is None else f'ws4redis in {repository.name}'
+        self._repository = repository or REPOSITORY
+        self._environment = Path(sys.prefix) if repository is None else repository / '.venv'
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start uWSGI, or the standalone server for handlers."""
         port = free_port()
-        command = _uwsgi(port, setup) if setup.handlers is None else _run_wsserver(port, setup)
+        make_command = _uwsgi if setup.handlers is None else _run_wsserver
         return ServerProcess(
-            command,
+            make_command(self._environment, port, setup),
             port=port,
             log=setup.directory / 'ws4redis.log',
             environment=setup.environment(
-                DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings',
+                self._repository, DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings'
             ),
         )
 
 
-def _uwsgi(port: int, setup: Setup) -> list[str | Path]:
+def _uwsgi(environment: Path, port: int, setup: Setup) -> list[str | Path]:
     return [
-        environments.uwsgi(),
+        environments.uwsgi(environment),
         '--http-socket', f'127.0.0.1:{port}',
         '--gevent', '100',
         '--master',
-        '--processes', str(setup.workers),
         '--listen', str(LISTEN_BACKLOG),
         '--max-fd', str(MAX_DESCRIPTORS),
         '--buffer-size', '16384',
         '--module', 'bench.servers.ws4redis_wsgi',
         '--need-app', '--die-on-term', '--disable-logging',
-        '--virtualenv', sys.prefix,
+        '--virtualenv', environment,
     ]  # fmt: skip
 
 
-def _run_wsserver(port: int, setup: Setup) -> list[str | Path]:
+def _run_wsserver(environment: Path, port: int, setup: Setup) -> list[str | Path]:
     return [
-        sys.executable, '-m', 'django', 'run_wsserver', f'127.0.0.1:{port}',
+        environment / 'bin' / 'python', '-m', 'django', 'run_wsserver', f'127.0.0.1:{port}',
         '--threaded' if setup.handlers is Code.BLOCKING else '--gevent',
         '--websocket-url', r'^/handler/(?P<namespace>\w+)$',
     ]  # fmt: skip
 
 
 class Floor(Contender):
-    """A bare loop that only calls `send` once per websocket and message."""
+    """A bare loop in C that only calls `send` once per websocket and message.
+
+    It is in Python where there is no C compiler; the title says so.
+    """
 
     name = 'floor'
-    title = 'the floor'
     features = Features(upstream=False, compression=False)
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """Return which floor it is."""
+        return f'the floor in {"C" if environments.c_compiler() else "Python"}'
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start the loop."""
         port = free_port()
+        program: list[str | Path] = (
+            [environments.compiled(SERVERS / 'floor.c')]
+            if environments.c_compiler()
+            else [sys.executable, SERVERS / 'floor_server.py']
+        )
         return ServerProcess(
-            [sys.executable, SERVERS / 'floor_server.py', str(port), str(setup.redis.port)],
+            [*program, str(port), str(setup.redis.port), frames.ACCEPT.decode()],
             port=port,
             log=setup.directory / 'floor.log',
         )
 
 
 class Channels(Contender):
-    """Django Channels with one of the layers of channels_redis, under uvicorn.
+    """Django Channels with the faster one of the layers of channels_redis, under uvicorn."""
 
-    Args:
-        layer: `core` or `pubsub`.
-    """
-
+    name = 'channels'
+    title = 'Channels (pubsub), uvicorn'
+    features = Features(sessions=True, handlers=tuple(Code), crowd=False)
     deliveries_in_time = 60_000
-
-    def __init__(self, layer: str) -> None:
-        self.name = 'channels-uvicorn' + ('' if layer == 'core' else f'-{layer}')
-        self.title = f'Channels ({layer}), uvicorn'
-        self.features = Features(
-            sessions=True,
-            several_workers=True,
-            # Which layer there is makes no difference to a consumer that uses none.
-            blocking_handlers=layer == 'core',
-            cooperative_handlers=layer == 'core',
-        )
-        self._layer = layer
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start uvicorn."""
         port = free_port()
         return ServerProcess(
-            [environments.channels_python(), *_uvicorn(port, setup)],
+            [
+                environments.channels_python(),
+                '-m', 'uvicorn', 'bench.servers.channels_app:application',
+                '--host', '127.0.0.1', '--port', str(port), '--backlog', str(LISTEN_BACKLOG),
+                '--log-level', 'warning', '--no-access-log', '--lifespan', 'off',
+                '--ws-per-message-deflate', 'true' if setup.compression else 'false',
+            ],
             port=port,
             log=setup.directory / f'{self.name}.log',
             environment=self._environment(setup),
-        )
+        )  # fmt: skip
 
     def user_path(self) -> str:
         """Return path and query of a websocket that gets the messages of its session's user."""
         return '/auth/bench?subscribe-user'
 
-    def publisher(self, swarm: Swarm, setup: Setup) -> Publisher:
+    def publisher(self, swarm: Swarm, setup: Setup, server: ServerProcess) -> Publisher:
         """Start the process that publishes through the layer."""
         return ChannelsPublisher(
             swarm,
@@ -226,44 +224,33 @@ class Channels(Contender):
         )
 
     def _environment(self, setup: Setup) -> dict[str, str]:
-        return setup.environment(
-            BENCH_CHANNEL_LAYER=self._layer,
-            DJANGO_SETTINGS_MODULE='bench.servers.channels_settings',
-        )
+        return setup.environment(DJANGO_SETTINGS_MODULE='bench.servers.channels_settings')
 
 
-def _uvicorn(port: int, setup: Setup) -> list[str]:
-    command = [
-        '-m', 'uvicorn', 'bench.servers.channels_app:application',
-        '--host', '127.0.0.1', '--port', str(port), '--backlog', str(LISTEN_BACKLOG),
-        '--log-level', 'warning', '--no-access-log', '--lifespan', 'off',
-        '--ws-per-message-deflate', 'true' if setup.compression else 'false',
-    ]  # fmt: skip
-    return command if setup.workers == 1 else [*command, '--workers', str(setup.workers)]
-
-
-class NodeContender(Contender):
-    """A server in Node.
+class JavaScript(Contender):
+    """A server in JavaScript.
 
     Args:
         name: as given on the command line.
         title: as shown in tables.
         script: its file.
+        runtime: the program that runs it, one of `environments.JAVASCRIPT`.
     """
 
-    features = Features(several_workers=True, cooperative_handlers=True)
+    features = Features(handlers=(Code.COOPERATIVE,))
 
-    def __init__(self, name: str, title: str, script: str) -> None:
+    def __init__(self, name: str, title: str, script: str, runtime: str) -> None:
         self.name = name
         self.title = title
         self._script = SERVERS / script
+        self._runtime = runtime
 
     def start(self, setup: Setup) -> ServerProcess:
-        """Start Node."""
+        """Start Node or Bun."""
         port = free_port()
-        node, modules = environments.node()
+        program, modules = environments.javascript(self._runtime)
         return ServerProcess(
-            [node, self._script],
+            [program, self._script],
             port=port,
             log=setup.directory / f'{self.name}.log',
             environment={
@@ -271,21 +258,56 @@ class NodeContender(Contender):
                 'NODE_ENV': 'production',
                 'PORT': str(port),
                 'REDIS_PORT': str(setup.redis.port),
-                'WORKERS': str(setup.workers),
                 'COMPRESSION': '1' if setup.compression else '',
             },
         )
 
 
-def _make_all() -> dict[str, Contender]:
-    contenders: list[Contender] = [
+class Nchan(Contender):
+    """NGINX with the module Nchan, which is published to by HTTP, without a Redis.
+
+    It takes no part in `upstream`: it answers each message that a websocket publishes by another.
+    """
+
+    name = 'nchan'
+    title = 'Nchan'
+    features = Features(upstream=False, histories=True, crowd=False)
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start NGINX."""
+        program, port = environments.nginx_with_nchan(), free_port()
+        configuration = setup.directory / 'nchan.conf'
+        configuration.write_text(
+            (SERVERS / 'nchan.conf').read_text().format(
+                port=port,
+                directory=setup.directory,
+                deflate='on' if setup.compression else 'off',
+            )
+        )  # fmt: skip
+        return ServerProcess(
+            [program, '-e', 'stderr', '-c', configuration],
+            port=port,
+            log=setup.directory / 'nchan.log',
+        )
+
+    def path(self, facility: str, *options: str) -> str:
+        """Return path and query of a websocket's URL."""
+        return f'/{"ws" if "subscribe-broadcast" in options else "pub"}/{facility}'
+
+    def publisher(self, swarm: Swarm, setup: Setup, server: ServerProcess) -> Publisher:
+        """Connect what sends HTTP requests."""
+        assert server.port is not None
+        return NchanPublisher(swarm, ('127.0.0.1', server.port))
+
+
+CONTENDERS: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
         Ws4redis(),
         Floor(),
-        NodeContender('node-ws', 'Node ws', 'node_ws.js'),
-        Channels('core'),
-        Channels('pubsub'),
-    ]
-    return {contender.name: contender for contender in contenders}
-
-
-CONTENDERS = _make_all()
+        JavaScript('bun', 'Bun (uWebSockets)', 'bun.js', 'bun'),
+        Nchan(),
+        JavaScript('node-ws', 'Node ws', 'node_ws.js', 'node'),
+        Channels(),
+    )
+}

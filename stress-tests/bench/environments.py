@@ -1,5 +1,6 @@
 """What the other contenders need, installed outside of the source tree with pinned versions."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,9 +20,12 @@ PYTHON_PACKAGES = {
     'websockets': '17.4',
 }
 NODE_PACKAGES = {
+    '@oven/bun-linux-x64': '1.4.5',
     'ioredis': '6.0.0',
     'ws': '8.23.0',
 }
+BUN = Path('@oven/bun-linux-x64/bin/bun')
+NCHAN = Path('/usr/lib/nginx/modules/ngx_nchan_module.so')
 INSTALL_SECONDS = 600
 
 
@@ -53,16 +57,17 @@ def channels_python() -> Path:
     return python
 
 
-def node() -> tuple[Path, Path]:
-    """Return Node's executable, and the directory with the packages, installed when first needed.
+def javascript(runtime: str) -> tuple[Path, Path]:
+    """Return `node` or `bun`, and the directory with the packages, installed when first needed.
 
     Raises:
         NotInstalled: there is no Node or no npm, or npm failed.
     """
-    executable, npm = shutil.which('node'), shutil.which('npm')
-    if executable is None or npm is None:
+    node, npm = shutil.which('node'), shutil.which('npm')
+    if node is None or npm is None:
         raise NotInstalled('node and npm are not on PATH')
     directory = cache_directory() / 'bench-node'
+    modules = directory / 'node_modules'
     stamp = directory / 'bench-pins.json'
     wanted = json.dumps(NODE_PACKAGES)
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -71,17 +76,48 @@ def node() -> tuple[Path, Path]:
         (directory / 'package.json').write_text(json.dumps(package))
         _run([npm, 'install', '--no-audit', '--no-fund', '--prefix', directory], 'Node packages')
         stamp.write_text(wanted)
-    return Path(executable), directory / 'node_modules'
+    return (modules / BUN if runtime == 'bun' else Path(node)), modules
 
 
-def uwsgi() -> Path:
-    """Return the uWSGI of this Python's environment.
+def nginx_with_nchan() -> Path:
+    """Return the NGINX that has the module Nchan.
+
+    Raises:
+        NotInstalled: there is none.
+    """
+    program = shutil.which('nginx', path=f'{os.environ["PATH"]}:/usr/sbin')
+    if program is None or not NCHAN.exists():
+        raise NotInstalled('no NGINX with Nchan: apt-get install libnginx-mod-nchan')
+    return Path(program)
+
+
+def c_compiler() -> str | None:
+    """Return the C compiler, if there is one."""
+    return shutil.which('cc') or shutil.which('gcc')
+
+
+def compiled(source: Path) -> Path:
+    """Return the program made of a C source, compiled when first needed.
+
+    Raises:
+        NotInstalled: it could not be compiled.
+    """
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    program = cache_directory() / f'bench-{source.stem}-{digest}'
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        _run([c_compiler() or 'cc', '-O2', '-o', program, source], source.name)
+    return program
+
+
+def uwsgi(environment: Path) -> Path:
+    """Return the uWSGI of a Python's environment, else the one on PATH.
 
     Raises:
         NotInstalled: there is none.
     """
     for name in ('uwsgi', 'pyuwsgi'):
-        candidate = Path(sys.executable).parent / name
+        candidate = environment / 'bin' / name
         if candidate.exists():
             return candidate
         found = shutil.which(name)

@@ -46,7 +46,7 @@ class ServerProcess:
     ) -> None:
         self.port = port
         self.log = log
-        with log.open('ab') as output:
+        with log.open('wb') as output:
             self.popen = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=stdin,
@@ -96,6 +96,11 @@ class ServerProcess:
             if process_group(pid) == self.popen.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kill the process and its descendants, without a warning."""
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process and its descendants have spent so far."""

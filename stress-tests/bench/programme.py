@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -65,7 +65,6 @@ def perform(
     contenders: Sequence[Contender],
     *,
     rounds: int,
-    once: Collection[str] = (),
     report: Callable[[Measurement], None],
 ) -> Iterator[Measurement]:
     """Yield one measurement after the other.
@@ -75,15 +74,12 @@ def perform(
         scenarios: which.
         contenders: with which.
         rounds: how often.
-        once: names of contenders that take part in the first round only.
         report: called with each, as soon as it is there.
     """
     missing: dict[str, str] = {}
     for number in range(1, rounds + 1):
         for scenario in scenarios:
             for contender in contenders:
-                if number > 1 and contender.name in once:
-                    continue
                 if not scenario.suits(contender.features):
                     continue
                 measurement = _perform_one(theatre, scenario, contender, number, missing)

@@ -108,50 +108,51 @@ class RedisPublisher:
     Args:
         swarm: its loop is used.
         address: host and port of Redis.
-        command: makes the channel and the payload from a facility and a message.
     """
 
-    def __init__(
-        self,
-        swarm: Swarm,
-        address: tuple[str, int],
-        *,
-        command: Callable[[str, bytes], tuple[bytes, bytes]],
-    ) -> None:
+    def __init__(self, swarm: Swarm, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(0)
-        self._command = command
         self._outlet = Outlet(swarm, self._socket.fileno(), receive=self._receive)
 
     def publish(self, batch: Batch) -> None:
         """Queue messages, given as pairs of facility and message; the swarm's loop sends them."""
-        commands = []
-        for facility, message in batch:
-            channel, payload = self._command(facility, message)
-            commands.append(
-                b'*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n'
-                % (len(channel), channel, len(payload), payload)
-            )
-        self._outlet.write(b''.join(commands))
+        self._outlet.write(b''.join(self._encode(*publication) for publication in batch))
 
     def close(self) -> None:
         """Close the connection."""
         self._outlet.close()
         self._socket.close()
 
+    def _encode(self, facility: str, message: bytes) -> bytes:
+        channel = b'broadcast:' + facility.encode()
+        head = b'*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n'
+        return head % (len(channel), channel, len(message)) + message + b'\r\n'
+
     def _receive(self) -> None:
         answers = self._socket.recv(1024 * 1024)
         if not answers:
-            raise PublishFailed('Redis closed the connection')
+            raise PublishFailed('the connection was closed')
+        self._check(answers)
+
+    def _check(self, answers: bytes) -> None:
         # Each answer is `:<number of receivers>`.
         if b'-' in answers:
             raise PublishFailed(answers[answers.index(b'-') :][:200].decode())
 
 
-def broadcast_command(facility: str, message: bytes) -> tuple[bytes, bytes]:
-    """Publish to ws4redis, and to the servers that took over its channels' names."""
-    return b'broadcast:' + facility.encode(), message
+class NchanPublisher(RedisPublisher):
+    """Publish with pipelined HTTP requests to Nchan, whose address is given instead of Redis'."""
+
+    def _encode(self, facility: str, message: bytes) -> bytes:
+        head = b'POST /pub/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n'
+        return head % (facility.encode(), len(message)) + message
+
+    def _check(self, answers: bytes) -> None:
+        for status in (b'HTTP/1.1 4', b'HTTP/1.1 5'):
+            if status in answers:
+                raise PublishFailed(answers[answers.index(status) :][:200].decode())
 
 
 class ChannelsPublisher:

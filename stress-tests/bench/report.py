@@ -10,7 +10,7 @@ from .targets import US, outcomes
 # From there on, a faster server might not have been seen to be faster.
 CLIENT_IS_THE_BOUND = 0.9
 COMPLETE = 0.999
-LOWER_IS_BETTER = ('latency_', 'server_cpu_', 'kb_', 'sent_bytes_')
+LOWER_IS_BETTER = ('latency_', 'server_cpu_', 'kb_', 'sent_bytes_', 'back_', 'reach_')
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Table:
 def print_measurement(measurement: Measurement) -> None:
     """Print one line about a measurement that has just been made."""
     text = measurement.failure or (measurement.skipped and f'skipped: {measurement.skipped}')
+    text = ' '.join(text.splitlines())
     if not text:
         text = '  '.join(f'{name} {number(value)}' for name, value in measurement.metrics.items())
     print(
@@ -120,7 +121,7 @@ def _row(results: Results, scenario: Scenario, name: str, first: str) -> list[st
 def _ratio(results: Results, scenario: str, name: str, metric: str) -> str:
     ours = results.median(scenario, US, metric)
     theirs = results.median(scenario, name, metric)
-    if name == US or not ours or not theirs or metric.startswith('one_'):
+    if name == US or not ours or not theirs:
         return ''
     if metric.startswith(LOWER_IS_BETTER):
         return f'{number(ours / theirs)} × that'

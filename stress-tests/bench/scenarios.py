@@ -21,6 +21,7 @@ PRIVATE_BATCH_SECONDS = 0.01
 UPSTREAM_BATCH = 200
 UPSTREAM_IN_FLIGHT_EACH = 2
 SETTLE_SECONDS = 1.0
+STORM_RETRY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,9 @@ class Scenario:
     suits: Callable[[Features], bool] = lambda _: True
 
 
-def burst(
-    theatre: Theatre, contender: Contender, *, websockets: int, messages: int, workers: int = 1
-) -> Metrics:
+def burst(theatre: Theatre, contender: Contender, *, websockets: int, messages: int) -> Metrics:
     """Publish many messages at once to everybody."""
-    with theatre.stage(contender, workers=workers) as stage:
+    with theatre.stage(contender) as stage:
         stage.subscribe(websockets)
         stage.swarm.choose_witness()
         messages = _shortened(contender, messages, websockets)
@@ -225,22 +224,12 @@ def upstream(
         }
 
 
-def echo(theatre: Theatre, contender: Contender, *, clients: int, round_trips: int) -> Metrics:
-    """Let each client send a message, wait until it comes back through Redis, and send the next."""
-    facilities = [f'echo-{number}' for number in range(clients)]
-    options = ('subscribe-broadcast', 'publish-broadcast', 'echo')
-    with theatre.stage(contender) as stage:
-        stage.open([contender.path(name, *options) for name in facilities])
-        stage.await_subscribed(facilities)
-        return _go_round(stage, clients, round_trips)
-
-
 def handler_echo(
     theatre: Theatre, contender: Contender, *, code: Code, clients: int, round_trips: int
 ) -> Metrics:
     """Let each client send a message, wait until a handler sends it back, and send the next."""
     with theatre.stage(contender, handlers=code) as stage:
-        stage.open([contender.handler_path(code)] * clients)
+        stage.open([f'/handler/{code.value}'] * clients)
         # Threads and imports are made with the first ones.
         _go_round(stage, clients, max(1, round_trips // 10))
         return _go_round(stage, clients, round_trips)
@@ -274,44 +263,39 @@ def _go_round(stage: Stage, clients: int, round_trips: int) -> Metrics:
 
 
 def handshakes(
-    theatre: Theatre, contender: Contender, *, websockets: int, workers: int = 1
+    theatre: Theatre, contender: Contender, *, websockets: int, of_users: bool = False
 ) -> Metrics:
-    """Open websockets that subscribe to a broadcast, without a session."""
-    paths = [contender.path('bench', 'subscribe-broadcast')] * websockets
-    return _handshakes(theatre, contender, paths, workers=workers)
-
-
-def user_handshakes(
-    theatre: Theatre, contender: Contender, *, websockets: int, workers: int = 1
-) -> Metrics:
-    """Open websockets that subscribe to messages for the user of their session."""
-    paths = [contender.user_path()] * websockets
-    cookies = [f'sessionid={key}' for key in theatre.session_keys]
-    if not cookies:
-        raise Wrong('there are no sessions')
-    return _handshakes(theatre, contender, paths, cookies=cookies, workers=workers)
-
-
-def _handshakes(
-    theatre: Theatre,
-    contender: Contender,
-    paths: Sequence[str],
-    *,
-    workers: int,
-    cookies: Sequence[str] = (),
-) -> Metrics:
-    with theatre.stage(contender, workers=workers) as stage:
+    """Open websockets that subscribe to a broadcast, or to messages for their session's user."""
+    path = contender.user_path() if of_users else contender.path('bench', 'subscribe-broadcast')
+    cookies = [f'sessionid={key}' for key in theatre.session_keys] if of_users else []
+    with theatre.stage(contender) as stage:
         # Imports and connections are made with the first ones.
-        stage.open(paths[: 20 * workers], cookies=cookies)
+        stage.open([path] * 20, cookies=cookies)
         with stage.measure() as usage:
             opening = stage.try_to_open(
-                paths, cookies=cookies, limit_seconds=stage.limits.run_seconds
+                [path] * websockets, cookies=cookies, limit_seconds=stage.limits.run_seconds
             )
         return {
             'handshakes_per_second': opening.opened / opening.seconds,
             'complete_share': opening.opened / opening.wanted,
             'client_busy_share': usage.client_seconds / usage.seconds,
             'server_cpu_us_per_handshake': usage.server_seconds / max(1, opening.opened) * 1e6,
+        }
+
+
+def storm(theatre: Theatre, contender: Contender, *, websockets: int) -> Metrics:
+    """Kill the server with its websockets, start it again, and let everybody come back at once."""
+    with theatre.stage(contender) as stage:
+        stage.subscribe(websockets)
+        killed = time.monotonic()
+        stage.kill_and_start_again()
+        started = time.monotonic()
+        stage.open([contender.path('bench', 'subscribe-broadcast')] * websockets)
+        reached = stage.await_subscribed(['bench'], retry_seconds=STORM_RETRY_SECONDS)
+        return {
+            'back_seconds': reached - killed,
+            'start_seconds': started - killed,
+            'server_cpu_us_per_client': stage.server.cpu_seconds() / websockets * 1e6,
         }
 
 
@@ -330,21 +314,6 @@ def memory(
         time.sleep(SETTLE_SECONDS)
         grown = stage.server.private_bytes() - before
         return {'kb_per_websocket': grown / (websockets - first) / 1024}
-
-
-def scaling(
-    theatre: Theatre, contender: Contender, *, run: Callable[..., Metrics], metric: str
-) -> Metrics:
-    """Measure the same with one worker and with two."""
-    one = run(theatre, contender, workers=1)
-    two = run(theatre, contender, workers=2)
-    return {
-        f'one_{metric}': one[metric],
-        f'two_{metric}': two[metric],
-        'ratio': two[metric] / one[metric],
-        'client_busy_share': two['client_busy_share'],
-        'complete_share': min(one['complete_share'], two['complete_share']),
-    }
 
 
 class Pace:
@@ -410,7 +379,15 @@ def _spent(stage: Stage, usage: Usage, expected: int) -> Metrics:
 
 RATE = {'delivered_per_second': 'delivered/s'}
 LATENCY = {'latency_median_ms': 'median, ms', 'latency_p99_ms': '99th percentile, ms'}
+HANDSHAKES = {
+    'handshakes_per_second': 'handshakes/s',
+    'server_cpu_us_per_handshake': 'server CPU, µs/handshake',
+}
 CPU = {'server_cpu_us_per_delivery': 'server CPU, µs/delivery'}
+
+
+def _has_handlers(code: Code, features: Features) -> bool:
+    return code in features.handlers
 
 
 def make_scenarios(scale: float = 1.0) -> list[Scenario]:
@@ -461,26 +438,38 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             {'messages_per_second': 'messages/s'},
             lambda features: features.upstream,
         ),
-        Scenario(
-            'echo',
-            f'round trip with echo, {scaled(100)} clients',
-            partial(echo, clients=scaled(100), round_trips=scaled(200)),
-            {'round_trips_per_second': 'round trips/s'} | LATENCY,
-            lambda features: features.upstream,
+        *(
+            Scenario(
+                f'handler-{code.value}',
+                f'echo by a handler, {code.value} code, {scaled(200)} clients',
+                partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
+                {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
+                partial(_has_handlers, code),
+            )
+            for code in Code
         ),
-        *_handler_scenarios(scaled),
         Scenario(
             'handshakes',
             'handshakes, anonymous broadcast',
             partial(handshakes, websockets=scaled(5_000)),
-            {'handshakes_per_second': 'handshakes/s'},
+            HANDSHAKES,
         ),
         Scenario(
             'handshakes-user',
             'handshakes with session and user',
-            partial(user_handshakes, websockets=scaled(3_000)),
-            {'handshakes_per_second': 'handshakes/s'},
+            partial(handshakes, websockets=scaled(3_000), of_users=True),
+            HANDSHAKES,
             lambda features: features.sessions,
+        ),
+        Scenario(
+            'storm',
+            f'storm: the server is killed, and {scaled(10_000):,} websockets come back',
+            partial(storm, websockets=scaled(10_000)),
+            {
+                'back_seconds': 'seconds until all are back',
+                'start_seconds': 'of them until it listens',
+                'server_cpu_us_per_client': 'server CPU, µs/client',
+            },
         ),
         Scenario(
             'memory',
@@ -503,52 +492,4 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             lambda features: features.compression,
         ),
     ]
-    scenarios += [
-        Scenario(
-            f'scaling-{name}',
-            f'2 workers instead of 1: {title}',
-            partial(scaling, run=run, metric=metric),
-            {f'one_{metric}': '1 worker', f'two_{metric}': '2 workers', 'ratio': 'ratio'},
-            suits,
-        )
-        for name, title, run, metric, suits in _scaled_runs(scaled)
-    ]
     return scenarios
-
-
-def _handler_scenarios(scaled: Callable[[int], int]) -> list[Scenario]:
-    suits: dict[Code, Callable[[Features], bool]] = {
-        Code.BLOCKING: lambda features: features.blocking_handlers,
-        Code.COOPERATIVE: lambda features: features.cooperative_handlers,
-    }
-    return [
-        Scenario(
-            f'handler-{code.value}',
-            f'echo by a handler, {code.value} code, {scaled(200)} clients',
-            partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
-            {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
-            suits[code],
-        )
-        for code in Code
-    ]
-
-
-def _scaled_runs(
-    scaled: Callable[[int], int],
-) -> list[tuple[str, str, Callable[..., Metrics], str, Callable[[Features], bool]]]:
-    return [
-        (
-            'burst',
-            f'burst to {scaled(5_000):,} websockets, delivered/s',
-            partial(burst, websockets=scaled(5_000), messages=scaled(200)),
-            'delivered_per_second',
-            lambda features: features.several_workers,
-        ),
-        (
-            'handshakes',
-            'handshakes with session and user, /s',
-            partial(user_handshakes, websockets=scaled(3_000)),
-            'handshakes_per_second',
-            lambda features: features.several_workers and features.sessions,
-        ),
-    ]

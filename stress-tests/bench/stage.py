@@ -70,21 +70,30 @@ class Stage:
     _sequence: int = field(init=False, default=0)
 
     def __enter__(self) -> Self:
+        self.setup.redis.forget()
+        self._start()
+        return self
+
+    def _start(self) -> None:
         with contextlib.ExitStack() as exits:
-            self.setup.redis.forget()
             self.server = self.contender.start(self.setup)
             exits.callback(self.server.stop)
             self.server.wait_until_ready()
             assert self.server.port is not None
             self.swarm = Swarm(('127.0.0.1', self.server.port))
             exits.callback(self.swarm.close)
-            self.publisher = self.contender.publisher(self.swarm, self.setup)
+            self.publisher = self.contender.publisher(self.swarm, self.setup, self.server)
             exits.callback(self.publisher.close)
             self._exits = exits.pop_all()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._exits.close()
+
+    def kill_and_start_again(self) -> None:
+        """Kill the server, and start it again, without any websockets."""
+        self.server.kill()
+        self._exits.close()
+        self._start()
 
     # -- websockets -------------------------------------------------------------------------------
 
@@ -135,12 +144,19 @@ class Stage:
         self.open([self.contender.path(facility, 'subscribe-broadcast')] * count)
         self.await_subscribed([facility])
 
-    def await_subscribed(self, facilities: Sequence[str], *, without: int = 0) -> None:
-        """Publish to the facilities until every websocket has received something.
+    def await_subscribed(
+        self,
+        facilities: Sequence[str],
+        *,
+        without: int = 0,
+        retry_seconds: float = SUBSCRIBE_RETRY_SECONDS,
+    ) -> float:
+        """Publish until every websocket has received something; return when (`time.monotonic`).
 
         Args:
             facilities: they are published to.
             without: number of open websockets that have not subscribed to anything.
+            retry_seconds: after this time it is published again.
 
         Raises:
             Wrong: some websocket still had received nothing after `SUBSCRIBE_SECONDS`.
@@ -156,10 +172,12 @@ class Stage:
                 before = self.swarm.tally.messages
                 self.swarm.run(
                     lambda: self.swarm.waiting() <= without,
-                    limit_seconds=SUBSCRIBE_RETRY_SECONDS,
+                    limit_seconds=retry_seconds,
                 )
+        reached = time.monotonic()
         self.swarm.run_until_quiet(quiet_seconds=0.2, limit_seconds=SUBSCRIBE_SECONDS)
         self.swarm.reset()
+        return reached
 
     def message(self, size: int = 100) -> bytes:
         """Return a message that was not published before."""

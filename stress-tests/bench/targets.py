@@ -8,8 +8,9 @@ from .results import Results
 
 US = 'ws4redis'
 FLOOR = ('floor',)
+BUN = ('bun',)
 NODE = ('node-ws',)
-CHANNELS = ('channels-uvicorn', 'channels-uvicorn-pubsub')
+CHANNELS = ('channels',)
 
 
 class Bound(Enum):
@@ -90,8 +91,6 @@ TARGETS = (
     Target(
         'memory per idle websocket, compression', 'memory-compressed', _MEMORY, _LESS, 0.25, NODE
     ),
-    Target('2 workers instead of 1: burst', 'scaling-burst', 'ratio', _MORE, 1.6),
-    Target('2 workers instead of 1: handshakes', 'scaling-handshakes', 'ratio', _MORE, 1.6),
 )
 
 

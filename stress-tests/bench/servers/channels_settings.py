@@ -1,18 +1,12 @@
-"""Settings of the Channels contenders."""
+"""Settings of the Channels contender."""
 
 import os
 
 from bench.servers.django_settings import *  # noqa: F403
 
-_LAYERS = {
-    'core': 'channels_redis.core.RedisChannelLayer',
-    'pubsub': 'channels_redis.pubsub.RedisPubSubChannelLayer',
-}
-_LAYER = os.environ['BENCH_CHANNEL_LAYER']
-
 CHANNEL_LAYERS = {
     'default': {
-        'BACKEND': _LAYERS[_LAYER],
+        'BACKEND': 'channels_redis.pubsub.RedisPubSubChannelLayer',
         'CONFIG': {
             'hosts': [
                 {
@@ -25,8 +19,6 @@ CHANNEL_LAYERS = {
                     'socket_timeout': None,
                 }
             ],
-            # With the default, 100, the layer silently drops half of a burst of 200 messages.
-            **({'capacity': 100_000} if _LAYER == 'core' else {}),
         },
     }
 }

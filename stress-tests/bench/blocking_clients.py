@@ -1,4 +1,4 @@
-"""A crowd of blocking clients: each waits for a broadcast in a thread, or a greenlet, of its own.
+"""Blocking clients: each waits for a broadcast in a thread, or a greenlet, of its own.
 
 That is how the clients of the stress tests work, other than the load client with its one loop. The
 functions use nothing but the modules they are given, so that the same code runs with gevent.
