@@ -70,6 +70,14 @@ demo: $(VENV)/.demo-installed ## Serve the example chats on http://localhost:800
 runserver: $(VENV)/.demo-installed ## The same by runserver, which reloads changed code
 	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT) --runserver
 
+.PHONY: cluster
+cluster: $(VENV)/.installed ## The same on a Redis Cluster of 3 masters and 3 replicas
+	@$(BIN)/python -m tests.demo_on cluster --host $(HOST) --port $(PORT)
+
+.PHONY: sentinel
+sentinel: $(VENV)/.installed ## The same on a Redis with 2 replicas under 3 Sentinels
+	@$(BIN)/python -m tests.demo_on sentinel --host $(HOST) --port $(PORT)
+
 # Testing
 
 .PHONY: test

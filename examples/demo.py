@@ -100,14 +100,14 @@ def refuse_port_in_use(host: str, port: int) -> None:
 
 @contextmanager
 def redis_for_demo(scratch: Path) -> Iterator[str]:
-    """Make a Redis available to Django, and give the start of a redis-cli command for it."""
+    """Make a Redis available to Django, and give the start of a command that publishes."""
     import django
 
     django.setup()
     unusable = why_configured_redis_is_unusable()
     if unusable is None:
         print('Redis: the one that WS4REDIS_CONNECTION names')
-        yield 'redis-cli'
+        yield publishing_command()
         return
     executable = find_redis_server()
     if executable is None:
@@ -123,7 +123,21 @@ def redis_for_demo(scratch: Path) -> Iterator[str]:
         os.environ['WS4REDIS_URL'] = f'redis://127.0.0.1:{port}/0'
         wait_for_port(port, server)
         print(f'Redis: {executable} on port {port}, for as long as the demo runs')
-        yield f'redis-cli -p {port}'
+        yield f'redis-cli -p {port} publish'
+
+
+def publishing_command() -> str:
+    """Return the start of a command that publishes on the Redis of the settings."""
+    from ws4redis.broker.connections import make_bus_connection
+    from ws4redis.conf import conf
+
+    if not conf.uses_cluster and 'sentinels' not in conf.WS4REDIS_CONNECTION:
+        return 'redis-cli publish'
+    connection = make_bus_connection()
+    connection.connect()
+    connection.disconnect()
+    port = f'-h {connection.host} -p {connection.port}'
+    return f'redis-cli -c {port} spublish' if conf.uses_cluster else f'redis-cli {port} publish'
 
 
 def why_configured_redis_is_unusable() -> str | None:
@@ -337,7 +351,7 @@ The chats are open, in as many browsers as you like:
   {base}/groupchat/   to a group
   {base}/admin/       to log in: admin, john or mary, each with the password "secret"
 
-From a shell:  {redis_cli} publish broadcast:foobar 'Hello'
+From a shell:  {redis_cli} broadcast:foobar 'Hello'
 Ctrl-C stops everything."""
 
 

@@ -5,7 +5,9 @@ environment:
 
     WS4REDIS_URL                    where Redis is, as redis://, rediss:// or unix://; or
     WS4REDIS_HOST, WS4REDIS_PORT, WS4REDIS_DB, WS4REDIS_PASSWORD, or
-    WS4REDIS_UNIX_SOCKET            path of its Unix socket
+    WS4REDIS_UNIX_SOCKET            path of its Unix socket; or
+    WS4REDIS_CLUSTER                comma-separated nodes of a Cluster, as host:port; or
+    WS4REDIS_SENTINELS, WS4REDIS_SERVICE_NAME
     WS4REDIS_PREFIX                 prefix of all channels in Redis
     WS4REDIS_EXPIRE                 for how many seconds Redis keeps the last message
     WS4REDIS_HEARTBEAT              the heartbeat string; empty: no heartbeats
@@ -42,6 +44,11 @@ def redis_connection() -> dict[str, Any]:
     """Return what the environment says of Redis; without a word, ws4redis' defaults hold."""
     if url := from_environment('WS4REDIS_URL'):
         return {'url': url}
+    if nodes := from_environment('WS4REDIS_CLUSTER'):
+        return {'cluster': nodes.split(',')}
+    if sentinels := from_environment('WS4REDIS_SENTINELS'):
+        service_name = from_environment('WS4REDIS_SERVICE_NAME')
+        return {'sentinels': sentinels.split(','), 'service_name': service_name}
     names = {
         'WS4REDIS_UNIX_SOCKET': 'unix_socket_path',
         'WS4REDIS_HOST': 'host',
