@@ -108,6 +108,6 @@ setup(
     },
     zip_safe=False,
     python_requires='>=3.11',
-    install_requires=['Django>=5.2', 'gevent>=24.2', 'redis[hiredis]>=5.1'],
+    install_requires=['Django>=5.2', 'gevent>=24.2', 'httptools>=0.6.4', 'redis[hiredis]>=5.1'],
     extras_require=EXTRAS,
 )
