@@ -11,6 +11,7 @@ import os
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conformance.settings')
 
 from conformance.settings import WS4REDIS_MAX_MESSAGE_SIZE
+from ws4redis.handshake.machine import Steps
 from ws4redis.handshake.policy import Admission
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import Opcode
@@ -38,8 +39,10 @@ class EchoServer(uWSGIWebSocketServer):
 
     _echo = EchoReceiver()
 
-    def _connect(self, opening: Opening, admission: Admission) -> None:
+    def _connect(self, opening: Opening, admission: Admission) -> Steps[None]:
         opening.make_websocket(self._echo)
+        # A machine, though it waits for nothing.
+        yield from ()
 
 
 application = EchoServer()

@@ -132,6 +132,9 @@ def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
 
 WRONG: list[tuple[str, str, Any]] = [
     ('E071', 'WS4REDIS_ON_COMMIT', 1),
+    ('E081', 'WS4REDIS_TRUSTED_PROXIES', '10.0.0.1'),
+    ('E081', 'WS4REDIS_TRUSTED_PROXIES', ['10.0.0.1/8']),
+    ('E081', 'WS4REDIS_TRUSTED_PROXIES', [None]),
     ('E080', 'WS4REDIS_NOTIFICATION_STORE', 'tests.nowhere.Store'),
     ('E080', 'WS4REDIS_NOTIFICATION_STORE', 'tests.test_checks.allowed_channels'),
     ('E080', 'WS4REDIS_NOTIFICATION_STORE', dict),

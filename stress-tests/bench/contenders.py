@@ -152,9 +152,30 @@ def _uwsgi(environment: Path, port: int, setup: Setup) -> list[str | Path]:
 def _run_wsserver(environment: Path, port: int, setup: Setup) -> list[str | Path]:
     return [
         environment / 'bin' / 'python', '-m', 'django', 'run_wsserver', f'127.0.0.1:{port}',
-        '--threaded' if setup.handlers is Code.BLOCKING else '--gevent',
+        '--gevent' if setup.handlers is Code.COOPERATIVE else '--threaded',
         '--websocket-url', r'^/handler/(?P<namespace>\w+)$',
     ]  # fmt: skip
+
+
+class Ws4redisNative(Ws4redis):
+    """The same loop with its own door: `run_wsserver`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = 'ws4redis-native'
+        self.title = 'ws4redis, native door'
+
+    def start(self, setup: Setup) -> ServerProcess:
+        """Start `run_wsserver`."""
+        port = free_port()
+        return ServerProcess(
+            _run_wsserver(self._environment, port, setup),
+            port=port,
+            log=setup.directory / 'ws4redis-native.log',
+            environment=setup.environment(
+                self._repository, DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings'
+            ),
+        )
 
 
 class Floor(Contender):
@@ -304,6 +325,7 @@ CONTENDERS: dict[str, Contender] = {
     contender.name: contender
     for contender in (
         Ws4redis(),
+        Ws4redisNative(),
         Floor(),
         JavaScript('bun', 'Bun (uWebSockets)', 'bun.js', 'bun'),
         Nchan(),

@@ -130,7 +130,7 @@ def test_an_exception_of_ours_is_answered_500_and_logged(
     def fail(*args: Any) -> None:
         raise RuntimeError('the secret')
 
-    monkeypatch.setattr(wsgi_server, 'join_and_wait', fail)
+    monkeypatch.setattr(wsgi_server, 'join', fail)
     answer = refused(server, '/ws/x?subscribe-broadcast')
     assert answer.status == 500
     assert b'secret' not in answer.body

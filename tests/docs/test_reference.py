@@ -87,8 +87,6 @@ def test_the_page_of_answers_has_each_status_that_the_package_answers_with() -> 
             r'\b(?:HandshakeError|UpgradeRequiredError|Refusal)\(\s*(\d{3}),', source
         )
         answered |= {int(status) for status in found}
-    http_handler = (PACKAGE / 'standalone' / 'http_handler.py').read_text(encoding='utf-8')
-    answered |= {int(status) for status in re.findall(r'HTTP/1\.1 (\d{3})', http_handler)}
     page = (REFERENCE / 'handshake-answers.md').read_text(encoding='utf-8')
     assert {int(cell) for cell in first_cells(page)} == answered
 

@@ -87,6 +87,9 @@ class StepDriver:
     ) -> T:
         return function(*args)
 
+    def pool(self, pool: Pool) -> Workers:
+        return self.workers
+
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self.loop is not None
         try:

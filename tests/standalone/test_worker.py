@@ -36,7 +36,7 @@ def client():
 
 thread = threading.Thread(target=client)
 thread.start()
-worker = Worker(listener, HandlerServer(routes_from_settings()))
+worker = Worker(listener.detach(), HandlerServer(routes_from_settings()))
 worker.run(lifeline=lifeline, ready=ready_writer)
 thread.join(SOON_SECONDS)
 print(codes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.handlers.server import HandlerServer
 from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.machine import Steps, Until, run_waiting
 from ws4redis.handshake.policy import Admission, admit, may_block
 from ws4redis.handshake.subscriber import (
     RedisSubscriber,
@@ -69,35 +70,36 @@ class WebSocketServer(RefusesFormerHooks):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            self._serve(environ, start_response)
-        except HandshakeError as error:
-            return refuse(start_response, error)
-        except HandoverNotSupported as error:
-            logger.error('%s', error)
-            return refuse(start_response, HandshakeError(501, str(error)))
-        except (Exception, SystemExit):
-            # Some code ends what it takes for its own process, which here is a handshake's.
-            logger.exception('a handshake failed: %s', environ.get('PATH_INFO'))
-            return refuse(start_response, HandshakeError(500, 'Internal server error.'))
+            run_waiting(self.steps(environ, start_response))
+        except BaseException as exc:  # noqa: BLE001 (what is no answer is raised again)
+            return refuse(start_response, error_of(exc, environ.get('PATH_INFO', '')))
         return []
 
-    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def steps(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> Steps[None]:
+        """Return the machine that answers a handshake.
+
+        It raises what :func:`error_of` turns into the answer, unless it hands the socket over.
+        """
         path = get_path_info(environ)
         # Handlers first: under WEBSOCKET_URL, where any path is a facility, proxies need no change.
         is_facility = self.takes_any_path or is_websocket_path(path, conf.WEBSOCKET_URL)
         if self.handlers.serves(path) or not is_facility:
-            self.handlers.serve(environ, start_response)
+            yield from self.handlers.steps(environ, start_response)
             return
         environ = _under_websocket_url(environ)
+        # Received
         opening = Opening(environ, start_response)
         admission: Admission | None = None
         try:
-            admission = self._admit(opening, make_request(environ))
+            admission = yield from self._admit(opening, make_request(environ))
             if admission.user is not None:
                 opening.count_user(admission.user)
-            self._connect(opening, admission)
+            # Admitted
+            yield from self._connect(opening, admission)
+            # Joined
             opening.check_still_due()
             opening.complete()
+            # Answered
             if opening.websocket is not None and opening.websocket.companion is not None:
                 opening.websocket.companion.opened()
         except BaseException:
@@ -108,12 +110,12 @@ class WebSocketServer(RefusesFormerHooks):
             opening.abandon()
             raise
 
-    def _admit(self, opening: Opening, request: WSGIRequest) -> Admission:
+    def _admit(self, opening: Opening, request: WSGIRequest) -> Steps[Admission]:
         if not may_block(request):
             return admit(request)
-        return opening.run_blocking(admit, request, too_late=_release)
+        return (yield from opening.run(admit, request, too_late=_release))
 
-    def _connect(self, opening: Opening, admission: Admission) -> None:
+    def _connect(self, opening: Opening, admission: Admission) -> Steps[None]:
         """Make the websocket and let it join its channels."""
         subscriber = admission.subscriber
         bridge = SubscriberBridge(opening.hub, subscriber) if needs_bridge(subscriber) else None
@@ -127,7 +129,7 @@ class WebSocketServer(RefusesFormerHooks):
         hub = opening.hub
         if bridge is not None:
             bridge.begin(websocket)
-            opening.run_blocking(bridge.take_descriptor)
+            yield from opening.run(bridge.take_descriptor)
             if bridge.sends_persisted_messages:
                 hub.loop.call_soon(websocket.hold)
         reads_itself = bridge is not None and bridge.brings_descriptor
@@ -135,9 +137,9 @@ class WebSocketServer(RefusesFormerHooks):
         if type(subscriber) is not RedisSubscriber:
             # Before it sends anything: it may add channels while it does.
             _follow_changes(hub, websocket, subscriber)
-        join_and_wait(hub, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
+        yield from join(hub, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
         if bridge is not None:
-            opening.run_blocking(bridge.prepare, websocket)
+            yield from opening.run(bridge.prepare, websocket)
 
     def _shared_receiver(self, hub: Hub) -> PublishingReceiver:
         if self._receiver is None or self._receiver.hub is not hub:
@@ -162,7 +164,7 @@ def _release(admission: Admission) -> None:
     release(admission.subscriber)
 
 
-def join_and_wait(hub: Hub, websocket: WebSocket, names: list[str], seconds: float) -> None:
+def join(hub: Hub, websocket: WebSocket, names: list[str], seconds: float) -> Steps[None]:
     """Let a websocket join channels, and wait until Redis has confirmed.
 
     What is published from then on reaches it. Raise ``HandshakeError`` 503 when Redis refuses one
@@ -171,9 +173,11 @@ def join_and_wait(hub: Hub, websocket: WebSocket, names: list[str], seconds: flo
     if not names:
         return
     refused: list[bool] = []
-    joined = hub.loop.driver.event()
-    hub.loop.call_soon(hub.join, websocket, names, joined.set, lambda: refused.append(True))
-    joined.wait(seconds)
+
+    def begin(joined: Callable[[], object]) -> None:
+        hub.join(websocket, names, joined, lambda: refused.append(True))
+
+    yield Until(hub.loop, begin, seconds)
     if refused:
         raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
 
@@ -237,11 +241,33 @@ class CombinedServer:
         return self._django(environ, start_response)
 
 
-def refuse(start_response: StartResponse, error: HandshakeError) -> Iterable[bytes]:
-    """Answer a handshake with an error."""
+def error_of(exc: BaseException, path: str) -> HandshakeError:
+    """Return the answer to a handshake that ended with an exception, which is logged if need be.
+
+    What ends the process or the greenlet is raised again.
+    """
+    if isinstance(exc, HandshakeError):
+        return exc
+    if isinstance(exc, HandoverNotSupported):
+        logger.error('%s', exc)
+        return HandshakeError(501, str(exc))
+    # Some code ends what it takes for its own process, which here is a handshake's.
+    if not isinstance(exc, Exception | SystemExit):
+        raise exc
+    logger.error('a handshake failed: %s', path, exc_info=exc)
+    return HandshakeError(500, 'Internal server error.')
+
+
+def count_refusal(status: int) -> None:
+    """Count a handshake that was answered with an error."""
     hub = existing_hub()
     if hub is not None:
-        hub.loop.call_soon(hub.count_refused_handshake, error.status)
+        hub.loop.call_soon(hub.count_refused_handshake, status)
+
+
+def refuse(start_response: StartResponse, error: HandshakeError) -> Iterable[bytes]:
+    """Answer a handshake with an error."""
+    count_refusal(error.status)
     body = f'{error.body}\n'.encode()
     headers = [
         ('Content-Type', 'text/plain; charset=utf-8'),

@@ -10,6 +10,7 @@ from ws4redis.handlers.mailbox import Dispatcher, Mailbox
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.runners import GreenletRunner, Runner, ThreadRunner
 from ws4redis.handlers.session import HandlerSession
+from ws4redis.handshake.machine import Steps
 from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
 from ws4redis.loop.blocking_call import Pool
 from ws4redis.protocol.frames import CloseCode
@@ -27,7 +28,7 @@ logger = logging.getLogger('ws4redis')
 class Backend(Protocol):
     """Where handlers run."""
 
-    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> Steps[None]:
         """Let a handler take the websocket of an opening, and complete it.
 
         Raise ``HandshakeError`` if it does not; the caller then abandons the opening.
@@ -40,8 +41,8 @@ class LocalBackend:
     def __init__(self, hub: Hub, runner: Runner) -> None:
         self._dispatcher = Dispatcher(hub, runner)
 
-    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
-        opening.run_blocking(
+    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> Steps[None]:
+        yield from opening.run(
             self._accept, opening, environ, match, too_late=_end, pool=Pool.HANDLERS
         )
         opening.check_still_due()

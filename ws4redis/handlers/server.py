@@ -12,6 +12,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.backends import Backend, threaded_backend
 from ws4redis.handlers.routes import HandlerRoutes, Match, UnknownNamespace, routes_from_settings
+from ws4redis.handshake.machine import Steps
 from ws4redis.hub.hub import Hub
 from ws4redis.loop.native import original
 from ws4redis.servers.opening import Opening
@@ -50,12 +51,12 @@ class HandlerServer:
         """Tell whether a path belongs to a handler."""
         return self.routes.serves(path)
 
-    def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def steps(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> Steps[None]:
         """Open a websocket whose path is served; raise ``HandshakeError`` if it is refused."""
         match = self._match(environ)
         opening = Opening(environ, start_response)
         try:
-            self._backend_of(opening.hub).open(opening, environ, match)
+            yield from self._backend_of(opening.hub).open(opening, environ, match)
         except BaseException:
             opening.abandon()
             raise

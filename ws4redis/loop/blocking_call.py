@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from ws4redis.loop.drivers import Event
-    from ws4redis.loop.workers import Workers
+    from ws4redis.loop.loop import Loop
+    from ws4redis.loop.workers import Task, Workers
 
 logger = logging.getLogger('ws4redis')
 
@@ -87,6 +88,68 @@ class BlockingCall(Generic[T]):
             logger.debug('what nobody waits for any more failed', exc_info=self._error)
         elif self._too_late is not None:
             self._too_late(self._result)  # type: ignore[arg-type]
+
+
+class PooledCall:
+    """One call for which the loop waits without waiting; all but the call itself runs in the loop.
+
+    ``proceed(result, error)`` is called once, unless it is given up before. ``too_late`` gets the
+    result, in a thread of the pool, when it comes after that.
+    """
+
+    __slots__ = ('_function', '_loop', '_proceed', '_task', '_timer', '_too_late', '_workers')
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        proceed: Callable[[Any, BaseException | None], object],
+        too_late: Callable[[Any], object] | None = None,
+    ) -> None:
+        self._function = function
+        self._proceed: Callable[[Any, BaseException | None], object] | None = proceed
+        self._too_late = too_late
+        self._loop: Loop
+        self._workers: Workers
+        self._timer: Any = None
+        self._task: Task
+
+    def start(self, loop: Loop, workers: Workers, seconds: float) -> None:
+        """Run in a pool; ``proceed`` gets ``TookTooLong`` after so many seconds."""
+        self._loop = loop
+        self._workers = workers
+        self._timer = loop.call_later(seconds, self._expired)
+        self._task = workers.submit(self._run)
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        if self._proceed is not None:
+            self._proceed = None
+            self._loop.timers.cancel(self._timer)
+            self._task.give_up()
+
+    def _expired(self) -> None:
+        proceed = self._proceed
+        if proceed is not None:
+            self.give_up()
+            proceed(None, TookTooLong())
+
+    def _run(self) -> None:
+        try:
+            result = self._function()
+        except BaseException as exc:  # noqa: BLE001 (it is reported to whoever waits)
+            self._loop.call_soon(self._finish, None, exc)
+        else:
+            self._loop.call_soon(self._finish, result, None)
+
+    def _finish(self, result: Any, error: BaseException | None) -> None:
+        proceed, self._proceed = self._proceed, None
+        if proceed is not None:
+            self._loop.timers.cancel(self._timer)
+            proceed(result, error)
+        elif error is not None:
+            logger.debug('what nobody waits for any more failed', exc_info=error)
+        elif self._too_late is not None:
+            self._workers.submit(self._too_late, result)
 
 
 def call_here(

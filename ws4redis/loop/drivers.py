@@ -100,6 +100,9 @@ class Driver(Protocol):
         caller can wait apart from it. ``too_late`` then gets the result, if there ever is one.
         """
 
+    def pool(self, pool: Pool) -> Workers:
+        """Return the threads that do what handshakes wait for, where the loop waits itself."""
+
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         """Run ``function`` in the pool, then in the loop ``done(result, exception)``."""
 
@@ -113,6 +116,7 @@ class ThreadDriver:
     def __init__(self, *, pool_size: int) -> None:
         self.workers = Workers(pool_size)
         self._workers_apart = Workers(THREADS_APART)
+        self._pools = {pool: Workers(pool_size) for pool in Pool}
         self._stopped: Event = NativeEvent()
         self._ident = 0
         self._loop: Loop | None = None
@@ -129,7 +133,7 @@ class ThreadDriver:
                 loop.turn(loop.timeout())
         finally:
             loop.close()
-            _stop((self.workers, self._workers_apart))
+            _stop((self.workers, self._workers_apart, *self._pools.values()))
             self._stopped.set()
 
     def wake(self) -> None:
@@ -168,6 +172,9 @@ class ThreadDriver:
     ) -> T:
         # The caller is a thread of the WSGI server's own, and it is that server's pool that bounds.
         return call_here(function, args, timeout_seconds, too_late)
+
+    def pool(self, pool: Pool) -> Workers:
+        return self._pools[pool]
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._loop is not None
@@ -330,6 +337,9 @@ class GeventDriver:
     ) -> T:
         call = BlockingCall(function, args, self.event(), too_late)
         return call.wait_in(self._pools[pool], timeout_seconds)
+
+    def pool(self, pool: Pool) -> Workers:
+        return self._pools[pool]
 
     def submit(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         assert self._loop is not None

@@ -164,7 +164,7 @@ def parse_head(data: bytes) -> RequestHead:
     what is too large, and 505 for another version.
     """
     if data.startswith(_HTTP2_PREFACE):
-        raise HandshakeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, 'Only HTTP/1.1 is spoken here.')
+        raise HandshakeError(505, 'Only HTTP/1.1 is spoken here.')
     line_end = data.find(b'\r\n')
     if line_end > MAX_LINE_BYTES:
         raise HandshakeError(414, 'The target of the request is too long.')

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.loop.drivers import runs_under_gevent
 from ws4redis.loop.native import original
+from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.uwsgi_options import fatal_concern
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def take_socket(
     A view has no ``start_response``: with ``None`` the socket is taken from under the server, and
     what the server sends later as the response of the request goes nowhere.
     """
+    connection = environ.get(CONNECTION)
+    if connection is not None:
+        native: _socket.socket = connection.hand_over(headers)
+        return native
     if start_response is None:
         sock = _handover_in_view(environ)(environ, headers)
     else:
@@ -62,6 +67,8 @@ HandoverInView = Callable[['WSGIEnvironment', Headers], _socket.socket]
 
 def check_supported(environ: WSGIEnvironment, start_response: StartResponse | None) -> None:
     """Raise ``HandoverNotSupported`` if :func:`take_socket` would, before any work is done."""
+    if CONNECTION in environ:
+        return
     if start_response is None:
         _handover_in_view(environ)
         return

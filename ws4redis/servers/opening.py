@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +12,8 @@ from django.core.handlers.wsgi import WSGIRequest, get_path_info
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
-from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.connection_limits import Place, connection_limits
+from ws4redis.handshake.machine import Call, Steps
 from ws4redis.hub.websocket import Receiver, WebSocket
 from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
@@ -23,6 +22,7 @@ from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, response_headers
 from ws4redis.protocol.wire import PLAIN
 from ws4redis.servers.handover import check_supported, take_socket
+from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.process import get_hub
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 def handshake_headers(environ: WSGIEnvironment) -> dict[str, str]:
     """Return the headers of a request by their names in lower case."""
+    connection = environ.get(CONNECTION)
+    if connection is not None:
+        headers: dict[str, str] = connection.head.headers
+        return headers
     return {
         name[5:].lower().replace('_', '-'): value
         for name, value in environ.items()
@@ -84,25 +88,25 @@ class Opening:
         """How many seconds the handshake may take yet, 0 if its time is over."""
         return max(0.0, self._deadline - monotonic())
 
-    def run_blocking(
+    def run(
         self,
         function: Callable[..., T],
         *args: Any,
         too_late: Callable[[T], object] | None = None,
         pool: Pool = Pool.POLICY,
-    ) -> T:
+    ) -> Steps[T]:
         """Run code of the project, which may block and use the database, and return its result.
 
         Raise ``HandshakeError`` 503 when the time of the handshake is over; ``too_late`` then gets
         the result if there is one after all, and may block as well.
         """
         try:
-            result: T = self.hub.loop.driver.run_blocking(
-                with_database,
+            result: T = yield Call(
+                self.hub.loop,
                 function,
                 *args,
-                timeout_seconds=self.seconds_left,
-                too_late=None if too_late is None else partial(with_database, too_late),
+                seconds=self.seconds_left,
+                too_late=too_late,
                 pool=pool,
             )
         except TookTooLong:

@@ -330,6 +330,16 @@ class Conf:
         hint="Give the header in which your proxy puts the client's address, such as 'X-Real-IP'; "
         'None: the address that connects is the client.',
     )
+    WS4REDIS_TRUSTED_PROXIES = Setting[Sequence[str]](
+        'ws4redis.E081',
+        default=(),
+        judge=must_be(
+            "a list of addresses and networks, such as '10.0.0.0/8', or 'unix'",
+            judges.is_list_of(judges.is_proxy),
+        ),
+        about='The proxies that are believed when they say who the client is',
+        hint="List your proxies' addresses or networks; 'unix' is whoever comes by a Unix socket.",
+    )
     WS4REDIS_WORKER_THREADS = Setting[int](
         'ws4redis.E026',
         default=16,

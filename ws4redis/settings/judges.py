@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -73,6 +74,16 @@ def is_path(value: object) -> bool:
 
 def is_origin(value: object) -> bool:
     return value == '*' or (isinstance(value, str) and ORIGIN.fullmatch(value) is not None)
+
+
+def is_proxy(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        return value == 'unix'
+    return True
 
 
 def judge_compression(value: Any) -> str | None:

@@ -1,1 +1,1 @@
-"""The standalone server: websockets without uWSGI, by gevent's pywsgi and the same loop."""
+"""The standalone server: websockets without uWSGI, by the native door and the same loop."""

@@ -68,6 +68,8 @@ def listen(address: Address) -> socket.socket:
             sock.bind(address.path)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Connections inherit it. Frames are small and wait for nothing.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.bind((address.host, address.port))
         sock.listen(BACKLOG)
         sock.settimeout(0)

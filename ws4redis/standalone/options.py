@@ -25,6 +25,7 @@ class ProcessOptions:
     keyfile: str | None = None
     push_socket: str = DEFAULT_PUSH_SOCKET
     sub_socket: str = DEFAULT_SUB_SOCKET
+    proxy_protocol: bool = False
     log_requests: bool = False
     listener: int = -1
     lifeline: int = -1

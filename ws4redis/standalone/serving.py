@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 
@@ -15,9 +14,9 @@ from ws4redis.handlers.multiprocess.names import KeyNames
 from ws4redis.handlers.multiprocess.worker import HandlerWorker
 from ws4redis.handlers.routes import routes_from_settings
 from ws4redis.handlers.server import HandlerServer, MakeBackend
+from ws4redis.servers.native.tls import make_context
 from ws4redis.settings.checks import validate_settings
 from ws4redis.standalone.options import GEVENT, MULTIPROCESS, ProcessOptions
-from ws4redis.standalone.tls import make_context
 from ws4redis.standalone.worker import Worker
 
 logger = logging.getLogger('ws4redis')
@@ -36,11 +35,12 @@ def serve(options: ProcessOptions) -> None:
     validate_settings()
     routes = routes_from_settings(options.websocket_url)
     worker = Worker(
-        socket.socket(fileno=options.listener),
+        options.listener,
         HandlerServer(routes, make_backend=backend_maker(options)),
         tls=make_context(options.certfile, options.keyfile) if options.certfile else None,
+        takes_proxy_protocol=options.proxy_protocol,
         log_requests=options.log_requests,
-        views=options.mode == GEVENT,
+        greenlets=options.mode == GEVENT,
     )
     worker.run(lifeline=options.lifeline, ready=options.ready)
 

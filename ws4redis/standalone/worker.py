@@ -1,4 +1,4 @@
-"""A process that serves: pywsgi for handshakes, and the loop, both in one thread under gevent.
+"""A process that serves: the native door, and the loop that it is part of.
 
 The supervisor starts it and hands it the socket to listen on. Signals end it in good order: SIGTERM
 closes its websockets with 1001, SIGHUP with 1012, since then another process has taken its place.
@@ -7,34 +7,31 @@ It ends in the same way when the supervisor has gone, which it learns from the e
 
 from __future__ import annotations
 
+import _socket
+import gc
 import logging
 import os
 import signal
-import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
 
-import gevent
-from gevent.event import Event
-from gevent.pool import Pool
-from gevent.socket import wait_read
-
-from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.applications.wsgi import WebSocketServer, count_refusal
 from ws4redis.conf import conf
 from ws4redis.handlers.server import HandlerServer
-from ws4redis.loop.drivers import GeventDriver
+from ws4redis.hub.hub import Hub
+from ws4redis.loop.drivers import GeventDriver, ThreadDriver
 from ws4redis.protocol.frames import CloseCode
-from ws4redis.servers.process import existing_hub, get_hub, use_driver
-from ws4redis.standalone.application import ViewServer
-from ws4redis.standalone.http_handler import HandshakeServer
+from ws4redis.servers.native.door import Door
+from ws4redis.servers.native.trust import TrustedProxies
+from ws4redis.servers.process import get_hub, use_driver
+from ws4redis.standalone.application import NativeApplication, response_to
 
 logger = logging.getLogger('ws4redis')
 
 # Beyond the time for closing websockets: for handlers, for Redis, as a margin.
 GRACE_SECONDS = 5.0
-# How many connections may be at their handshake at once.
-MAX_HANDSHAKES = 2048
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Ending:
     reason: str
 
 
-ENDING_OF_SIGNAL = {
+ENDING_OF_SIGNAL: dict[int, Ending] = {
     signal.SIGTERM: Ending(CloseCode.GOING_AWAY, 'the server stops'),
     signal.SIGHUP: Ending(CloseCode.SERVICE_RESTART, 'the server restarts'),
 }
@@ -57,35 +54,28 @@ def stop_seconds() -> float:
 
 
 class Worker:
-    """Serve websockets on a listening socket until told to stop."""
+    """Serve websockets on a listening socket until told to stop.
+
+    With ``greenlets`` the loop, views and handlers run in greenlets of a monkey-patched process,
+    else the loop has a native thread.
+    """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: int,
         handlers: HandlerServer,
         *,
         tls: ssl.SSLContext | None = None,
+        takes_proxy_protocol: bool = False,
         log_requests: bool = False,
-        views: bool = False,
+        greenlets: bool = False,
     ) -> None:
+        self._listener = listener
         self._handlers = handlers
-        websockets = WebSocketServer(handlers=handlers)
-        self._handshakes = Pool(MAX_HANDSHAKES)
-        self._application = (
-            ViewServer(websockets, view_begins=self._leave_handshakes) if views else websockets
-        )
-        self._ending: Ending | None = None
-        self._told_to_end = Event()
-        self._server = HandshakeServer(
-            listener,
-            self._application,
-            tls=tls,
-            spawn=self._handshakes,
-            log=logging.getLogger('ws4redis.requests') if log_requests else None,
-            error_log=logger,
-            # Others accept on the same socket: let none take many connections at once.
-            environ={'wsgi.multiprocess': True, 'wsgi.multithread': True},
-        )
+        self._tls = tls
+        self._takes_proxy_protocol = takes_proxy_protocol
+        self._log_requests = log_requests
+        self._greenlets = greenlets
 
     def run(self, *, lifeline: int, ready: int) -> None:
         """Serve; return when all is closed.
@@ -93,53 +83,112 @@ class Worker:
         ``lifeline`` is a descriptor that becomes readable at the end of the supervisor, ``ready``
         one that is told when this worker serves.
         """
-        use_driver(GeventDriver)
+        use_driver(GeventDriver if self._greenlets else ThreadDriver)
         # The loop and its connections to Redis are made now rather than for the first websocket.
         hub = get_hub()
         if self._handlers.routes:
             self._handlers.prepare(hub)
-        # Ctrl-C in a terminal reaches this process too, but the supervisor tells it what to do.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number, ending in ENDING_OF_SIGNAL.items():
-            gevent.signal_handler(number, self._end, ending)
-        watcher = gevent.spawn(self._watch_lifeline, lifeline)
-        self._server.start()
-        os.write(ready, b'\0')
-        os.close(ready)
-        try:
-            self._told_to_end.wait()
-            self._close(self._ending or ENDING_OF_SIGNAL[signal.SIGTERM])
-        finally:
-            watcher.kill()
+        told_to_end = hub.loop.driver.event()
+        door = self._door(hub)
+        ends = Ends(hub, lifeline, door.stop_accepting, told_to_end.set)
+        ends.start()
 
-    def _leave_handshakes(self) -> None:
-        # Otherwise that many open views would keep all other clients waiting.
-        self._handshakes.discard(gevent.getcurrent())
+        def start() -> None:
+            door.start()
+            os.write(ready, b'\0')
+            os.close(ready)
 
-    def _end(self, ending: Ending) -> None:
-        # A stop overrules a restart that is under way, but does not make it start over.
-        if self._ending is None:
-            self._ending = ending
-            self._told_to_end.set()
-
-    def _watch_lifeline(self, lifeline: int) -> None:
-        wait_read(lifeline)
-        logger.error('the supervisor has gone')
-        self._end(ENDING_OF_SIGNAL[signal.SIGTERM])
-
-    def _close(self, ending: Ending) -> None:
-        # 1. No new connections; those that wait in the socket's queue are for other processes.
-        self._server.close()
-        hub = existing_hub()
-        if hub is None:
-            return
-        # 2. Every websocket gets what is queued for it and a close frame; then the loop ends, and
-        #    with it, once the handlers have finished, its thread pool.
-        hub.loop.call_soon(lambda: drain(hub, ending))
+        # What is loaded by now stays; the garbage collector need not visit it again and again.
+        gc.freeze()
+        hub.loop.call_soon(start)
+        told_to_end.wait()
         if not hub.loop.driver.wait_stopped(stop_seconds()):
             logger.error('%d websockets were not closed in time', hub.open_count)
 
+    def _door(self, hub: Hub) -> Door:
+        return Door(
+            hub.loop,
+            _socket.socket(fileno=self._listener),
+            NativeApplication(WebSocketServer(handlers=self._handlers), views=self._greenlets),
+            response_to=response_to,
+            refused=count_refusal,
+            trusted=TrustedProxies(conf.WS4REDIS_TRUSTED_PROXIES),
+            tls=self._tls,
+            takes_proxy_protocol=self._takes_proxy_protocol,
+            timeout_seconds=conf.WS4REDIS_HANDSHAKE_TIMEOUT,
+            logs_requests=self._log_requests,
+        )
 
-def drain(hub: Any, ending: Ending) -> None:
+
+class Ends:
+    """Learn that this process is to end, in the loop, and close its websockets then.
+
+    Signals arrive as bytes in a pipe, whatever the main thread is doing.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        lifeline: int,
+        stop_accepting: Callable[[], object],
+        told: Callable[[], object],
+    ) -> None:
+        self._hub = hub
+        self._lifeline = lifeline
+        self._stop_accepting = stop_accepting
+        self._told = told
+        self._signals, self._writer = os.pipe()
+        self._has_begun = False
+
+    def start(self) -> None:
+        """Watch signals and the lifeline. Called in the main thread."""
+        for fd in (self._signals, self._writer):
+            os.set_blocking(fd, False)
+        # Ctrl-C in a terminal reaches this process too, but the supervisor tells it what to do.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ENDING_OF_SIGNAL:
+            signal.signal(number, _ignore)
+        signal.set_wakeup_fd(self._writer)
+        # Should the loop end by itself, nothing is served any more.
+        self._hub.loop.at_close(self._told)
+        self._hub.loop.call_soon(self._hub.loop.register, self._signals, _Watch(self._signalled))
+        self._hub.loop.call_soon(self._hub.loop.register, self._lifeline, _Watch(self._orphaned))
+
+    def _signalled(self) -> None:
+        for number in os.read(self._signals, 512):
+            if number in ENDING_OF_SIGNAL:
+                self._begin(ENDING_OF_SIGNAL[number])
+
+    def _orphaned(self) -> None:
+        self._hub.loop.unregister(self._lifeline)
+        logger.error('the supervisor has gone')
+        self._begin(ENDING_OF_SIGNAL[signal.SIGTERM])
+
+    def _begin(self, ending: Ending) -> None:
+        # A stop overrules a restart that is under way, but does not make it start over.
+        if self._has_begun:
+            return
+        self._has_begun = True
+        # 1. No new connections; those that wait in the socket's queue are for other processes.
+        self._stop_accepting()
+        # 2. Every websocket gets what is queued for it and a close frame; then the loop ends, and
+        #    with it, once the handlers have finished, its threads.
+        drain(self._hub, ending)
+        self._told()
+
+
+class _Watch:
+    def __init__(self, react: Callable[[], object]) -> None:
+        self._react = react
+
+    def ready(self, events: int) -> None:
+        self._react()
+
+
+def drain(hub: Hub, ending: Ending) -> None:
     """Close all websockets. Called in the loop."""
     hub.drain(ending.code, ending.reason, spread_seconds=conf.WS4REDIS_DRAIN_SECONDS)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Let the wake-up descriptor tell."""

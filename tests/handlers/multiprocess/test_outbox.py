@@ -37,7 +37,7 @@ def outbox() -> tuple[Outbox, WatchedWebSocket, WebSocket]:
     backend: Any = SimpleNamespace(hub=hub, is_connected=True, send=lambda *_: None)
     watched = WatchedWebSocket()
     websocket = cast('WebSocket', watched)
-    box = Outbox(backend, 1, cast('Any', None))
+    box = Outbox(backend, 1)
     box.websocket = websocket
     return box, watched, websocket
 

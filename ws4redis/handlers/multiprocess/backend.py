@@ -22,11 +22,14 @@ from ws4redis.handlers.multiprocess.outbox import Outbox, Refusal, Unseen
 from ws4redis.handlers.multiprocess.roster import RemoteWorker, Roster
 from ws4redis.handlers.multiprocess.sealing import seal
 from ws4redis.handlers.requests import lasting_environ, make_lasting_request
+from ws4redis.handshake.machine import Steps, Until
 from ws4redis.handshake.policy import verify_origin
 from ws4redis.protocol.frames import CloseCode, Opcode
 from ws4redis.servers.process import connect_to_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed.wsgi import WSGIEnvironment
 
     from ws4redis.handlers.routes import Match
@@ -84,18 +87,22 @@ class RemoteBackend:
     def is_connected(self) -> bool:
         return self._commands.is_connected
 
-    # Handshakes: called outside the loop
+    # Handshakes: a machine that runs in the loop or outside it
 
-    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> None:
+    def open(self, opening: Opening, environ: WSGIEnvironment, match: Match) -> Steps[None]:
         # What needs neither session nor user is decided here, without asking anybody.
         verify_origin(make_lasting_request(environ))
-        answered = opening.hub.loop.driver.event()
-        outbox = Outbox(self, next(self._numbers), answered)
+        outbox = Outbox(self, next(self._numbers))
         outbox.websocket = opening.make_websocket(outbox)
         handler = f'{match.handler_class.__module__}.{match.handler_class.__qualname__}'
         request = {'handler': handler, 'kwargs': match.kwargs, 'environ': lasting_environ(environ)}
-        self.hub.loop.call_soon(self._assign, outbox, seal(json.dumps(request).encode()))
-        answered.wait(opening.seconds_left)
+        sealed = seal(json.dumps(request).encode())
+
+        def begin(answered: Callable[[], object]) -> None:
+            outbox.answered = answered
+            self._assign(outbox, sealed)
+
+        yield Until(self.hub.loop, begin, opening.seconds_left)
         outcome = outbox.outcome
         if outcome is None:
             logger.error('no handler answered a handshake in time; does run_wsworker run?')

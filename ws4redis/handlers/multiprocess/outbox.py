@@ -10,9 +10,10 @@ from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ws4redis.handlers.multiprocess.backend import RemoteBackend
     from ws4redis.handlers.multiprocess.roster import RemoteWorker
-    from ws4redis.loop.drivers import Event as LoopEvent
 
 MAX_UNSEEN_MESSAGES = 32
 MAX_UNSEEN_BYTES = 256 * 1024
@@ -56,7 +57,7 @@ class Outbox:
         'worker',
     )
 
-    def __init__(self, backend: RemoteBackend, number: int, answered: LoopEvent) -> None:
+    def __init__(self, backend: RemoteBackend, number: int) -> None:
         self.id = number
         self.websocket: WebSocket | None = None
         self.worker: RemoteWorker | None = None
@@ -65,7 +66,7 @@ class Outbox:
         self.last_answer = 0
         self.has_ended = False
         # The handshake waits for this; the outcome is the user to count, '' for none.
-        self.answered: LoopEvent | None = answered
+        self.answered: Callable[[], object] | None = None
         self.outcome: str | Refusal | None = None
         self._backend = backend
         self._events = 0
@@ -75,10 +76,10 @@ class Outbox:
 
     def answer(self, outcome: str | Refusal) -> None:
         """Take the answer of the handler to the handshake."""
-        if self.answered is not None:
+        answered, self.answered = self.answered, None
+        if answered is not None:
             self.outcome = outcome
-            self.answered.set()
-            self.answered = None
+            answered()
 
     def close_websocket(self, code: int, reason: str) -> None:
         """Close the websocket, if it is not closed, as soon as its handshake is answered."""

@@ -66,6 +66,12 @@ class Command(BaseCommand):
         parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes (1)')
         parser.add_argument('--certfile', help='certificate chain, PEM: serves wss:// alone')
         parser.add_argument('--keyfile', help='private key, PEM; may be in the certfile')
+        parser.add_argument(
+            '--proxy-protocol',
+            action='store_true',
+            help='each connection begins with a header of the PROXY protocol, version 1 or 2, from '
+            'one of WS4REDIS_TRUSTED_PROXIES',
+        )
         add_queue_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -141,9 +147,15 @@ def programme_of(options: dict[str, Any]) -> list[ProcessOptions]:
     routes_from_settings(websocket_url)
     if options['workers'] < 1:
         raise ValueError('--workers must be 1 or more')
+    if options['proxy_protocol'] and not conf.WS4REDIS_TRUSTED_PROXIES:
+        raise ValueError(
+            '--proxy-protocol lets your proxy say who the client is: name its address in '
+            'WS4REDIS_TRUSTED_PROXIES'
+        )
     server = ProcessOptions(
         mode=options['mode'],
         websocket_url=websocket_url,
+        proxy_protocol=options['proxy_protocol'],
         log_requests=options['verbosity'] > 1,
         **_certificate(options),
         **queue_names(options),
@@ -179,7 +191,7 @@ def _certificate(options: dict[str, Any]) -> dict[str, Any]:
     if keyfile and not certfile:
         raise ValueError('--keyfile needs --certfile')
     if certfile:
-        from ws4redis.standalone.tls import make_context
+        from ws4redis.servers.native.tls import make_context
 
         try:
             make_context(certfile, keyfile)

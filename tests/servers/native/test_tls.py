@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -19,7 +20,7 @@ from ws4redis.hub.messages import Messages
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Phase
 from ws4redis.protocol.frames import CloseCode
-from ws4redis.standalone.tls import PlainSocket, TlsConnection, TlsSocket, make_context
+from ws4redis.servers.native.tls import PlainSocket, TlsSocket, begin_tls, make_context
 
 
 @pytest.fixture(scope='module')
@@ -40,8 +41,7 @@ class TlsPair:
         plain = PlainSocket(fileno=near.detach())
         plain.settimeout(0)
         far.settimeout(SOON_SECONDS)
-        connection = TlsConnection(plain, server)
-        connection.settimeout(SOON_SECONDS)
+        self.ours: TlsSocket = begin_tls(plain, server)
         self.browser: ssl.SSLSocket
 
         def agree() -> None:
@@ -49,9 +49,12 @@ class TlsPair:
 
         thread = threading.Thread(target=agree)
         thread.start()
-        connection.do_handshake()
+        while (wants_to_write := self.ours.agree()) is not None:
+            if wants_to_write:
+                select.select([], [plain], [], SOON_SECONDS)
+            else:
+                select.select([plain], [], [], SOON_SECONDS)
         thread.join(SOON_SECONDS)
-        self.ours: TlsSocket = connection.hand_over()
         self.browser.settimeout(0)
 
     def read(self) -> bytes:
