@@ -162,7 +162,7 @@ def test_replies_of_redis_whole_or_half_read(number: int, replies: list[bytes], 
     with Home(options=HubOptions(ping_interval_seconds=None)) as hub:
         hub.turn(2)
         peer = hub.peer()
-        hub.join(peer.websocket, ['a'], lambda: None)
+        hub.join_names(peer.websocket, ['a'], lambda: None)
         hub.publications.publish(peer.websocket, ('a',), b'hello')
         hub.turn()
         with step_limit(20_000), suppress(BrokenPipeError, ConnectionResetError):

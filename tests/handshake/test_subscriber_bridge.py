@@ -141,7 +141,7 @@ def test_nothing_is_sent_by_the_proxy_once_it_is_closed() -> None:
 
 def test_what_the_subscriber_sends_comes_first(hub: Home) -> None:
     peer = bridged(hub, WithHistory())
-    peer.websocket.deliver(Messages([b'live']))
+    peer.websocket.deliver(Messages.of([b'live']))
     assert peer.messages() == ['history', 'live']
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import hiredis
@@ -26,6 +26,7 @@ from tests.websocket_client import (
 )
 from ws4redis.broker.link import pack_command
 from ws4redis.hub.hub import Hub
+from ws4redis.hub.joining import Joining
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import PackPublication
 from ws4redis.hub.websocket import WebSocket
@@ -231,6 +232,16 @@ class Home(Hub):
             peer.socket.close()
             peer.ours.close()
         self.redis.close()
+
+    def join_names(
+        self,
+        websocket: WebSocket,
+        names: Iterable[str],
+        done: Callable[[], object],
+        refused: Callable[[], object] | None = None,
+    ) -> None:
+        """Let a websocket join channels as a handshake does."""
+        self.join_all(websocket, names, Joining(websocket, done=done, refused=refused))
 
     def turn(self, times: int = 1) -> None:
         """Do what there is to do, without waiting."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hub.rig import Home
-from ws4redis.hub.channel import Channel, Joining
+from ws4redis.broker.keys import keys_of
+from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
+from ws4redis.hub.joining import Joining
 from ws4redis.protocol.wire import PLAIN, deflate_wire
 
 
@@ -17,30 +19,33 @@ def hub() -> Iterator[Home]:
         yield hub
 
 
-def test_an_opening_is_done_when_each_of_its_channels_was_joined() -> None:
+def test_an_opening_is_done_when_each_of_its_channels_was_joined(hub: Home) -> None:
     done: list[str] = []
-    joining = Joining(2, lambda: done.append('done'))
-    joining.joined()
+    joining = Joining(hub.peer().websocket, done=lambda: done.append('done'))
+    first, second = joining.request('x'), joining.request('y')
+    first.answer(Joined(Outcome.OK))
     assert done == []
-    joining.joined()
-    joining.joined()
+    second.left()
+    first.answer(Joined(Outcome.OK))
     joining.proceed()
     assert done == ['done']
 
 
-def test_an_opening_that_must_not_wait_proceeds_once() -> None:
+def test_an_opening_that_must_not_wait_proceeds_once(hub: Home) -> None:
     done: list[str] = []
-    joining = Joining(2, lambda: done.append('done'))
-    joining.proceed()
-    joining.joined()
-    joining.joined()
+    joining = Joining(hub.peer().websocket, done=lambda: done.append('done'))
+    requests = [joining.request('x'), joining.request('y')]
+    requests[0].delay(Delay.AWAY)
+    assert done == ['done']
+    for request in requests:
+        request.answer(Joined(Outcome.OK))
     assert done == ['done']
 
 
 def test_websockets_are_kept_by_their_wire_format(hub: Home) -> None:
     wire = deflate_wire(15, 6, 100)
     plain, deflating, other = hub.peer(), hub.peer(wire=wire), hub.peer(wire=wire)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     for peer in (plain, deflating, other):
         channel.add(peer.websocket)
     assert channel.audiences == {
@@ -55,18 +60,18 @@ def test_websockets_are_kept_by_their_wire_format(hub: Home) -> None:
 
 
 def test_one_who_is_about_to_join_makes_the_channel_wanted(hub: Home) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     peer = hub.peer()
-    joining = Joining(1, lambda: None)
-    channel.joining[peer.websocket] = joining
+    request = Request(lambda joined: None)
+    channel.joining[peer.websocket] = request
     assert channel.is_wanted
-    assert channel.discard(peer.websocket) is joining
+    assert channel.discard(peer.websocket) is request
     assert not channel.is_wanted
     assert channel.discard(peer.websocket) is None
 
 
 def test_the_latest_message_is_recognised() -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     assert not channel.repeats(b'a')
     channel.remember(b'a')
     assert channel.repeats(b'a')

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hub.rig import Clock, Home, Peer
+from ws4redis.broker.keys import keys_of
 from ws4redis.hub import fanout, messages, own_messages
 from ws4redis.hub.channel import Channel
+from ws4redis.hub.publication import Publication
 from ws4redis.hub.websocket import Paused
 from ws4redis.protocol.wire import deflate_wire
 
@@ -31,10 +33,10 @@ def numbers(messages: list[str | bytes]) -> list[int]:
 
 def test_what_arrives_in_a_turn_goes_out_at_its_end_in_one_write(hub: Home) -> None:
     peer = hub.peer()
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     join(channel, peer)
-    hub.fanout.arrive(channel, b'one')
-    hub.fanout.arrive(channel, b'two')
+    hub.fanout.arrive(channel, Publication(b'one'))
+    hub.fanout.arrive(channel, Publication(b'two'))
     assert peer.messages() == []
     assert not hub.fanout.turn_end()
     assert peer.socket.recv(100) == b'\x81\x03one\x81\x03two'
@@ -44,10 +46,10 @@ def test_what_arrives_in_a_turn_goes_out_at_its_end_in_one_write(hub: Home) -> N
 
 
 def test_each_audience_gets_its_own_wire_format(hub: Home) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     plain, deflating = hub.peer(), hub.peer(wire=deflate_wire(15, 6, 10))
     join(channel, plain, deflating)
-    hub.fanout.arrive(channel, b'x' * 1000)
+    hub.fanout.arrive(channel, Publication(b'x' * 1000))
     hub.fanout.turn_end()
     assert [(f.rsv, len(f.payload)) for f in plain.frames()] == [(0, 1000)]
     [frame] = deflating.frames()
@@ -56,21 +58,21 @@ def test_each_audience_gets_its_own_wire_format(hub: Home) -> None:
 
 
 def test_channels_are_served_in_the_order_of_their_messages(hub: Home) -> None:
-    channels = [Channel(b'a'), Channel(b'b'), Channel(b'c')]
+    channels = [Channel(keys_of(b'a')), Channel(keys_of(b'b')), Channel(keys_of(b'c'))]
     peer = hub.peer()
     for channel in channels:
         join(channel, peer)
     for name, number in (('b', 1), ('a', 2), ('c', 3)):
-        hub.fanout.arrive(channels['abc'.index(name)], b'%d' % number)
+        hub.fanout.arrive(channels['abc'.index(name)], Publication(b'%d' % number))
     hub.fanout.turn_end()
     assert peer.messages() == ['1', '2', '3']
 
 
 def test_the_last_message_and_the_moment_of_its_delivery_are_noted(hub: Home) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     join(channel, hub.peer())
-    hub.fanout.arrive(channel, b'one')
-    hub.fanout.arrive(channel, b'two')
+    hub.fanout.arrive(channel, Publication(b'one'))
+    hub.fanout.arrive(channel, Publication(b'two'))
     hub.fanout.turn_end()
     assert channel.repeats(b'two')
     assert channel.delivered_at > 0
@@ -79,15 +81,15 @@ def test_the_last_message_and_the_moment_of_its_delivery_are_noted(hub: Home) ->
 def test_a_large_audience_is_served_in_slices_with_room_for_others(
     hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 10)
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 10)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    channel, small = Channel(b'large'), Channel(b'small')
+    channel, small = Channel(keys_of(b'large')), Channel(keys_of(b'small'))
     peers = [hub.peer() for _ in range(35)]
     join(channel, *peers)
     single = hub.peer()
     join(small, single)
-    hub.fanout.arrive(channel, b'1')
-    hub.fanout.arrive(small, b'2')
+    hub.fanout.arrive(channel, Publication(b'1'))
+    hub.fanout.arrive(small, Publication(b'2'))
     served = []
     while hub.fanout.turn_end():
         served.append(hub.statistics.messages_sent)
@@ -102,9 +104,9 @@ def test_a_large_audience_is_served_in_slices_with_room_for_others(
 def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_go(
     hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 3)
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 3)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     members = [hub.peer() for _ in range(10)]
     join(channel, *members)
     received: dict[int, list[int]] = {}
@@ -112,7 +114,7 @@ def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_g
     joined_at: dict[int, int] = {id(peer): 0 for peer in members}
     left: set[int] = set()
     for number in range(60):
-        hub.fanout.arrive(channel, b'%d' % number)
+        hub.fanout.arrive(channel, Publication(b'%d' % number))
         if number % 3 == 0:
             # As the bus does it: what arrived before goes to those who were there before.
             hub.fanout.settle(channel)
@@ -142,12 +144,12 @@ def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_g
 def test_one_that_closes_between_two_slices_gets_nothing_after_its_close_frame(
     hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 1)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     peers = [hub.peer(), hub.peer()]
     join(channel, *peers)
-    hub.fanout.arrive(channel, b'message')
+    hub.fanout.arrive(channel, Publication(b'message'))
     hub.fanout.turn_end()
     [late] = [peer for peer in peers if not peer.frames()]
     late.websocket.close(1001)
@@ -162,23 +164,23 @@ def test_a_full_backlog_is_told_until_it_was_delivered(
     hub: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, 'MAX_BACKLOG_BYTES', 1000)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     join(channel, hub.peer())
-    hub.fanout.arrive(channel, b'x' * 1000)
+    hub.fanout.arrive(channel, Publication(b'x' * 1000))
     assert not hub.fanout.is_congested
-    hub.fanout.arrive(channel, b'x')
+    hub.fanout.arrive(channel, Publication(b'x'))
     assert hub.fanout.is_congested
     hub.fanout.turn_end()
     assert not hub.fanout.is_congested
 
 
 def test_one_that_lags_gets_all_in_order_and_delays_nobody(hub: Home) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     slow, quick = hub.peer(small_buffers=True), hub.peer()
     join(channel, slow, quick)
     got: list[str | bytes] = []
     for number in range(300):
-        hub.fanout.arrive(channel, b'%07d' % number + b' ' * 993)
+        hub.fanout.arrive(channel, Publication(b'%07d' % number + b' ' * 993))
         hub.turn()
         assert [int(m) for m in quick.messages()] == [number]
     assert slow.websocket.queued_bytes > 0
@@ -190,11 +192,11 @@ def test_one_that_lags_gets_all_in_order_and_delays_nobody(hub: Home) -> None:
 
 
 def test_one_whose_peer_has_gone_is_let_go_and_the_others_are_served(hub: Home) -> None:
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     gone, other = hub.peer(), hub.peer()
     join(channel, gone, other)
     gone.socket.close()
-    hub.fanout.arrive(channel, b'message')
+    hub.fanout.arrive(channel, Publication(b'message'))
     hub.fanout.turn_end()
     assert other.messages() == ['message']
     assert [code for code, _ in gone.receiver.closed] == [1006]
@@ -214,14 +216,14 @@ def test_large_messages_are_sent_to_a_few_at_a_time(
 ) -> None:
     monkeypatch.setattr(fanout, 'STEP_BYTES', 30_000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     peers = [hub.peer() for _ in range(10)]
     join(channel, *peers)
-    hub.fanout.arrive(channel, b'x' * 10_000)
+    hub.fanout.arrive(channel, Publication(b'x' * 10_000))
     assert deliver_all(hub) == 5
     assert [peer.messages() for peer in peers] == [['x' * 10_000]] * 10
     # The bytes of a message larger than that go to one at a time.
-    hub.fanout.arrive(channel, b'x' * 40_000)
+    hub.fanout.arrive(channel, Publication(b'x' * 40_000))
     assert deliver_all(hub) == 10
 
 
@@ -230,19 +232,19 @@ def test_a_large_batch_goes_out_in_portions_that_leave_room_for_other_channels(
 ) -> None:
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 2000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    flooded, other = Channel(b'flooded'), Channel(b'other')
+    flooded, other = Channel(keys_of(b'flooded')), Channel(keys_of(b'other'))
     reader, bystander = hub.peer(), hub.peer()
     join(flooded, reader)
     join(other, bystander)
     for number in range(20):
-        hub.fanout.arrive(flooded, b'%03d' % number + b' ' * 797)
-    hub.fanout.arrive(other, b'42')
+        hub.fanout.arrive(flooded, Publication(b'%03d' % number + b' ' * 797))
+    hub.fanout.arrive(other, Publication(b'42'))
     for _ in range(2):
         assert hub.fanout.turn_end()
     assert bystander.messages() == ['42']
     assert numbers(reader.messages()) == [0, 1]
     # What comes meanwhile goes out behind what was there.
-    hub.fanout.arrive(flooded, b'20')
+    hub.fanout.arrive(flooded, Publication(b'20'))
     assert hub.fanout.latest_waiting(flooded) == b'20'
     deliver_all(hub)
     assert numbers(reader.messages()) == list(range(2, 21))
@@ -252,12 +254,12 @@ def test_a_large_batch_goes_out_in_portions_that_leave_room_for_other_channels(
 
 
 def test_a_turn_delivers_until_its_time_is_over(hub: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, 'STEP_WEBSOCKETS', 1)
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 1)
     ticks = iter(range(1000))
     hub.fanout._clock = lambda: next(ticks) * 0.001
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     join(channel, *(hub.peer() for _ in range(20)))
-    hub.fanout.arrive(channel, b'message')
+    hub.fanout.arrive(channel, Publication(b'message'))
     assert hub.fanout.turn_end()
     sent = hub.statistics.messages_sent
     assert 1 < sent < 20
@@ -269,11 +271,11 @@ def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
     hub: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 10)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     peer = hub.peer()
     join(channel, peer)
-    hub.fanout.arrive(channel, b'fails')
-    hub.fanout.arrive(channel, b'of the same batch')
+    hub.fanout.arrive(channel, Publication(b'fails'))
+    hub.fanout.arrive(channel, Publication(b'of the same batch'))
     with monkeypatch.context() as patched:
 
         def fail(*args: object) -> None:
@@ -282,7 +284,7 @@ def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
 
         patched.setattr(hub.fanout, '_deliver', fail)
         deliver_all(hub)
-    hub.fanout.arrive(channel, b'later')
+    hub.fanout.arrive(channel, Publication(b'later'))
     deliver_all(hub)
     assert peer.messages() == ['of the same batch', 'later']
     assert 'a fault of ours' in caplog.text
@@ -292,20 +294,20 @@ def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
 def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_again(
     hub: Home,
 ) -> None:
-    channel = hub.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
+    channel = hub.bus.channels[b'broadcast:x'] = Channel(keys_of(b'broadcast:x'))
     sender, other = hub.peer(), hub.peer()
     join(channel, sender, other)
     for payload in (b'one', b'two'):
         sender.websocket.remember_own(payload, ('broadcast:x',))
         assert not sender.websocket.direct
     for payload in (b'one', b'two', b'three'):
-        hub.fanout.arrive(channel, payload)
+        hub.fanout.arrive(channel, Publication(payload))
         deliver_all(hub)
     assert sender.websocket.direct
     assert sender.messages() == ['three']
     # The content of its last own message is kept from it, whoever sends it.
     for payload in (b'two', b'one', b'two'):
-        hub.fanout.arrive(channel, payload)
+        hub.fanout.arrive(channel, Publication(payload))
         deliver_all(hub)
         assert sender.websocket.direct
     assert sender.messages() == ['one']
@@ -315,15 +317,15 @@ def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_a
 def test_a_sender_whose_message_never_comes_back_is_some_day_sent_to_directly() -> None:
     clock = Clock()
     with Home(clock=clock) as hub:
-        channel = hub.bus.channels[b'broadcast:x'] = Channel(b'broadcast:x')
+        channel = hub.bus.channels[b'broadcast:x'] = Channel(keys_of(b'broadcast:x'))
         sender = hub.peer()
         join(channel, sender)
         sender.websocket.remember_own(b'lost', ('broadcast:x',))
-        hub.fanout.arrive(channel, b'one')
+        hub.fanout.arrive(channel, Publication(b'one'))
         deliver_all(hub)
         assert not sender.websocket.direct
         clock.advance(2 * hub.options.redis_timeout_seconds + 1)
-        hub.fanout.arrive(channel, b'two')
+        hub.fanout.arrive(channel, Publication(b'two'))
         deliver_all(hub)
         assert sender.websocket.direct
         assert sender.messages() == ['one', 'two']
@@ -339,12 +341,12 @@ def test_a_message_is_hashed_once_however_many_have_sent_something(
         return own_messages.fingerprint(payload)
 
     monkeypatch.setattr(messages, 'fingerprint', fingerprint)
-    channel = Channel(b'broadcast:x')
+    channel = Channel(keys_of(b'broadcast:x'))
     peers = [hub.peer() for _ in range(50)]
     join(channel, *peers)
     for number, peer in enumerate(peers):
         peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
-    hub.fanout.arrive(channel, b'x' * 1000)
+    hub.fanout.arrive(channel, Publication(b'x' * 1000))
     deliver_all(hub)
     assert hashed == [b'x' * 1000]
 
@@ -366,12 +368,12 @@ def test_who_publishes_faster_than_the_channel_is_served_is_not_read(
     monkeypatch.setattr(fanout, 'MAX_CHANNEL_BACKLOG_BYTES', 10_000)
     monkeypatch.setattr(fanout, 'PORTION_BYTES', 1000)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
-    crowded = hub.bus.channels[b'crowded'] = Channel(b'crowded')
-    hub.bus.channels[b'other'] = Channel(b'other')
+    crowded = hub.bus.channels[b'crowded'] = Channel(keys_of(b'crowded'))
+    hub.bus.channels[b'other'] = Channel(keys_of(b'other'))
     join(crowded, hub.peer())
     quick, bystander = hub.peer(), hub.peer()
     for _ in range(11):
-        hub.fanout.arrive(crowded, b'x' * 1000)
+        hub.fanout.arrive(crowded, Publication(b'x' * 1000))
     hub.publish(quick.websocket, ('crowded',), b'one more')
     hub.publish(bystander.websocket, ('other',), b'mine')
     assert quick.websocket.paused & Paused.CHANNEL

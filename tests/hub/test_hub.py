@@ -61,7 +61,7 @@ def test_refused_handshakes_are_counted_by_their_status(hub: Home) -> None:
 
 def test_joining_nothing_is_done_at_once(hub: Home) -> None:
     done: list[int] = []
-    hub.join(hub.peer().websocket, [], lambda: done.append(1))
+    hub.join_names(hub.peer().websocket, [], lambda: done.append(1))
     assert done == [1]
 
 
@@ -69,7 +69,7 @@ def test_a_closed_websocket_joins_nothing(hub: Home) -> None:
     peer = hub.peer()
     peer.websocket.lost()
     done: list[int] = []
-    hub.join(peer.websocket, ['x'], lambda: done.append(1))
+    hub.join_names(peer.websocket, ['x'], lambda: done.append(1))
     assert done == [1]
     assert hub.bus.channels == {}
 
@@ -181,7 +181,7 @@ def test_the_end_of_the_loop_frees_all_descriptors() -> None:
         hub.turn(2)
         peers = [hub.peer() for _ in range(20)]
         for peer in peers:
-            hub.join(peer.websocket, ['x'], lambda: None)
+            hub.join_names(peer.websocket, ['x'], lambda: None)
         hub.turn()
     assert all(peer.receiver.closed for peer in peers)
     assert descriptors() == before
@@ -200,7 +200,7 @@ def test_websockets_of_every_end_leave_no_descriptor_no_object_and_no_timer(
         def come_and_go(count: int) -> None:
             for number in range(count):
                 peer = hub.peer(receiver=PublishingReceiver(hub), publishes=(f'y{number}',))
-                hub.join(peer.websocket, ['x', f'x{number % 7}'], lambda: None)
+                hub.join_names(peer.websocket, ['x', f'x{number % 7}'], lambda: None)
                 peer.send('hello')
                 if number % 4 == 0:
                     peer.send_close()

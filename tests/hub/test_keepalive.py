@@ -8,6 +8,7 @@ from tests.hub.rig import Clock, Home, Peer
 from tests.websocket_client import CLOSE, PING, PONG
 from ws4redis.hub.keepalive import SLOTS, Wheel
 from ws4redis.hub.options import HubOptions
+from ws4redis.hub.publication import Publication
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import Opcode
 
@@ -189,12 +190,12 @@ def test_one_whose_channel_has_messages_is_sent_no_heartbeat() -> None:
     with heartbeating_home(clock) as hub:
         hub.turn()
         idle, busy = hub.peer(heartbeats=True), hub.peer(heartbeats=True)
-        channel = hub.bus._channel(b'broadcast:x')
+        channel = hub.bus._channel('broadcast:x')
         channel.add(busy.websocket)
         busy.websocket.channels = (channel,)
         # One in each half of an interval, so that none of them is silent.
         for number in range(6):
-            hub.fanout.arrive(channel, b'%d' % number)
+            hub.fanout.arrive(channel, Publication(b'%d' % number))
             hub.turn()
             pass_interval(hub, clock, slots=SLOTS // 2)
         assert busy.messages() == ['0', '1', '2', '3', '4', '5']
@@ -242,12 +243,12 @@ def test_one_that_hears_only_its_own_messages_which_it_is_not_sent_is_idle() -> 
     with heartbeating_home(clock) as hub:
         hub.turn()
         peer = hub.peer(heartbeats=True)
-        channel = hub.bus._channel(b'broadcast:x')
+        channel = hub.bus._channel('broadcast:x')
         channel.add(peer.websocket)
         peer.websocket.channels = (channel,)
         for number in range(6):
             peer.websocket.remember_own(b'%d' % number, ('broadcast:x',))
-            hub.fanout.arrive(channel, b'%d' % number)
+            hub.fanout.arrive(channel, Publication(b'%d' % number))
             hub.turn()
             pass_interval(hub, clock, slots=SLOTS // 2)
         assert peer.messages() == ['--heartbeat--'] * 2

@@ -200,7 +200,7 @@ def test_no_more_is_written_before_redis_answers_than_the_bound(
 def test_what_waited_is_published_once_the_bus_is_subscribed_again(hub: Home) -> None:
     joined: list[str] = []
     peer = hub.peer()
-    hub.join(peer.websocket, ['x'], lambda: joined.append('x'))
+    hub.join_names(peer.websocket, ['x'], lambda: joined.append('x'))
     hub.turn()
     hub.redis.reply(subscribed(b'x') + bulk(None), 0)
     hub.turn()

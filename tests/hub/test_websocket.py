@@ -209,7 +209,7 @@ def test_of_a_batch_larger_than_the_bound_the_messages_that_fit_are_sent() -> No
     with small_bound() as hub:
         peer = hub.peer(small_buffers=True)
         payloads = [b'%07d' % n + b'x' * 993 for n in range(500)]
-        peer.websocket.deliver(Messages(payloads))
+        peer.websocket.deliver(Messages.of(payloads))
         assert peer.websocket.phase is Phase.CLOSING
         waiting = peer.websocket.queued_bytes
         assert 8000 < waiting <= 10_000 + 100
@@ -225,7 +225,7 @@ def test_of_a_batch_behind_others_the_messages_that_fit_are_sent() -> None:
         peer = hub.peer(small_buffers=True)
         count = fill(peer)
         room = 10_000 - peer.websocket.queued_bytes
-        peer.websocket.deliver(Messages([b'%07d' % n + b'x' * 993 for n in range(20)]))
+        peer.websocket.deliver(Messages.of([b'%07d' % n + b'x' * 993 for n in range(20)]))
         *messages, close = frames_until_close(hub, peer)
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
         assert len(messages) == count + room // 1004
@@ -274,7 +274,7 @@ def test_no_data_follows_our_close_frame(hub: Home) -> None:
     peer = hub.peer()
     peer.websocket.close(1001, 'bye')
     peer.websocket.send_message(b'late')
-    peer.websocket.deliver(Messages([b'late']))
+    peer.websocket.deliver(Messages.of([b'late']))
     peer.send_close(1001)
     assert [f.opcode for f in peer.frames_until_end()] == [CLOSE]
 
@@ -288,7 +288,7 @@ def test_what_queues_share_counts_once_and_is_let_go_with_the_last() -> None:
         for peer in peers:
             fill(peer)
         before = hub.queues.bytes
-        messages = Messages([b'x' * 100_000, b'y' * 100_000])
+        messages = Messages.of([b'x' * 100_000, b'y' * 100_000])
         for peer in peers:
             peer.websocket.deliver(messages)
         assert 200_000 < hub.queues.bytes - before < 201_000
@@ -634,11 +634,11 @@ def test_held_deliveries_follow_what_the_subscriber_sent_without_repeating_it(
     websocket = peer.websocket
     websocket.hold()
     for payload in (b'kept', b'live', b'kept'):
-        websocket.deliver(Messages([payload]))
+        websocket.deliver(Messages.of([payload]))
     websocket.send_message(b'kept')
     assert peer.messages() == ['kept']
     websocket.release_held([b'kept'])
-    websocket.deliver(Messages([b'later']))
+    websocket.deliver(Messages.of([b'later']))
     assert peer.messages() == ['live', 'kept', 'later']
     assert websocket.direct
 
@@ -648,9 +648,9 @@ def test_what_is_held_back_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
         peer = hub.peer()
         peer.websocket.hold()
         for _ in range(10):
-            peer.websocket.deliver(Messages([b'x' * 1000]))
+            peer.websocket.deliver(Messages.of([b'x' * 1000]))
         assert peer.websocket.phase is Phase.OPEN
-        peer.websocket.deliver(Messages([b'x' * 1000]))
+        peer.websocket.deliver(Messages.of([b'x' * 1000]))
         [close] = peer.frames()
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
         assert hub.statistics.messages_not_delivered == {1013: 11}
@@ -661,7 +661,7 @@ def test_what_is_held_back_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_is_held_back_at_the_end_was_not_delivered(hub: Home) -> None:
     peer = hub.peer()
     peer.websocket.hold()
-    peer.websocket.deliver(Messages([b'one', b'two']))
+    peer.websocket.deliver(Messages.of([b'one', b'two']))
     peer.websocket.lost()
     peer.websocket.release_held([])
     assert hub.statistics.messages_not_delivered == {1006: 2}
@@ -669,10 +669,10 @@ def test_what_is_held_back_at_the_end_was_not_delivered(hub: Home) -> None:
 
 def test_without_echo_own_messages_are_left_out_of_a_batch(hub: Home) -> None:
     peer = hub.peer(publishes=('broadcast:x',))
-    hub.join(peer.websocket, ['broadcast:x'], lambda: None)
+    hub.join_names(peer.websocket, ['broadcast:x'], lambda: None)
     peer.websocket.remember_own(b'mine', ('broadcast:x',))
     payloads = [b'a', b'mine', b'b']
-    peer.websocket.deliver(Messages(payloads))
+    peer.websocket.deliver(Messages.of(payloads))
     assert peer.messages() == ['a', 'b']
 
 

@@ -26,6 +26,7 @@ from ws4redis.handshake.subscriber import (
 )
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
 from ws4redis.hub.hub import Hub, PublishingReceiver
+from ws4redis.hub.joining import Joining
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.servers.opening import Opening, make_request
 from ws4redis.servers.process import existing_hub
@@ -175,7 +176,8 @@ def join(hub: Hub, websocket: WebSocket, names: list[str], seconds: float) -> St
     refused: list[bool] = []
 
     def begin(joined: Callable[[], object]) -> None:
-        hub.join(websocket, names, joined, lambda: refused.append(True))
+        joining = Joining(websocket, done=joined, refused=lambda: refused.append(True))
+        hub.join_all(websocket, names, joining)
 
     yield Until(hub.loop, begin, seconds)
     if refused:
@@ -207,7 +209,7 @@ def _follow_changes(hub: Hub, websocket: WebSocket, subscriber: RedisSubscriber)
 
     def follow(added: list[str], removed: list[str]) -> None:
         if added:
-            hub.loop.call_soon(hub.join, websocket, added, _ignore)
+            hub.loop.call_soon(hub.join_all, websocket, added, Joining(websocket, done=_ignore))
         if removed:
             hub.loop.call_soon(hub.leave, websocket, removed)
 

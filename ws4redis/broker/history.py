@@ -22,6 +22,7 @@ DAY_SECONDS: Final = 24 * 3600
 POSITION_SECONDS: Final = 7 * DAY_SECONDS
 ONCE_SECONDS: Final = 300
 MAX_ENTRIES_PER_READ: Final = 500
+MAX_BYTES_PER_READ: Final = 1024 * 1024
 
 
 class Kind(StrEnum):
@@ -171,10 +172,13 @@ def read_command(
     since: Position | None,
     *,
     limit: int = MAX_ENTRIES_PER_READ,
+    max_bytes: int = MAX_BYTES_PER_READ,
     has_seen: bool = False,
     publish: bytes = b'PUBLISH',
 ) -> Command:
     """Return the call that reads what is kept, and at most ``limit`` entries after a position.
+
+    Of more than ``max_bytes`` there is one entry at most.
 
     ``has_seen`` says that this process has taken the position from Redis itself. Then a chain that
     is broken there begins a new epoch; what clients name proves nothing.
@@ -192,6 +196,7 @@ def read_command(
             POSITION_SECONDS,
             keys.events,
             publish,
+            max_bytes,
         ),
     )
 

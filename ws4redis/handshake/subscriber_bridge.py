@@ -236,7 +236,7 @@ class SubscriberBridge:
             return
         messages = [bytes(m) for m in map(RedisMessage, responses or ()) if m is not None]
         if messages:
-            websocket.deliver(Messages(messages))
+            websocket.deliver(Messages.of(messages))
         # Delivering may have ended the websocket.
         if self._fd is not None:
             self._hub.loop.register(self._fd, self)

@@ -1,10 +1,10 @@
 """The bus: the one pub/sub connection of a process.
 
-It speaks RESP3, in which a connection with subscriptions may run other commands too. So for a
-websocket that joins a channel, ``SUBSCRIBE`` (if the channel is new here) and ``GET`` of the kept
-message go out together, and come back in the order in which Redis ran them: what was published
-before the ``GET`` is older than its reply, and what was published after it follows the reply. The
-websocket joins the audience at that very point, so it misses nothing and gets nothing twice.
+It speaks RESP3, in which a connection with subscriptions may run other commands too. So for a peer
+that joins a channel, ``SUBSCRIBE`` (if the channel is new here) and what reads the past of the
+channel go out together, and come back in the order in which Redis ran them. What is read, and how
+it fits together with what comes live, is up to the kind of channel: see ``kept_messages.py`` and
+``histories.py``.
 """
 
 from __future__ import annotations
@@ -13,27 +13,36 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
 from typing import Any
 
+from ws4redis.broker.history import Header, NewEpoch, parse_event
+from ws4redis.broker.keys import keys_of
 from ws4redis.broker.link import RedisLink
-from ws4redis.hub.channel import Channel, Joining, Question, with_channel, without_channel
+from ws4redis.hub.channel import Channel, Delay, Request, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
-from ws4redis.hub.recent import RecentMessages
+from ws4redis.hub.histories import Histories
+from ws4redis.hub.history_channel import HistoryChannel
+from ws4redis.hub.kept_messages import KeptMessages
+from ws4redis.hub.options import HubOptions
+from ws4redis.hub.peer import Peer
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.websocket import WebSocket
 from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
-# About 5 ms of writing; one websocket may join thousands of channels.
+# For this long a turn writes subscriptions, at most so many; one peer may join thousands of
+# channels, and after a reconnection all of them are subscribed again.
+TURN_SECONDS = 0.005
 CHANGES_PER_TURN = 500
 # How long after Redis refused a subscription it is asked again: its access list may be mended.
 REFUSED_SECONDS = 5.0
 
+# Takes what is told of a channel beside its publications: a line of words.
+Listener = Callable[[Channel, bytes], object]
+
 
 class Bus(RedisLink):
-    """Subscribe to the channels that websockets want, and take in what is published there."""
+    """Subscribe to the channels that peers want, and take in what is published there."""
 
     def __init__(
         self,
@@ -42,16 +51,35 @@ class Bus(RedisLink):
         *,
         fanout: Fanout,
         statistics: Statistics,
-        heartbeat: bytes | None,
-        expire_seconds: int | None,
-        timeout_seconds: float,
+        options: HubOptions,
     ) -> None:
-        super().__init__(loop, connect, name='pub/sub', timeout_seconds=timeout_seconds)
+        super().__init__(
+            loop, connect, name='pub/sub', timeout_seconds=options.redis_timeout_seconds
+        )
         self.channels: dict[bytes, Channel] = {}
+        # By the first letter of what is told: see `Listener`.
+        self.listeners: dict[bytes, Listener] = {}
+        self._by_events: dict[bytes, Channel] = {}
         self._fanout = fanout
-        self._statistics = statistics
-        self._heartbeat = heartbeat
-        self._recent = RecentMessages(expire_seconds) if expire_seconds else None
+        self._options = options
+        self._kept_messages = KeptMessages(
+            self,
+            fanout,
+            statistics=statistics,
+            heartbeat=options.heartbeat,
+            expire_seconds=options.expire_seconds,
+        )
+        self.histories = Histories(
+            self,
+            fanout,
+            statistics=statistics,
+            heartbeat=options.heartbeat,
+            max_tail_bytes=options.max_tail_bytes,
+            max_replay_bytes=options.max_queue_bytes // 2,
+            changed=self._note_change,
+        )
+        # What was told of the publication that comes next.
+        self._header: tuple[Channel, Header] | None = None
         # Channels whose subscription may have to change, in the order in which that came up.
         self._changed: dict[Channel, None] = {}
         # Channels that Redis refused on this connection.
@@ -62,92 +90,160 @@ class Bus(RedisLink):
 
     # Joining and leaving
 
-    def join(self, websocket: WebSocket, names: Iterable[str], joining: Joining) -> None:
-        """Let a websocket join channels, after those that it is in.
+    def join(self, peer: Peer, name: str, request: Request) -> None:
+        """Let a peer join a channel, after those that it is in; it must not be in this one.
 
-        ``joining`` is told once for each when Redis has answered; when Redis is away it proceeds at
-        once, and the websocket joins when Redis is back.
+        Where Redis is away the request is told so, and answered when Redis is back.
         """
-        for name in names:
-            channel = self._channel(name.encode())
-            if channel.holds(websocket):
-                joining.joined()
-                continue
-            channel.joining[websocket] = joining
-            websocket.channels = with_channel(websocket.channels, channel)
-            self._changed[channel] = None
+        channel = self._channel(name)
+        channel.joining[peer] = request
+        peer.channels = with_channel(peer.channels, channel)
+        channel.wants_events = channel.wants_events or peer.wants_events
+        self._changed[channel] = None
         if self.is_away:
-            joining.proceed()
+            request.delay(Delay.AWAY)
 
-    def _channel(self, name: bytes) -> Channel:
-        channel = self.channels.get(name)
+    def _channel(self, name: str) -> Channel:
+        key = name.encode(errors='surrogateescape')
+        channel = self.channels.get(key)
         if channel is None:
-            channel = self.channels[name] = Channel(name)
+            keys = keys_of(key, self._options.key_prefix)
+            facility = self._options.facility_of_channel(name)
+            if facility.has_history:
+                channel = HistoryChannel(keys, facility.history_size)
+            else:
+                channel = Channel(keys)
+                channel.wants_events = facility.presence
+            self.channels[key] = channel
+            self._by_events[keys.events] = channel
         return channel
 
-    def holds(self, websocket: WebSocket, name: str) -> bool:
-        """Tell whether a websocket is in a channel, or about to be."""
-        channel = self.channels.get(name.encode())
-        return channel is not None and channel.holds(websocket)
+    def get(self, name: str) -> Channel | None:
+        return self.channels.get(name.encode(errors='surrogateescape'))
 
-    def leave(self, websocket: WebSocket, names: Iterable[str]) -> None:
-        """Let a websocket leave some of its channels."""
+    def holds(self, peer: Peer, name: str) -> bool:
+        """Tell whether a peer is in a channel, or about to be."""
+        channel = self.get(name)
+        return channel is not None and channel.holds(peer)
+
+    def leave(self, peer: Peer, names: Iterable[str]) -> None:
+        """Let a peer leave some of its channels."""
         for name in names:
-            channel = self.channels.get(name.encode())
-            if channel is not None and channel.holds(websocket):
-                websocket.channels = without_channel(websocket.channels, channel)
-                self._leave(websocket, channel)
+            channel = self.get(name)
+            if channel is not None and channel.holds(peer):
+                peer.channels = without_channel(peer.channels, channel)
+                self._leave(peer, channel)
 
-    def leave_all(self, websocket: WebSocket) -> None:
-        """Let a websocket leave all of its channels."""
-        leaving, websocket.channels = websocket.channels, ()
+    def leave_all(self, peer: Peer) -> None:
+        """Let a peer leave all of its channels."""
+        leaving, peer.channels = peer.channels, ()
         for channel in leaving:
-            self._leave(websocket, channel)
+            self._leave(peer, channel)
 
-    def _leave(self, websocket: WebSocket, channel: Channel) -> None:
-        joining = channel.discard(websocket)
-        if joining is not None:
-            joining.joined()
+    def _leave(self, peer: Peer, channel: Channel) -> None:
+        request = channel.discard(peer)
+        if request is not None:
+            request.left()
         if not channel.is_wanted:
             self._changed[channel] = None
 
+    def _note_change(self, channel: Channel) -> None:
+        self._changed[channel] = None
+
+    # Subscriptions
+
     def turn_end(self) -> bool:
-        """Write subscriptions that have changed; tell whether there are more."""
-        for channel in list(islice(self._changed, CHANGES_PER_TURN)):
-            del self._changed[channel]
-            self._update(channel)
+        """Write subscriptions that have changed, and let peers join; tell whether there is more."""
+        if self._changed:
+            self._write_changes()
         if self._resubscribes and not self._changed:
             # Its answer comes behind those to all subscriptions.
             self._resubscribes = False
             self.send(b'PING', replied=self._resubscribed, refused=self._resubscribed)
+        is_serving = self.histories.turn_end()
         self.flush()
-        return bool(self._changed)
+        return bool(self._changed) or is_serving
+
+    def _write_changes(self) -> None:
+        clock = self.loop.timers.clock
+        deadline = clock() + TURN_SECONDS
+        for written, channel in enumerate(list(self._changed)):
+            if written >= CHANGES_PER_TURN or (written % 16 == 15 and clock() >= deadline):
+                break
+            del self._changed[channel]
+            self._update(channel)
 
     def _update(self, channel: Channel) -> None:
         if not channel.is_wanted:
-            if channel.subscribed:
-                channel.subscribed = False
-                self.send_subscription(b'UNSUBSCRIBE', channel.name)
-            if self.channels.get(channel.name) is channel:
-                del self.channels[channel.name]
-        elif self.is_connected and (channel.joining or channel.resumes):
-            if not channel.subscribed:
-                channel.subscribed = True
-                self.send_subscription(
-                    b'SUBSCRIBE',
-                    channel.name,
-                    confirmed=partial(self._confirmed, channel),
-                    refused=partial(self._subscription_refused, channel),
-                )
-            question = channel.ask()
-            if question.resumes and channel.audiences and self._recent is not None:
-                # Before GET: whoever joins does so at the very point where that is answered.
-                self.send(b'PTTL', channel.name, replied=question.note_remaining)
-            self.send(
-                *(b'GET', channel.name),
-                replied=partial(self._answered, question),
-                refused=partial(self._question_refused, question),
-            )
+            if not (isinstance(channel, HistoryChannel) and self.histories.linger(channel)):
+                self._give_up(channel)
+        elif self.is_connected and self._is_to_be_asked(channel):
+            self._subscribe(channel)
+            if isinstance(channel, HistoryChannel):
+                self.histories.ask(channel)
+            else:
+                self._kept_messages.ask(channel)
+
+    def _is_to_be_asked(self, channel: Channel) -> bool:
+        return bool(
+            channel.joining
+            or channel.resumes
+            or (channel.wants_events and not channel.tells_events)
+        )
+
+    def _give_up(self, channel: Channel) -> None:
+        if channel.subscribed:
+            self.send_subscription(b'UNSUBSCRIBE', channel.name)
+        if channel.tells_events:
+            self.send_subscription(b'UNSUBSCRIBE', channel.keys.events)
+        channel.subscribed = channel.tells_events = False
+        if isinstance(channel, HistoryChannel):
+            self.histories.forget(channel)
+        if self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
+            del self._by_events[channel.keys.events]
+
+    def _subscribe(self, channel: Channel) -> None:
+        # Payloads first: a header whose payload does not come would be taken for the next one's.
+        if not channel.subscribed:
+            channel.subscribed = True
+            self._send_subscribe(channel, channel.name)
+        if channel.wants_events and not channel.tells_events:
+            channel.tells_events = True
+            self._send_subscribe(channel, channel.keys.events)
+
+    def _send_subscribe(self, channel: Channel, name: bytes) -> None:
+        self.send_subscription(
+            b'SUBSCRIBE',
+            name,
+            confirmed=partial(self._confirmed, channel),
+            refused=partial(self._subscription_refused, channel, name),
+        )
+
+    def _confirmed(self, channel: Channel, push: object) -> None:
+        if channel.refused:
+            channel.refused = False
+            logger.warning('Redis lets %r be subscribed to again', channel.name)
+
+    def _subscription_refused(self, channel: Channel, name: bytes, error: Exception) -> None:
+        if not channel.refused:
+            channel.refused = True
+            logger.error('Redis refuses to subscribe to %r: %s', name, error)
+        channel.subscribed = channel.tells_events = False
+        channel.resumes = True
+        if not self._refused:
+            self.loop.call_later(REFUSED_SECONDS, self._try_refused_again)
+        self._refused[channel] = None
+        if isinstance(channel, HistoryChannel):
+            channel.start_over()
+        for request in channel.requests():
+            request.delay(Delay.REFUSED)
+
+    def _try_refused_again(self) -> None:
+        refused, self._refused = self._refused, {}
+        for channel in refused:
+            if channel.is_wanted and not channel.subscribed:
+                self._changed[channel] = None
 
     # The connection
 
@@ -159,13 +255,16 @@ class Bus(RedisLink):
     def disconnected(self) -> None:
         self.is_subscribed = self._resubscribes = False
         self._refused.clear()
+        self._header = None
+        self.histories.disconnected()
         for channel in self.channels.values():
             channel.start_over()
-            for joining in list(channel.joining.values()):
-                joining.proceed()
-            for audience in channel.audiences.values():
-                for websocket in audience:
-                    websocket.forget_own_under_way()
+            for request in channel.requests():
+                request.delay(Delay.AWAY)
+            if not isinstance(channel, HistoryChannel):
+                for audience in channel.audiences.values():
+                    for peer in audience:
+                        peer.forget_own_under_way()
 
     def _resubscribed(self, answer: object) -> None:
         self.is_subscribed = True
@@ -176,72 +275,34 @@ class Bus(RedisLink):
     # What Redis sends
 
     def push_received(self, push: list[Any]) -> None:
-        if push[0] == b'message':
-            channel = self.channels.get(push[1])
-            payload = push[2]
-            if channel is not None and channel.audiences and payload != self._heartbeat:
-                self._statistics.redis_messages += 1
-                self._fanout.arrive(channel, payload)
-                if self._recent is not None:
-                    self._recent.came(channel.name, payload, self.loop.timers.clock())
+        if push[0] != b'message':
+            return
+        channel = self.channels.get(push[1])
+        if channel is None:
+            self._event_received(push[1], push[2])
+            return
+        header = None
+        if self._header is not None:
+            # A script has published it right before, so it is this one's or nobody's.
+            (headed, header), self._header = self._header, None
+            if headed is not channel:
+                header = None
+        if isinstance(channel, HistoryChannel):
+            self.histories.arrive(channel, push[2], header)
+        else:
+            self._kept_messages.arrive(channel, push[2], header)
 
-    def _confirmed(self, channel: Channel, push: object) -> None:
-        if channel.refused:
-            channel.refused = False
-            logger.warning('Redis lets %r be subscribed to again', channel.name)
-
-    def _subscription_refused(self, channel: Channel, error: Exception) -> None:
-        if not channel.refused:
-            channel.refused = True
-            logger.error('Redis refuses to subscribe to %r: %s', channel.name, error)
-        channel.subscribed = False
-        channel.resumes = True
-        if not self._refused:
-            self.loop.call_later(REFUSED_SECONDS, self._try_refused_again)
-        self._refused[channel] = None
-        waiting = [question.joining[w] for w, question in channel.asking.items()]
-        for joining in waiting:
-            joining.refuse()
-
-    def _try_refused_again(self) -> None:
-        refused, self._refused = self._refused, {}
-        for channel in refused:
-            if channel.is_wanted and not channel.subscribed:
-                self._changed[channel] = None
-
-    def _question_refused(self, question: Question, error: Exception) -> None:
-        logger.error('Redis does not give the message kept as %r: %s', question.channel.name, error)
-        self._answered(question, None)
-
-    def _answered(self, question: Question, kept: bytes | None) -> None:
-        channel = question.channel
-        if kept == self._heartbeat:
-            kept = None
-        joining = channel.answered(question)
-        if kept is not None:
-            if question.resumes and channel.audiences and not self._was_delivered(question, kept):
-                self._fanout.arrive(channel, kept)
-            if joining and not channel.audiences:
-                channel.remember(kept)
-        # What arrived before this moment is in the kept message, or older.
-        self._fanout.settle(channel)
-        for websocket, waiting in joining.items():
-            if kept is not None and channel in websocket.channels:
-                websocket.send_kept(kept)
-            # Sending may have ended it, or another one; who has ended is in no channel.
-            if channel in websocket.channels:
-                channel.add(websocket)
-            waiting.joined()
-
-    def _was_delivered(self, question: Question, kept: bytes) -> bool:
-        """Tell whether the kept message is the latest that came live, or an older one that did."""
-        channel = question.channel
-        waiting = self._fanout.latest_waiting(channel)
-        if channel.repeats(kept) if waiting is None else waiting == kept:
-            return True
-        return self._recent is not None and self._recent.includes(
-            channel.name,
-            kept,
-            remaining_ms=question.remaining_ms,
-            now=self.loop.timers.clock(),
-        )
+    def _event_received(self, name: bytes, event: bytes) -> None:
+        channel = self._by_events.get(name)
+        if channel is None:
+            return
+        told = parse_event(event)
+        if isinstance(told, Header):
+            self._header = channel, told
+        elif isinstance(told, NewEpoch):
+            if isinstance(channel, HistoryChannel):
+                self.histories.new_epoch(channel, told)
+        else:
+            listener = self.listeners.get(event[:1])
+            if listener is not None:
+                listener(channel, event)

@@ -1,15 +1,20 @@
-"""A Redis channel that at least one websocket of this process wants."""
+"""A Redis channel that at least one peer of this process wants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from ws4redis.broker.history import Position
 from ws4redis.hub.own_messages import fingerprint
 
 if TYPE_CHECKING:
+    from ws4redis.broker.keys import ChannelKeys
     from ws4redis.hub.fanout import Batch
-    from ws4redis.hub.websocket import WebSocket
+    from ws4redis.hub.messages import Messages
+    from ws4redis.hub.peer import Peer
+    from ws4redis.hub.publication import Publication
     from ws4redis.protocol.wire import WireFormat
 
 
@@ -17,40 +22,117 @@ if TYPE_CHECKING:
 FEW_CHANNELS = 8
 
 
-class Joining:
-    """Wait until Redis has answered for each channel that a websocket joins.
+class Outcome(StrEnum):
+    """What became of the wish to join a channel."""
 
-    ``done`` is called once, whatever happens; before it ``refused``, if Redis refuses one of them.
+    OK = 'ok'
+    # It joins, and there is a gap between what it has seen and what it gets from now on.
+    TRIMMED = 'trimmed'  # what it missed is not kept any more
+    EPOCH = 'epoch'  # its position is of another numbering, or nonsense
+    BROKEN = 'broken'  # offsets were given out again
+    BEHIND = 'behind'  # it missed more than is replayed
+    # It does not join: it left before it had joined.
+    LEFT = 'left'
+
+    @property
+    def is_gap(self) -> bool:
+        return self not in (Outcome.OK, Outcome.LEFT)
+
+
+class Delay(StrEnum):
+    """Why joining takes longer than it should."""
+
+    AWAY = 'away'  # there is no Redis at present
+    REFUSED = 'refused'  # Redis does not let the channel be subscribed to
+
+
+class Joined:
+    """What a peer gets when it joins a channel: the kept message, then what it missed.
+
+    ``position`` is where it is then; None on a channel without a history. One object may serve many
+    peers, so that what they missed is encoded once.
     """
 
-    __slots__ = ('_done', '_refused', '_remaining')
+    __slots__ = ('kept', 'messages', 'outcome', 'position')
 
     def __init__(
         self,
-        channels: int,
-        done: Callable[[], object],
-        refused: Callable[[], object] | None = None,
+        outcome: Outcome,
+        position: Position | None = None,
+        messages: Messages | None = None,
+        kept: bytes | None = None,
     ) -> None:
-        self._remaining = channels
-        self._done: Callable[[], object] | None = done
-        self._refused = refused
+        self.outcome = outcome
+        self.position = position
+        self.messages = messages
+        self.kept = kept
 
-    def joined(self) -> None:
-        self._remaining -= 1
-        if self._remaining <= 0:
-            self.proceed()
+    @property
+    def publications(self) -> list[Publication]:
+        return [] if self.messages is None else self.messages.publications
 
-    def refuse(self) -> None:
-        """Wait no longer: Redis refuses one of the channels."""
-        if self._done is not None and self._refused is not None:
-            self._refused()
-        self.proceed()
+    @property
+    def start(self) -> Position:
+        """Where the publications begin; without a tag, unless there are none."""
+        assert self.position is not None
+        missed = len(self.publications)
+        if not missed:
+            return self.position
+        return Position(self.position.epoch, self.position.offset - missed)
 
-    def proceed(self) -> None:
-        """Wait no longer: all has been answered, or Redis is away."""
+
+_LEFT = Joined(Outcome.LEFT)
+
+
+class Gap:
+    """What the audience of a channel is told when it missed what cannot be had any more."""
+
+    __slots__ = ('cause', 'kept', 'position')
+
+    def __init__(self, cause: Outcome, position: Position, kept: bytes | None) -> None:
+        self.cause = cause
+        # What comes from now on follows it.
+        self.position = position
+        # The kept message, if it is newer than what the audience has seen.
+        self.kept = kept
+
+
+class Request:
+    """The wish of one peer to join a channel.
+
+    ``done`` is called once, in the loop. Before that ``delayed`` may be, several times; the wish
+    stays until the peer leaves.
+    """
+
+    __slots__ = ('_delayed', '_done', 'cause', 'comes_back', 'kept', 'since')
+
+    def __init__(
+        self,
+        done: Callable[[Joined], object],
+        since: Position | None = None,
+        delayed: Callable[[Delay], object] | None = None,
+    ) -> None:
+        self._done: Callable[[Joined], object] | None = done
+        self._delayed = delayed
+        # Whether it has named a position.
+        self.comes_back = since is not None
+        # What it has seen; for one that named nothing, where the channel was when the kept message
+        # was read.
+        self.since = since
+        self.kept: bytes | None = None
+        self.cause = Outcome.OK
+
+    def answer(self, joined: Joined) -> None:
         done, self._done = self._done, None
         if done is not None:
-            done()
+            done(joined)
+
+    def left(self) -> None:
+        self.answer(_LEFT)
+
+    def delay(self, why: Delay) -> None:
+        if self._delayed is not None:
+            self._delayed(why)
 
 
 class Question:
@@ -58,9 +140,7 @@ class Question:
 
     __slots__ = ('channel', 'joining', 'remaining_ms', 'resumes')
 
-    def __init__(
-        self, channel: Channel, joining: dict[WebSocket, Joining], *, resumes: bool
-    ) -> None:
+    def __init__(self, channel: Channel, joining: dict[Peer, Request], *, resumes: bool) -> None:
         self.channel = channel
         self.joining = joining
         # Whether those who are in the channel may have missed messages.
@@ -75,10 +155,10 @@ class Question:
 
 
 class Channel:
-    """The websockets of one channel, by wire format, and those that are about to join them.
+    """The peers of one channel, by wire format, and those that are about to join them.
 
-    A websocket is in one place at most: among those whose question was not written yet, among those
-    who asked, or in an audience. So joining and leaving cost the same, however many there are.
+    A peer is in one place at most: among those whose question was not written yet, among those who
+    asked, or in an audience. So joining and leaving cost the same, however many there are.
     """
 
     __slots__ = (
@@ -88,20 +168,27 @@ class Channel:
         'backlog_bytes',
         'delivered_at',
         'joining',
+        'keys',
         'last',
         'name',
         'refused',
         'resumes',
         'subscribed',
+        'tells_events',
+        'wants_events',
     )
 
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.audiences: dict[WireFormat, set[WebSocket]] = {}
-        self.joining: dict[WebSocket, Joining] = {}
-        self.asking: dict[WebSocket, Question] = {}
+    def __init__(self, keys: ChannelKeys) -> None:
+        self.keys = keys
+        self.name = keys.plain
+        self.audiences: dict[WireFormat, set[Peer]] = {}
+        self.joining: dict[Peer, Request] = {}
+        self.asking: dict[Peer, Question] = {}
         # Whether SUBSCRIBE was written to the present connection, and not refused.
         self.subscribed = False
+        # Whether what is told of the channel beside payloads is wanted, and subscribed to.
+        self.wants_events = False
+        self.tells_events = False
         # Whether Redis refused it, and has not confirmed it since.
         self.refused = False
         # Whether the audience may have missed messages, so that the kept one is asked for.
@@ -116,61 +203,68 @@ class Channel:
     def is_wanted(self) -> bool:
         return bool(self.audiences or self.joining or self.asking)
 
-    def holds(self, websocket: WebSocket) -> bool:
-        """Tell whether a websocket is in this channel, or about to be."""
+    def holds(self, peer: Peer) -> bool:
+        """Tell whether a peer is in this channel, or about to be."""
         return (
-            websocket in self.audiences.get(websocket.wire, ())
-            or websocket in self.joining
-            or websocket in self.asking
+            peer in self.audiences.get(peer.wire, ()) or peer in self.joining or peer in self.asking
         )
 
-    def add(self, websocket: WebSocket) -> None:
-        self.audiences.setdefault(websocket.wire, set()).add(websocket)
+    def add(self, peer: Peer) -> None:
+        self.audiences.setdefault(peer.wire, set()).add(peer)
 
-    def discard(self, websocket: WebSocket) -> Joining | None:
-        """Let a websocket go; return what waits for its joining, if it was about to."""
-        audience = self.audiences.get(websocket.wire)
+    def discard(self, peer: Peer) -> Request | None:
+        """Let a peer go; return its wish to join, if it was about to."""
+        audience = self.audiences.get(peer.wire)
         if audience is not None:
-            audience.discard(websocket)
+            audience.discard(peer)
             if not audience:
-                del self.audiences[websocket.wire]
-        question = self.asking.pop(websocket, None)
+                del self.audiences[peer.wire]
+        question = self.asking.pop(peer, None)
         if question is not None:
-            return question.joining.pop(websocket)
-        return self.joining.pop(websocket, None)
+            return question.joining.pop(peer)
+        return self.joining.pop(peer, None)
 
     def ask(self) -> Question:
         """Return the question of those who have not asked yet."""
         joining, self.joining = self.joining, {}
+        return self.ask_for(joining)
+
+    def ask_for(self, joining: dict[Peer, Request]) -> Question:
+        """Return the question of some, who are not among those about to join any more."""
         question = Question(self, joining, resumes=self.resumes)
         self.asking.update(dict.fromkeys(joining, question))
         self.resumes = False
         return question
 
-    def answered(self, question: Question) -> dict[WebSocket, Joining]:
+    def answered(self, question: Question) -> dict[Peer, Request]:
         """Return those who asked and still want to join; they ask no more."""
         joining, question.joining = question.joining, {}
-        for websocket in joining:
-            del self.asking[websocket]
+        for peer in joining:
+            del self.asking[peer]
         return joining
 
     def start_over(self) -> None:
         """Let all ask again: the connection was lost."""
-        asked = {w: question.joining[w] for w, question in self.asking.items()}
+        asked = {peer: question.joining[peer] for peer, question in self.asking.items()}
         self.joining = {**asked, **self.joining}
         self.asking.clear()
-        self.subscribed = False
+        self.subscribed = self.tells_events = False
         self.resumes = True
 
+    def requests(self) -> list[Request]:
+        """Return the wishes of all who are about to join."""
+        asked = [question.joining[peer] for peer, question in self.asking.items()]
+        return [*asked, *self.joining.values()]
+
     def remember(self, payload: bytes) -> None:
-        """Note the latest message of this channel that websockets were sent."""
+        """Note the latest message of this channel that peers were sent."""
         self.last = fingerprint(payload)
 
     def repeats(self, payload: bytes) -> bool:
         return self.last == fingerprint(payload)
 
 
-# The channels of one websocket, in the order in which it joined them.
+# The channels of one peer, in the order in which it joined them.
 Channels: TypeAlias = 'tuple[Channel, ...] | dict[Channel, None]'
 
 

@@ -1,4 +1,4 @@
-"""Fan-out: from what arrived on channels to one ``send`` per websocket.
+"""Fan-out: from what arrived on channels to one ``send`` per peer.
 
 What arrives for a channel is collected until the turn ends, framed once per wire format, joined,
 and sent. A turn has a time for that, so that reads and handshakes get their share, and the channels
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 from ws4redis.hub.messages import Messages
 from ws4redis.hub.own_messages import LastOwn
-from ws4redis.hub.peer import SEND_FLAGS
+from ws4redis.hub.peer import SEND_FLAGS, Paused
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.websocket import Paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ws4redis.hub.channel import Channel
+    from ws4redis.hub.channel import Channel, Gap
     from ws4redis.hub.output import Chunk
-    from ws4redis.hub.websocket import WebSocket
+    from ws4redis.hub.peer import Peer
+    from ws4redis.hub.publication import Publication
     from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
@@ -33,7 +33,7 @@ logger = logging.getLogger('ws4redis')
 # For this long a turn delivers.
 TURN_SECONDS = 0.005
 # A channel sends this much, or to so many websockets, before it is another's turn: about 1 ms.
-STEP_WEBSOCKETS = 200
+STEP_PEERS = 200
 STEP_BYTES = 512 * 1024
 # So much of a batch is framed and joined at once; a larger message goes alone.
 PORTION_BYTES = 64 * 1024
@@ -45,51 +45,54 @@ MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 
 
 class Batch:
-    """Messages of one channel, in order, that go to the same audience."""
+    """Publications of one channel, in order, that go to the same audience; or a gap."""
 
-    __slots__ = ('audience', 'channel', 'next', 'payloads', 'steps')
+    __slots__ = ('audience', 'channel', 'gap', 'next', 'publications', 'steps')
 
-    def __init__(self, channel: Channel, payload: bytes) -> None:
+    def __init__(
+        self, channel: Channel, publications: list[Publication], gap: Gap | None = None
+    ) -> None:
         self.channel = channel
-        self.payloads = [payload]
+        self.publications = publications
+        self.gap = gap
         # Whoever is in the audience when the batch is begun, unless it was settled before.
-        self.audience: list[tuple[WireFormat, list[WebSocket]]] | None = None
+        self.audience: list[tuple[WireFormat, list[Peer]]] | None = None
         self.steps: Iterator[None] | None = None
         # The channel's next batch, if there is one already.
         self.next: Batch | None = None
 
-    def settle(self) -> list[tuple[WireFormat, list[WebSocket]]]:
+    def settle(self) -> list[tuple[WireFormat, list[Peer]]]:
         """Fix the audience: who joins or leaves from now on makes no difference."""
         if self.audience is None:
             self.audience = [(wire, list(w)) for wire, w in self.channel.audiences.items()]
         return self.audience
 
-    def take_portion(self) -> list[bytes]:
-        """Take the first messages away, of one message or more, as many as are framed at once."""
-        payloads = self.payloads
-        if len(payloads) == 1:
-            self.payloads = []
-            return payloads
+    def take_portion(self) -> list[Publication]:
+        """Take the first ones away, one or more, as many as are framed at once."""
+        publications = self.publications
+        if len(publications) == 1:
+            self.publications = []
+            return publications
         size = count = 0
-        for payload in payloads:
-            size += len(payload)
+        for publication in publications:
+            size += len(publication.payload)
             if count and size > PORTION_BYTES:
                 break
             count += 1
-        portion = payloads[:count]
-        del payloads[:count]
+        portion = publications[:count]
+        del publications[:count]
         return portion
 
 
 class Fanout:
-    """Deliver what arrives on channels to their websockets."""
+    """Deliver what arrives on channels to their peers."""
 
     def __init__(self, statistics: Statistics, clock: Callable[[], float]) -> None:
         self._statistics = statistics
         self._clock = clock
         # The first batch of each channel that has any.
         self._waiting: deque[Batch] = deque()
-        self._held_back: dict[Channel, set[WebSocket]] = {}
+        self._held_back: dict[Channel, set[Peer]] = {}
         self.last_own = LastOwn()
         self.backlog_bytes = 0
 
@@ -97,16 +100,26 @@ class Fanout:
     def is_congested(self) -> bool:
         return self.backlog_bytes > MAX_BACKLOG_BYTES
 
-    def arrive(self, channel: Channel, payload: bytes) -> None:
-        """Take a message; it goes out when the turn ends."""
-        size = len(payload)
+    def arrive(self, channel: Channel, publication: Publication) -> None:
+        """Take a publication; it goes out when the turn ends."""
+        size = len(publication.payload)
         self.backlog_bytes += size
         channel.backlog_bytes += size
         latest = channel.arrived
-        if latest is not None and latest.audience is None:
-            latest.payloads.append(payload)
-            return
-        batch = channel.arrived = Batch(channel, payload)
+        if latest is not None and latest.audience is None and latest.gap is None:
+            latest.publications.append(publication)
+        else:
+            self._append(channel, Batch(channel, [publication]))
+
+    def tell_gap(self, channel: Channel, gap: Gap) -> None:
+        """Tell the audience of a gap, behind what has arrived already."""
+        self._append(channel, Batch(channel, [], gap))
+
+    def _append(self, channel: Channel, batch: Batch) -> None:
+        latest, channel.arrived = channel.arrived, batch
+        if latest is not None:
+            # All but the last one are settled: who joins settles that one.
+            latest.settle()
         if latest is None:
             self._waiting.append(batch)
         else:
@@ -117,24 +130,26 @@ class Fanout:
         """Tell whether there may be a channel with too much undelivered."""
         return self.backlog_bytes > MAX_CHANNEL_BACKLOG_BYTES
 
-    def hold_back(self, websocket: WebSocket, channel: Channel) -> None:
-        """Let a sender wait, if it publishes faster than the channel's websockets are served.
+    def hold_back(self, peer: Peer, channel: Channel) -> None:
+        """Let a sender wait, if it publishes faster than the channel's peers are served.
 
         Else what is undelivered would grow until nothing more is read from Redis, at the cost of
         all other channels.
         """
         if channel.backlog_bytes > MAX_CHANNEL_BACKLOG_BYTES:
-            self._held_back.setdefault(channel, set()).add(websocket)
-            websocket.pause_reading(Paused.CHANNEL)
+            self._held_back.setdefault(channel, set()).add(peer)
+            peer.pause_reading(Paused.CHANNEL)
 
     def _let_go(self, channel: Channel) -> None:
-        for websocket in self._held_back.pop(channel, ()):
-            websocket.resume_reading(Paused.CHANNEL)
+        for peer in self._held_back.pop(channel, ()):
+            peer.resume_reading(Paused.CHANNEL)
 
     def latest_waiting(self, channel: Channel) -> bytes | None:
         """Return the latest message of a channel that has arrived and was not delivered yet."""
         latest = channel.arrived
-        return latest.payloads[-1] if latest is not None and latest.payloads else None
+        if latest is None or not latest.publications:
+            return None
+        return latest.publications[-1].payload
 
     def settle(self, channel: Channel) -> None:
         """Deliver what has arrived for a channel to those only who are in its audience now."""
@@ -156,7 +171,7 @@ class Fanout:
                 # What was not begun is delivered all the same.
                 logger.exception('delivering messages of %r failed', batch.channel.name)
                 batch.steps = None
-                is_done = not batch.payloads
+                is_done = not batch.publications
             if not is_done:
                 waiting.append(batch)
             elif batch.next is not None:
@@ -171,18 +186,20 @@ class Fanout:
     def _step(self, batch: Batch, now: float) -> bool:
         """Deliver some of a batch; tell whether that was the last of it."""
         batch.channel.delivered_at = now
-        if batch.steps is None:
+        if batch.steps is None and batch.gap is not None:
+            batch.steps = self._tell(batch.channel, batch.gap, batch.settle())
+        elif batch.steps is None:
             audience = batch.settle()
             messages = self._take_portion(batch)
             if messages is None:
                 return True
-            batch.channel.remember((batch.payloads or messages.payloads)[-1])
-            if len(audience) == 1 and not batch.payloads:
+            batch.channel.remember((batch.publications or messages.publications)[-1].payload)
+            if len(audience) == 1 and not batch.publications:
                 # By far the most frequent case, and one that is most often done at once.
-                wire, websockets = audience[0]
+                wire, peers = audience[0]
                 chunk = messages.framed(wire)
-                if len(websockets) <= _step_size(chunk):
-                    self._deliver(websockets, messages, chunk)
+                if len(peers) <= _step_size(chunk):
+                    self._deliver(peers, messages, chunk)
                     return True
             batch.steps = self._steps(batch, audience, messages)
         return next(batch.steps, self) is self
@@ -190,65 +207,80 @@ class Fanout:
     def _steps(
         self,
         batch: Batch,
-        audience: list[tuple[WireFormat, list[WebSocket]]],
+        audience: list[tuple[WireFormat, list[Peer]]],
         messages: Messages | None,
     ) -> Iterator[None]:
         """Deliver a batch, of which ``messages`` were taken; each step but the last yields."""
         is_first = True
         while messages is not None:
-            for wire, websockets in audience:
+            for wire, peers in audience:
                 chunk = messages.framed(wire)
                 size = _step_size(chunk)
-                for start in range(0, len(websockets), size):
+                for start in range(0, len(peers), size):
                     if not is_first:
                         yield
                     is_first = False
-                    self._deliver(websockets[start : start + size], messages, chunk)
+                    self._deliver(peers[start : start + size], messages, chunk)
             messages = self._take_portion(batch)
 
+    def _tell(
+        self, channel: Channel, gap: Gap, audience: list[tuple[WireFormat, list[Peer]]]
+    ) -> Iterator[None]:
+        """Tell an audience of a gap; each step but the last yields."""
+        told = 0
+        for _, peers in audience:
+            for peer in peers:
+                if channel in peer.channels:
+                    peer.gap(channel, gap)
+                told += 1
+                if told % STEP_PEERS == 0:
+                    yield
+
     def _take_portion(self, batch: Batch) -> Messages | None:
-        if not batch.payloads:
+        if not batch.publications:
             return None
-        payloads = batch.take_portion()
-        size = sum(map(len, payloads))
+        publications = batch.take_portion()
+        size = 0
+        for publication in publications:
+            size += len(publication.payload)
         self.backlog_bytes -= size
         channel = batch.channel
         channel.backlog_bytes -= size
         if self._held_back and channel.backlog_bytes <= MAX_CHANNEL_BACKLOG_BYTES // 2:
             self._let_go(channel)
-        return Messages(payloads)
+        return Messages(publications, channel.name)
 
-    def _deliver(self, websockets: list[WebSocket], messages: Messages, chunk: Chunk) -> None:
+    def _deliver(self, peers: list[Peer], messages: Messages, chunk: Chunk) -> None:
         data = chunk.data
         size = len(data)
         count = chunk.messages
         elsewhere = 0
         if self.last_own:
-            self.last_own.divert(websockets, messages)
+            self.last_own.divert(peers, messages)
         # The hot path of the whole package. `send` itself costs about 5 microseconds; everything
         # that could be decided once (framing, flags, statistics) was taken out of the loop.
-        for websocket in websockets:
-            if websocket.direct:
+        for peer in peers:
+            if peer.direct:
                 try:
-                    sent = websocket.sock.send(data, SEND_FLAGS)  # type: ignore[union-attr]
+                    sent = peer.sock.send(data, SEND_FLAGS)  # type: ignore[union-attr]
                 except (BlockingIOError, InterruptedError):
                     sent = 0
                 except OSError:
                     elsewhere += 1
-                    websocket.lost(undelivered=count)
+                    peer.lost(undelivered=count)
                     continue
                 if sent != size:
                     elsewhere += 1
                     self._statistics.bytes_sent += sent
-                    websocket.queue(chunk, sent)
+                    peer.queue(chunk, sent)
             else:
                 elsewhere += 1
-                websocket.deliver(messages)
-        direct = len(websockets) - elsewhere
+                peer.deliver(messages)
+        direct = len(peers) - elsewhere
         self._statistics.messages_sent += direct * count
         self._statistics.bytes_sent += direct * size
 
 
 def _step_size(chunk: Chunk) -> int:
-    """Return to how many websockets a chunk is sent in one step."""
-    return min(STEP_WEBSOCKETS, STEP_BYTES // len(chunk.data)) or 1
+    """Return to how many peers a chunk is sent in one step."""
+    return min(STEP_PEERS, STEP_BYTES // len(chunk.data)) or 1

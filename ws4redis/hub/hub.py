@@ -7,14 +7,17 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ws4redis.broker.history import Position
 from ws4redis.hub.bus import Bus
-from ws4redis.hub.channel import Joining
+from ws4redis.hub.channel import Delay, Joined, Outcome, Request
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.intake import Intake
+from ws4redis.hub.joining import Joining
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.kept import KeptFrames
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
+from ws4redis.hub.peer import Peer
 from ws4redis.hub.publications import PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
@@ -58,9 +61,7 @@ class Hub:
             connect,
             fanout=self.fanout,
             statistics=self.statistics,
-            heartbeat=self.options.heartbeat,
-            expire_seconds=self.options.expire_seconds,
-            timeout_seconds=self.options.redis_timeout_seconds,
+            options=self.options,
         )
         self.publications = Publications(
             self.loop,
@@ -109,33 +110,55 @@ class Hub:
         """Tell whether the server stops, so that no more handshakes are accepted."""
         return self.farewell is not None
 
-    # Channels of a websocket
+    # Channels of a peer
 
     def join(
         self,
-        websocket: WebSocket,
-        names: Iterable[str],
-        done: Callable[[], object],
-        refused: Callable[[], object] | None = None,
+        peer: Peer,
+        name: str,
+        done: Callable[[Joined], object],
+        since: Position | None = None,
+        *,
+        delayed: Callable[[Delay], object] | None = None,
     ) -> None:
-        """Let a websocket join channels, and call ``done`` when Redis has answered for all.
+        """Let a peer join a channel, given by its full name.
 
-        ``refused`` is called before, should Redis refuse one of them.
+        ``done`` is called once, be it before this returns, with what the peer is to be sent: the
+        kept message, or what came after ``since``. When it has returned, the peer is in the
+        audience, and what follows is delivered to it.
+
+        ``delayed`` may be called before that, and more than once: Redis is away, or refuses the
+        channel. The peer joins all the same as soon as it can, unless it leaves.
         """
-        names = list(names)
-        if not names or websocket.phase > Phase.OPEN:
-            done()
+        if peer.phase > Phase.OPEN:
+            done(Joined(Outcome.LEFT))
+        elif self.bus.holds(peer, name):
+            done(Joined(Outcome.OK))
         else:
-            self.bus.join(websocket, names, Joining(len(names), done, refused))
+            self.bus.join(peer, name, Request(done, since, delayed))
 
-    def leave(self, websocket: WebSocket, names: Iterable[str]) -> None:
-        """Let a websocket leave some of its channels."""
-        self.bus.leave(websocket, names)
+    def join_all(self, websocket: WebSocket, names: Iterable[str], joining: Joining) -> None:
+        """Let a plain websocket join channels; ``joining`` is told when Redis has answered."""
+        if websocket.phase <= Phase.OPEN:
+            requests = {
+                name: joining.request(name)
+                for name in dict.fromkeys(names)
+                if not self.bus.holds(websocket, name)
+            }
+            for name, request in requests.items():
+                self.bus.join(websocket, name, request)
+            if requests:
+                return
+        joining.proceed()
 
-    def leave_channels(self, websocket: WebSocket) -> None:
-        """Let a websocket leave all of its channels."""
-        if websocket.channels:
-            self.bus.leave_all(websocket)
+    def leave(self, peer: Peer, names: Iterable[str]) -> None:
+        """Let a peer leave some of its channels."""
+        self.bus.leave(peer, names)
+
+    def leave_channels(self, peer: Peer) -> None:
+        """Let a peer leave all of its channels."""
+        if peer.channels:
+            self.bus.leave_all(peer)
 
     def publish(self, websocket: WebSocket, channels: tuple[str, ...], payload: bytes) -> None:
         """Publish what a websocket sends; hold it back where others do not keep up."""
@@ -143,7 +166,7 @@ class Hub:
         self.publications.publish(websocket, channels, payload)
         if self.fanout.may_be_behind:
             for name in channels:
-                channel = self.bus.channels.get(name.encode())
+                channel = self.bus.get(name)
                 if channel is not None:
                     self.fanout.hold_back(websocket, channel)
 

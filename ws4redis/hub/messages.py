@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import fingerprint
-from ws4redis.protocol.frames import frame_ends
+from ws4redis.hub.publication import Publication
 
 if TYPE_CHECKING:
     from ws4redis.protocol.wire import WireFormat
@@ -15,46 +16,53 @@ if TYPE_CHECKING:
 class HeldBack:
     """Messages that wait while a subscriber sends what it wants to come first."""
 
-    __slots__ = ('bytes', 'payloads')
+    __slots__ = ('bytes', 'publications')
 
     def __init__(self) -> None:
-        self.payloads: list[bytes] = []
+        self.publications: list[Publication] = []
         self.bytes = 0
 
-    def add(self, payloads: list[bytes]) -> None:
-        self.payloads += payloads
-        self.bytes += sum(map(len, payloads))
+    def add(self, publications: list[Publication]) -> None:
+        self.publications += publications
+        self.bytes += sum(len(publication.payload) for publication in publications)
 
     def clear(self) -> int:
         """Drop all; return how many messages that were."""
-        count = len(self.payloads)
-        self.payloads = []
+        count = len(self.publications)
+        self.publications = []
         self.bytes = 0
         return count
 
 
 class Messages:
-    """Messages in the order in which they are sent; there is at least one."""
+    """Publications on a channel in the order in which they are sent; there is at least one."""
 
-    __slots__ = ('_chunks', '_marks', 'payloads')
+    __slots__ = ('_chunks', '_marks', 'channel', 'publications')
 
-    def __init__(self, payloads: list[bytes]) -> None:
-        self.payloads = payloads
+    def __init__(self, publications: list[Publication], channel: bytes = b'') -> None:
+        self.publications = publications
+        self.channel = channel
         self._marks: list[bytes] | None = None
         self._chunks: dict[WireFormat, Chunk] = {}
+
+    @classmethod
+    def of(cls, payloads: Iterable[bytes]) -> Messages:
+        """Return messages of which nothing is known but what they hold."""
+        return cls([Publication(payload) for payload in payloads])
 
     @property
     def marks(self) -> list[bytes]:
         """By what own messages are recognised, for each message."""
         if self._marks is None:
-            self._marks = [fingerprint(payload) for payload in self.payloads]
+            self._marks = [fingerprint(publication.payload) for publication in self.publications]
         return self._marks
 
     def framed(self, wire: WireFormat) -> Chunk:
         """Return their frames, joined."""
         chunk = self._chunks.get(wire)
         if chunk is None:
-            frames = [wire.encode_message(payload) for payload in self.payloads]
+            channel = self.channel
+            frames = [wire.encode(publication, channel) for publication in self.publications]
             data = frames[0] if len(frames) == 1 else b''.join(frames)
             chunk = self._chunks[wire] = Chunk(data, len(frames))
         return chunk
@@ -66,7 +74,7 @@ class Messages:
             return chunk
         frames = []
         start = 0
-        for end, left_out in zip(frame_ends(chunk.data), is_left_out, strict=True):
+        for end, left_out in zip(wire.unit_ends(chunk.data), is_left_out, strict=True):
             if not left_out:
                 frames.append(chunk.data[start:end])
             start = end

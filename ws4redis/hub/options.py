@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ws4redis.protocol.limits import DEFAULT_MAX_MESSAGE_BYTES, Limits
+from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
 
 MEBIBYTE = 1024 * 1024
 # About half a millisecond of work; see intake.py.
@@ -47,3 +49,9 @@ class HubOptions:
     redis_timeout_seconds: float = 30.0
     # For how long messages are kept, unless who publishes says otherwise.
     expire_seconds: int | None = None
+    # With its colon.
+    key_prefix: str = ''
+    # What a channel's facility has.
+    facility_of_channel: Callable[[str], FacilityOptions] = lambda name: DEFAULT_OPTIONS
+    # How much memory the last publications of all channels take that have a history.
+    max_tail_bytes: int = 64 * MEBIBYTE

@@ -10,10 +10,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ws4redis.protocol.frames import frame_ends
-
 if TYPE_CHECKING:
     from ws4redis.hub.peer import Peer
+    from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
 
@@ -45,10 +44,11 @@ class Chunk:
 class OutputQueue:
     """Chunks for one socket, in order; of the first, ``sent`` bytes have gone out."""
 
-    __slots__ = ('_chunks', '_memory', 'bytes', 'sent')
+    __slots__ = ('_chunks', '_memory', '_wire', 'bytes', 'sent')
 
-    def __init__(self, memory: QueueMemory) -> None:
+    def __init__(self, memory: QueueMemory, wire: WireFormat) -> None:
         self._memory = memory
+        self._wire = wire
         self._chunks: deque[Chunk] = deque()
         self.bytes = 0
         self.sent = 0
@@ -83,7 +83,7 @@ class OutputQueue:
         """
         begun = 0 if self._chunks else max(1, sent + attempted)
         end = frames = 0
-        for frame_end in frame_ends(chunk.data):
+        for frame_end in self._wire.unit_ends(chunk.data):
             if frame_end - sent > room and end >= begun:
                 break
             end = frame_end
@@ -113,7 +113,7 @@ class OutputQueue:
         head, sent = self._chunks[0], self.sent
         self.clear()
         end = frames = 0
-        for frame_end in frame_ends(head.data):
+        for frame_end in self._wire.unit_ends(head.data):
             if end >= sent + attempted:
                 break
             end = frame_end
@@ -142,7 +142,7 @@ class QueueMemory:
     def queue_of(self, peer: Peer) -> OutputQueue:
         """Return a queue for a peer that has none."""
         self._waiting.add(peer)
-        return OutputQueue(self)
+        return OutputQueue(self, peer.wire)
 
     def forget(self, peer: Peer) -> None:
         """Note that a peer has no queue any more."""

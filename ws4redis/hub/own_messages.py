@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ws4redis.hub.messages import Messages
-    from ws4redis.hub.websocket import WebSocket
+    from ws4redis.hub.peer import Peer
 
 # Longer messages are remembered by their digest.
 _VERBATIM_BYTES = 64
@@ -77,25 +77,25 @@ class LastOwn:
     __slots__ = ('_senders',)
 
     def __init__(self) -> None:
-        self._senders: dict[bytes, set[WebSocket]] = {}
+        self._senders: dict[bytes, set[Peer]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._senders)
 
-    def note(self, websocket: WebSocket, mark: bytes) -> None:
-        self._senders.setdefault(mark, set()).add(websocket)
+    def note(self, peer: Peer, mark: bytes) -> None:
+        self._senders.setdefault(mark, set()).add(peer)
 
-    def forget(self, websocket: WebSocket, mark: bytes | None) -> None:
+    def forget(self, peer: Peer, mark: bytes | None) -> None:
         senders = self._senders.get(mark) if mark is not None else None
         if mark is not None and senders is not None:
-            senders.discard(websocket)
+            senders.discard(peer)
             if not senders:
                 del self._senders[mark]
 
-    def divert(self, websockets: list[WebSocket], messages: Messages) -> None:
+    def divert(self, peers: list[Peer], messages: Messages) -> None:
         """Let those websockets look at each message which sent one of these contents last."""
         for mark in messages.marks:
             senders = self._senders.get(mark)
             if senders is not None:
-                for websocket in senders.intersection(websockets):
-                    websocket.direct = False
+                for peer in senders.intersection(peers):
+                    peer.direct = False

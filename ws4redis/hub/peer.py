@@ -1,19 +1,24 @@
-"""The socket of a peer, and its bounded output."""
+"""A peer: who is sent what is published, be it a websocket or another kind of stream.
+
+Its socket, its bounded output, and what the bus and the fan-out know of it.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ws4redis.hub.output import Chunk, OutputQueue
 from ws4redis.loop.poller import READABLE, WRITABLE
-from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode
 
 if TYPE_CHECKING:
+    from ws4redis.hub.channel import Channel, Channels, Gap
     from ws4redis.hub.hub import Hub
+    from ws4redis.hub.messages import Messages
+    from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
 
@@ -27,7 +32,7 @@ FLUSH_BYTES = 64 * 1024
 
 
 class Phase(IntEnum):
-    """The life of a websocket's socket."""
+    """The life of a peer's socket."""
 
     OPENING = 0  # no socket yet: the handshake is being answered, output is queued
     OPEN = 1
@@ -36,17 +41,45 @@ class Phase(IntEnum):
     CLOSED = 4
 
 
+class Paused(IntEnum):
+    """Why a peer is not read: bits of :attr:`Peer.paused`."""
+
+    REDIS = 1  # Redis does not take what it sends
+    RECEIVER = 2  # whoever receives its messages lags
+    PEER_ENDED = 4  # the peer sends nothing more, but may still take what is queued for it
+    LEFTOVERS = 8  # what was read is not all taken yet
+    RATE = 16  # the peer sends more than it may
+    CHANNEL = 32  # a channel on which it publishes has much that is not delivered yet
+
+
 class Peer:
     """What is sent to one socket: at once where it can be, else when the socket takes it.
 
     Any call that sends may find out that the peer has gone, and end it.
     """
 
-    __slots__ = ('_events', '_queue', 'direct', 'fd', 'hub', 'paused', 'phase', 'protocol', 'sock')
+    # Whether it needs to know more of a publication than its payload.
+    wants_events: ClassVar[bool] = False
 
-    def __init__(self, hub: Hub, protocol: ServerConnection) -> None:
+    __slots__ = (
+        '_events',
+        '_queue',
+        'channels',
+        'direct',
+        'fd',
+        'hub',
+        'paused',
+        'phase',
+        'sock',
+        'wire',
+    )
+
+    def __init__(self, hub: Hub, wire: WireFormat) -> None:
         self.hub = hub
-        self.protocol = protocol
+        # How it is sent what is published; may change only while it is in no channel.
+        self.wire = wire
+        # Those that it is in, or about to be.
+        self.channels: Channels = ()
         self.sock: socket.SocketType | None = None
         self.fd = -1
         self.phase = Phase.OPENING
@@ -55,6 +88,18 @@ class Peer:
         self.paused = 0
         self._queue: OutputQueue | None = None
         self._events = READABLE
+
+    # What channels tell it
+
+    def deliver(self, messages: Messages) -> None:
+        """Send messages of a channel that could not be sent at once to all alike."""
+        raise NotImplementedError
+
+    def gap(self, channel: Channel, gap: Gap) -> None:
+        """Take note that messages of a channel were missed, which cannot be had any more."""
+
+    def forget_own_under_way(self) -> None:
+        """Expect no own message back any more: what was under way on a channel is lost."""
 
     # What ends it, and what follows a queue that has gone out
 
@@ -72,6 +117,26 @@ class Peer:
 
     def _drained(self) -> None:
         raise NotImplementedError
+
+    @property
+    def _is_saying_goodbye(self) -> bool:
+        """Tell whether what is queued now is the last that the peer is told."""
+        return False
+
+    # What it sends
+
+    def pause_reading(self, why: Paused) -> None:
+        """Stop reading the socket, so that TCP holds the sender back."""
+        self.set_paused(self.paused | why)
+
+    def resume_reading(self, why: int) -> None:
+        self.set_paused(self.paused & ~why)
+
+    def set_paused(self, paused: int) -> None:
+        self.paused = paused
+        self._watch()
+
+    # What it is sent
 
     @property
     def queued_bytes(self) -> int:
@@ -119,7 +184,7 @@ class Peer:
             or (not queue and chunk.messages <= 1)
             or self.phase is not Phase.OPEN
             # The close frame that follows an overflow is queued whatever it comes behind.
-            or self.protocol.state is not State.OPEN
+            or self._is_saying_goodbye
         ):
             queue.append(chunk, sent=sent)
         else:

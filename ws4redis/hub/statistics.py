@@ -16,15 +16,18 @@ class Statistics:
         'bytes_received',
         'bytes_sent',
         'closes',
+        'gaps',
         'handler_events',
         'handler_events_waiting',
         'handler_lag_seconds',
         'handshakes',
+        'history_reads',
         'messages_not_delivered',
         'messages_not_published',
         'messages_published',
         'messages_received',
         'messages_sent',
+        'recoveries',
         'redis_messages',
     )
 
@@ -39,6 +42,11 @@ class Statistics:
         self.messages_not_published: Counter[int] = Counter()
         self.messages_published = 0
         self.redis_messages = 0
+        # Of channels with a history: gaps that all of an audience was told, by their causes, what
+        # became of those who came back with a position, and reads.
+        self.gaps: Counter[str] = Counter()
+        self.recoveries: Counter[str] = Counter()
+        self.history_reads = 0
         # What handlers have seen, what they have yet to see, and how long the latest had waited.
         self.handler_events = 0
         self.handler_events_waiting = 0

@@ -10,19 +10,19 @@ import logging
 import math
 import socket
 import struct
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ws4redis.hub.messages import HeldBack, Messages
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import OwnMessages, fingerprint
-from ws4redis.hub.peer import Peer, Phase
+from ws4redis.hub.peer import Paused, Peer, Phase
 from ws4redis.loop.poller import READABLE, WRITABLE
+from ws4redis.protocol.client.codes import DisconnectCode
 from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 
 if TYPE_CHECKING:
-    from ws4redis.hub.channel import Channels
+    from ws4redis.hub.channel import Channel, Gap, Joined
     from ws4redis.hub.hub import Hub
     from ws4redis.protocol.wire import WireFormat
 
@@ -34,17 +34,6 @@ READ_BYTES = 65536
 # A peer that ignores our end of the connection is given up after this while.
 LINGER_SECONDS = 2.0
 _RESET_ON_CLOSE = struct.pack('ii', 1, 0)
-
-
-class Paused(IntEnum):
-    """Why a websocket is not read: bits of :attr:`WebSocket.paused`."""
-
-    REDIS = 1  # Redis does not take what it sends
-    RECEIVER = 2  # whoever receives its messages lags
-    PEER_ENDED = 4  # the peer sends nothing more, but may still take what is queued for it
-    LEFTOVERS = 8  # what was read is not all taken yet
-    RATE = 16  # the peer sends more than it may
-    CHANNEL = 32  # a channel on which it publishes has much that is not delivered yet
 
 
 class Receiver(Protocol):
@@ -66,10 +55,10 @@ class WebSocket(Peer):
         '_farewell',
         '_timer',
         'bytes_left',
-        'channels',
         'companion',
         'echo',
         'has_skipped',
+        'heeds_gaps',
         'held',
         'idle_since',
         'messages_left',
@@ -77,10 +66,10 @@ class WebSocket(Peer):
         'pinged_in_round',
         'pings_left',
         'place',
+        'protocol',
         'publishes',
         'receiver',
         'refilled_at',
-        'wire',
     )
 
     def __init__(
@@ -96,16 +85,17 @@ class WebSocket(Peer):
         companion: Any = None,
         place: Any = None,
     ) -> None:
-        super().__init__(hub, protocol)
-        self.wire = wire
+        super().__init__(hub, wire)
+        self.protocol = protocol
         self.receiver = receiver
         self.echo = echo
         self.publishes = publishes
         self.companion = companion
         self.place = place
+        # Whether it has named a position, and so is to know when it misses something.
+        self.heeds_gaps = False
         # How to close it once it is open.
         self._farewell: tuple[int, str] | None = None
-        self.channels: Channels = ()
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: HeldBack | None = None
@@ -224,18 +214,13 @@ class WebSocket(Peer):
             self.send_message(heartbeat)
 
     def pause_reading(self, why: Paused) -> None:
-        """Stop reading the socket, so that TCP holds the sender back."""
         if self.phase <= Phase.OPEN or why is Paused.PEER_ENDED:
-            self.set_paused(self.paused | why)
+            super().pause_reading(why)
 
     def resume_reading(self, why: int) -> None:
-        self.set_paused(self.paused & ~why)
+        super().resume_reading(why)
         if self.paused == Paused.LEFTOVERS:
             self.hub.intake.resume(self)
-
-    def set_paused(self, paused: int) -> None:
-        self.paused = paused
-        self._watch()
 
     # What the peer is sent
 
@@ -250,6 +235,21 @@ class WebSocket(Peer):
         if self.companion is None or not self.companion.sends_persisted_messages:
             chunk = self.hub.kept_frames.framed(self.wire, payload)
             self.send(chunk.data, messages=1, shared=chunk)
+
+    def take_joined(self, joined: Joined) -> None:
+        """Send what it gets as it joins a channel: the kept message, or what it has missed."""
+        if joined.kept is not None and not (self.heeds_gaps and joined.position is not None):
+            self.send_kept(joined.kept)
+        if joined.messages is not None:
+            self.deliver(joined.messages)
+
+    def gap(self, channel: Channel, gap: Gap) -> None:
+        if self.heeds_gaps:
+            # There is no other way to tell a plain websocket. It comes back, and names the
+            # position up to which it has seen everything.
+            self.close(DisconnectCode.INSUFFICIENT_STATE, f'gap: {gap.cause}')
+        elif gap.kept is not None:
+            self.send_kept(gap.kept)
 
     def deliver(self, messages: Messages) -> None:
         """Send messages of a channel, except those that it sent itself."""
@@ -270,8 +270,8 @@ class WebSocket(Peer):
             self.has_skipped = True
 
     def _hold_back(self, held: HeldBack, messages: Messages) -> None:
-        held.add(messages.payloads)
-        if held.bytes > self.hub.options.max_queue_bytes and len(held.payloads) > 1:
+        held.add(messages.publications)
+        if held.bytes > self.hub.options.max_queue_bytes and len(held.publications) > 1:
             self._cannot_keep_up(held.clear())
 
     def send_ping(self, payload: bytes = b'') -> None:
@@ -287,11 +287,11 @@ class WebSocket(Peer):
         """Send what was kept back, except what the subscriber sent meanwhile."""
         held, self.held = self.held, None
         rest = []
-        for payload in held.payloads if held is not None else ():
-            if payload in sent:
-                sent.remove(payload)
+        for publication in held.publications if held is not None else ():
+            if publication.payload in sent:
+                sent.remove(publication.payload)
             else:
-                rest.append(payload)
+                rest.append(publication)
         if rest:
             self.deliver(Messages(rest))
         self._update_direct()
@@ -341,6 +341,10 @@ class WebSocket(Peer):
             self.protocol.send_close(code, reason)
             self.send(self.protocol.data_to_send())
             self._follow_protocol()
+
+    @property
+    def _is_saying_goodbye(self) -> bool:
+        return self.protocol.state is not State.OPEN
 
     def close_when_open(self, code: int, reason: str) -> None:
         """Close it, but one whose handshake is not answered yet only when that is done."""

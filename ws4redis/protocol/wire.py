@@ -7,11 +7,12 @@ from any thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
 from ws4redis.protocol.deflate import Deflater
-from ws4redis.protocol.frames import Opcode, encode_frame, opcode_of
+from ws4redis.protocol.frames import Opcode, encode_frame, frame_ends, opcode_of
 
 #: A larger message would be compressed for a while in which the loop does nothing else (9 ms for
 #: each 100 KB at worst), so it is done fast, and for the largest not at all.
@@ -20,10 +21,28 @@ FAST_LEVEL: Final = 1
 UNCOMPRESSED_FROM_BYTES: Final = 2 * 1024 * 1024
 
 
+class Encodable(Protocol):
+    """What is published, as far as formats need to know it that tell payloads alone."""
+
+    @property
+    def payload(self) -> bytes: ...
+
+
 class WireFormat:
     """Encode messages as uncompressed frames. Use the instance ``PLAIN``."""
 
     __slots__ = ()
+
+    def encode(self, publication: Encodable, channel: bytes) -> bytes:
+        """Return what is sent of a publication on a channel, given by its full name."""
+        return self.encode_message(publication.payload)
+
+    def unit_ends(self, data: bytes | memoryview) -> Iterable[int]:
+        """Return where each unit ends in data that this format has encoded.
+
+        A unit is a frame, or whatever else must not be cut off in the middle.
+        """
+        return frame_ends(data)
 
     def encode_message(self, payload: bytes, opcode: Opcode | None = None) -> bytes:
         """Return the frame of a message.

@@ -14,6 +14,7 @@ from typing import Any
 from ws4redis.broker.connections import make_bus_connection
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
+from ws4redis.broker.outgoing import options_of_channel
 from ws4redis.broker.publication import publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
@@ -128,6 +129,9 @@ def options_from_settings() -> HubOptions:
         heartbeat=None if heartbeat is None else heartbeat.encode(),
         redis_timeout_seconds=conf.WS4REDIS_REDIS_TIMEOUT,
         expire_seconds=conf.WS4REDIS_EXPIRE,
+        key_prefix=conf.key_prefix,
+        facility_of_channel=options_of_channel,
+        max_tail_bytes=conf.WS4REDIS_TAIL_BYTES,
     )
 
 

@@ -44,6 +44,7 @@ def statistics_of(hub: Hub) -> dict[str, Any]:
         'unpublished_messages': publications.unanswered,
         'unpublished_bytes': publications.unanswered_bytes,
         'channels': len(hub.bus.channels),
+        'tail_bytes': hub.bus.histories.tail_bytes,
         'redis_connected': hub.bus.is_connected and publications.is_connected,
         'redis_reconnects': hub.bus.reconnects + publications.reconnects,
         'tasks': hub.loop.driver.workers.unfinished,
@@ -65,9 +66,14 @@ def as_line(statistics: dict[str, Any]) -> str:
     words = []
     for name, value in statistics.items():
         if isinstance(value, dict):
-            words += [f'{name}.{int(code)}={count}' for code, count in sorted(value.items())]
+            words += [f'{name}.{_key(key)}={count}' for key, count in sorted(value.items())]
         elif isinstance(value, float):
             words.append(f'{name}={value:.3f}')
         else:
             words.append(f'{name}={int(value)}')
     return ' '.join(words)
+
+
+def _key(key: int | str) -> int | str:
+    # An IntEnum is spelled by its number.
+    return str(key) if isinstance(key, str) else int(key)

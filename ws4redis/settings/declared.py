@@ -300,6 +300,14 @@ class Conf:
         hint='Give how many bytes of messages the clients of one process may make Redis keep, 512 '
         'bytes for each key included; None: any number.',
     )
+    WS4REDIS_TAIL_BYTES = Setting[int](
+        'ws4redis.E047',
+        default=64 * MEBIBYTE,
+        judge=judges.BYTES,
+        about='How much memory a process uses for the last messages of channels with a history',
+        hint='Give how many bytes of messages a process keeps for those who come back; what is not '
+        'in memory is read from Redis.',
+    )
     WS4REDIS_MAX_CONNECTIONS = Setting[int | None](
         'ws4redis.E019',
         default=None,

@@ -133,7 +133,7 @@ def test_a_peer_that_cannot_keep_up_gets_whole_messages_and_then_1013(
         sent = 0
         while peer.websocket.phase is Phase.OPEN:
             payloads = [b'%07d' % number + b'x' * 993 for number in range(sent, sent + batch)]
-            peer.websocket.deliver(Messages(payloads))
+            peer.websocket.deliver(Messages.of(payloads))
             sent += batch
         *messages, close = frames_until_close(hub, peer, pair)
         assert close.close_code == CloseCode.TRY_AGAIN_LATER
@@ -146,7 +146,7 @@ def test_of_a_queue_that_is_given_up_what_openssl_has_begun_is_finished(pair: Tl
     with Home(options=HubOptions(max_total_queue_bytes=100_000)) as hub:
         peer = tls_peer(hub, pair)
         payloads = [b'%07d' % number + b'x' * 993 for number in range(500)]
-        peer.websocket.deliver(Messages(payloads))
+        peer.websocket.deliver(Messages.of(payloads))
         hub.turn()
         assert peer.websocket.phase is Phase.CLOSING
         *messages, close = frames_until_close(hub, peer, pair)

@@ -3,9 +3,9 @@
 -- KEYS  1 plain name (the kept message), 2 stream, 3 position
 -- ARGV  1 epoch of the position ('': none is given), 2 offset, 3 tag ('': unknown), 4 how many entries,
 --       5 a new epoch, 6 1 if the caller has seen that position itself, 7 seconds of the position,
---       8 events channel, 9 PUBLISH or SPUBLISH
+--       8 events channel, 9 PUBLISH or SPUBLISH, 10 how many bytes of payloads
 -- Returns {outcome, epoch, offset, tag, kept message or false, {{offset, payload, kind, tag, tag before} …}}
--- The outcome is ok, trimmed, epoch or broken.
+-- The outcome is ok, trimmed, epoch or broken. With trimmed come those entries that are left.
 
 local function drop_unless(key, wanted)
   local kind = redis.call('TYPE', key).ok
@@ -82,17 +82,20 @@ if since == newest then
   return answer('ok')
 end
 
-local entries = {}
+local outcome, entries, bytes = 'ok', {}, 0
 local expected = since + 1
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], string.format('%.0f', expected), '+', 'COUNT', ARGV[4])) do
   local fields = fields_of(entry)
   if fields.d then
     local number = string.match(entry[1], '^%d+')
     if tonumber(number) ~= expected then
-      return answer('trimmed')
-    end
-    if expected == since + 1 and ARGV[3] ~= '' and fields.p ~= ARGV[3] then
+      outcome, entries, expected = 'trimmed', {}, tonumber(number)
+    elseif expected == since + 1 and ARGV[3] ~= '' and fields.p ~= ARGV[3] then
       return broken()
+    end
+    bytes = bytes + #fields.d
+    if bytes > tonumber(ARGV[10]) and #entries > 0 then
+      break
     end
     entries[#entries + 1] = {number, fields.d, fields.k, fields.t, fields.p}
     expected = expected + 1
@@ -101,4 +104,4 @@ end
 if #entries == 0 then
   return answer('trimmed')
 end
-return answer('ok', entries)
+return answer(outcome, entries)
