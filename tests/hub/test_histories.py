@@ -1,0 +1,286 @@
+"""Channels with a history, against a real Redis: nothing is missed, or a gap is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.test import override_settings
+
+from tests.hub.rig import Home, Peer
+from tests.programs import RedisServer
+from ws4redis.broker.history import (
+    Kind,
+    Position,
+    parse_published,
+    publish_command,
+)
+from ws4redis.broker.keys import keys_of
+from ws4redis.broker.scripts import script_of
+from ws4redis.hub.channel import Gap, Joined, Outcome
+from ws4redis.hub.history_channel import HistoryChannel
+from ws4redis.hub.options import HubOptions
+from ws4redis.servers.process import connect_to_redis, publication_packer
+from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
+
+NAME = 'broadcast:chat'
+KEYS = keys_of(NAME.encode())
+HISTORY = FacilityOptions(history_size=100, history_seconds=300)
+
+
+def facility_of_channel(name: str) -> FacilityOptions:
+    return HISTORY if ':chat' in name else DEFAULT_OPTIONS
+
+
+def options(**more: Any) -> HubOptions:
+    return HubOptions(ping_interval_seconds=None, facility_of_channel=facility_of_channel, **more)
+
+
+def home(**more: Any) -> Home:
+    return Home(connect=connect_to_redis, pack=publication_packer(), options=options(**more))
+
+
+@pytest.fixture
+def hub(redis_server: RedisServer) -> Iterator[Home]:
+    with home() as hub:
+        hub.turn_until(lambda: hub.bus.is_connected)
+        yield hub
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+def run(client: redis.Redis, command: Any) -> Any:
+    return client.execute_command(*script_of(command).with_text(command))
+
+
+def publish(
+    client: redis.Redis, *payloads: bytes, name: str = NAME, keep: int = 60, kind: Kind = Kind.TEXT
+) -> Position:
+    """Publish, and return the position of the last one."""
+    for payload in payloads:
+        command = publish_command(
+            keys_of(name.encode()), payload, HISTORY, keep_seconds=keep, kind=kind
+        )
+        position = parse_published(run(client, command)).position
+    return position
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    return [b'%d' % number for number in range(first, last + 1)]
+
+
+class Member:
+    """A peer that joins as connections of the client protocol do, and notes what it is told."""
+
+    def __init__(
+        self, hub: Home, since: Position | None = None, *, name: str = NAME, **kind: Any
+    ) -> None:
+        self.hub = hub
+        self.peer: Peer = hub.peer(**kind)
+        self.joined: Joined | None = None
+        self.gaps: list[Gap] = []
+        websocket = self.peer.websocket
+        websocket.heeds_gaps = since is not None
+        hub.join(websocket, name, self._done, since, delayed=self._delayed)
+        self.delays: list[str] = []
+
+    def _done(self, joined: Joined) -> None:
+        assert self.joined is None
+        self.joined = joined
+        self.peer.websocket.take_joined(joined)
+
+    def _delayed(self, why: str) -> None:
+        self.delays.append(why)
+
+    def wait(self) -> Joined:
+        self.hub.turn_until(lambda: self.joined is not None)
+        assert self.joined is not None
+        return self.joined
+
+    def receive(self, *payloads: bytes) -> None:
+        """Wait until these messages have come, and no others."""
+        expected = [payload.decode() for payload in payloads]
+        received: list[str | bytes] = []
+
+        def all_came() -> bool:
+            received.extend(self.peer.messages())
+            return len(received) >= len(expected)
+
+        self.hub.turn_until(all_came)
+        assert received == expected
+
+
+def channel_of(hub: Home, name: str = NAME) -> HistoryChannel:
+    channel = hub.bus.get(name)
+    assert isinstance(channel, HistoryChannel)
+    return channel
+
+
+def reads(hub: Home) -> int:
+    return hub.statistics.history_reads
+
+
+def test_a_newcomer_gets_the_kept_message_and_then_what_is_live(
+    hub: Home, client: redis.Redis
+) -> None:
+    publish(client, b'1', b'2')
+    member = Member(hub)
+    joined = member.wait()
+    assert (joined.outcome, joined.kept) == (Outcome.OK, b'2')
+    assert joined.position is not None
+    assert joined.position.offset == 2
+    last = publish(client, b'3', b'4')
+    member.receive(b'2', b'3', b'4')
+    assert channel_of(hub).position == last
+
+
+def test_who_comes_back_gets_what_it_missed_and_no_kept_message(
+    hub: Home, client: redis.Redis
+) -> None:
+    seen = publish(client, b'1', b'2')
+    last = publish(client, b'3', b'4', b'5')
+    member = Member(hub, seen)
+    joined = member.wait()
+    assert joined.kept is None
+    assert joined.position == last
+    assert [p.position.offset for p in joined.publications if p.position] == [3, 4, 5]
+    publish(client, b'6')
+    member.receive(b'3', b'4', b'5', b'6')
+    assert reads(hub) == 1
+
+
+def test_those_who_come_back_later_are_served_from_memory(hub: Home, client: redis.Redis) -> None:
+    seen = publish(client, b'1')
+    Member(hub, seen).wait()
+    publish(client, b'2')
+    hub.turn_until(lambda: channel_of(hub).position != seen)
+    for _ in range(20):
+        member = Member(hub, seen)
+        assert member.wait().outcome is Outcome.OK
+        member.receive(b'2')
+    assert reads(hub) == 1
+
+
+def test_ten_thousand_who_come_back_at_once_cost_one_read_and_share_what_they_get(
+    hub: Home, client: redis.Redis
+) -> None:
+    first = publish(client, b'0')
+    publish(client, *numbered(1, 20))
+    peer = hub.peer()
+    answers: list[Joined] = []
+    # The same websocket stands for all: what counts is what each of them is told.
+    for _ in range(1000):
+        other = hub.peer(attached=False)
+        hub.join(other.websocket, NAME, answers.append, first)
+    hub.turn_until(lambda: len(answers) == 1000)
+    assert peer.messages() == []
+    assert all(len(joined.publications) == 20 for joined in answers)
+    assert len({id(joined) for joined in answers}) == 1
+    assert reads(hub) == 1
+
+
+def test_what_is_older_than_the_tail_is_read_once_and_put_before_it(
+    hub: Home, client: redis.Redis
+) -> None:
+    first = publish(client, b'1')
+    publish(client, *numbered(2, 10))
+    Member(hub).wait()
+    publish(client, *numbered(11, 12))
+    hub.turn_until(lambda: channel_of(hub).tail.end == 12)
+    assert channel_of(hub).tail.before == 10
+    before = reads(hub)
+    members = [Member(hub, first) for _ in range(5)]
+    for member in members:
+        member.receive(*numbered(2, 12))
+    assert reads(hub) - before == 1
+    assert channel_of(hub).tail.before == 1
+
+
+@pytest.mark.parametrize(
+    ('since', 'cause'),
+    [
+        (lambda p: Position('?', 0), Outcome.EPOCH),
+        (lambda p: Position(p.epoch, p.offset + 1), Outcome.BROKEN),
+        (lambda p: Position(p.epoch, p.offset, 'another'), Outcome.BROKEN),
+        (lambda p: Position(p.epoch, p.offset - 1, 'another'), Outcome.BROKEN),
+        (lambda p: Position(p.epoch, 1), Outcome.TRIMMED),
+    ],
+)
+@pytest.mark.parametrize('is_cold', [True, False])
+def test_what_cannot_be_had_is_a_gap_with_the_newest_position_and_the_kept_message(
+    hub: Home,
+    client: redis.Redis,
+    since: Callable[[Position], Position],
+    cause: Outcome,
+    is_cold: bool,
+) -> None:
+    publish(client, *numbered(1, 8))
+    client.xtrim(KEYS.stream, maxlen=4, approximate=False)
+    last = publish(client, b'9')
+    if not is_cold:
+        Member(hub).wait()
+    member = Member(hub, since(last))
+    joined = member.wait()
+    assert (joined.outcome, joined.position, joined.kept) == (cause, last, b'9')
+    assert joined.publications == []
+    assert hub.statistics.recoveries[cause] == 1
+    assert publish(client, b'10').epoch == last.epoch
+    member.receive(b'10')
+
+
+def test_who_names_a_wrong_position_does_not_spoil_it_for_others(
+    hub: Home, client: redis.Redis
+) -> None:
+    first = publish(client, b'1')
+    publish(client, b'2', b'3')
+    wrong = [Member(hub, Position('?', 0)), Member(hub, Position(first.epoch, 77))]
+    right = [Member(hub, first) for _ in range(3)]
+    for member in right:
+        member.receive(b'2', b'3')
+    assert [member.wait().outcome for member in wrong] == [Outcome.EPOCH, Outcome.BROKEN]
+    assert reads(hub) <= 2
+
+
+def test_an_outage_of_the_bus_loses_nothing(
+    hub: Home, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    seen = publish(client, b'0')
+    members = [Member(hub, seen) for _ in range(3)]
+    for member in members:
+        member.wait()
+    for number in range(1, 6):
+        hub.bus.lost('for the test')
+        publish(client, b'%d' % (2 * number - 1))
+        hub.turn_until(lambda: hub.bus.is_connected)
+        publish(client, b'%d' % (2 * number))
+    for member in members:
+        member.receive(*numbered(1, 10))
+    assert not hub.statistics.gaps
+
+
+def test_redis_restarted_with_its_data_loses_nothing() -> None:
+    options = {'appendonly': 'yes', 'appendfsync': 'always'}
+    with (
+        RedisServer(options=options) as server,
+        override_settings(WS4REDIS_CONNECTION=server.connection),
+        home() as hub,
+    ):
+        with server.client() as client:
+            seen = publish(client, b'0')
+        member = Member(hub, seen)
+        member.wait()
+        server.stop()
+        hub.turn_until(lambda: not hub.bus.is_connected)
+        server.start()
+        with server.client() as client:
+            publish(client, b'1')
+            hub.turn_until(lambda: hub.bus.is_connected)
+            publish(client, b'2')
+        member.receive(b'1', b'2')
+        assert not hub.statistics.gaps
