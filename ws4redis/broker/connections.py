@@ -28,7 +28,7 @@ from redis.retry import Retry
 from ws4redis.broker.cluster_client import ClusterClient
 from ws4redis.broker.masters import Service, to_master
 from ws4redis.broker.nodes import to_node, to_slot
-from ws4redis.broker.slots import node_arguments
+from ws4redis.broker.slots import fetch_slots, node_arguments
 from ws4redis.conf import conf
 from ws4redis.settings.redis_options import RETRY_OPTIONS, bus_arguments, make_connection
 from ws4redis.settings.topologies import Node, Target, Topology, target_of
@@ -139,6 +139,17 @@ def _client(connection_class: type[Any], arguments: Mapping[str, Any]) -> redis.
 
 def _client_of_node(target: Target, node: Node) -> redis.Redis:
     return _client(to_node(target.connection_class), node_arguments(target.arguments, node))
+
+
+def client_of_key(key: str) -> redis.Redis:
+    """Return the client of the Redis that has a key; of a Cluster, a new one of that node."""
+    if not conf.uses_cluster:
+        return get_client()
+    target = redis_target()
+    node = fetch_slots(target).owner_of(key.encode())
+    if node is None:
+        raise redis.ConnectionError(f'nobody in the Cluster serves the slot of {key!r}')
+    return _client_of_node(target, node)
 
 
 def _redis_py_cluster(target: Target) -> RedisCluster:

@@ -97,6 +97,9 @@ class RedisLink:
     :meth:`disconnected` takes care of them all. Subclasses implement that and :meth:`connected`.
     """
 
+    # What makes it start over, whoever gave the command.
+    away_errors = AWAY_ERRORS
+
     def __init__(
         self,
         loop: Loop,
@@ -384,7 +387,7 @@ class RedisLink:
             self.push_received(push)
 
     def _take_error(self, error: Exception) -> None:
-        if error_code(error) in AWAY_ERRORS:
+        if error_code(error) in self.away_errors:
             self.away(error)
         elif not self._expected:
             self.lost(error)

@@ -46,7 +46,7 @@ def find_master(target: Target) -> Address:
     complaint = 'none is named'
     for node in target.nodes:
         try:
-            found.append(_ask(target, node))
+            found.append(ask_sentinel(target, node))
         except (redis.RedisError, OSError) as exc:
             complaint = f'{node}: {exc}'
     if not found:
@@ -61,7 +61,7 @@ def find_master(target: Target) -> Address:
     return address
 
 
-def _ask(target: Target, node: Node) -> tuple[int, bool, Address]:
+def ask_sentinel(target: Target, node: Node) -> tuple[int, bool, Address]:
     """Return what a Sentinel knows: the epoch, whether the master is up, and its address."""
     connection = sentinel_connection(target, node, protocol=2)
     try:

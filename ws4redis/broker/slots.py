@@ -26,6 +26,9 @@ class ClusterUnusable(redis.ConnectionError):
     """The nodes answer, but what they say is nothing that ws4redis can use."""
 
 
+TELLING_ERRORS = (ClusterUnusable, redis.AuthenticationError)
+
+
 class SlotsMap:
     """The master of each slot, as one node saw it in an epoch of the Cluster."""
 
@@ -68,7 +71,7 @@ def fetch_slots(target: Target, known: SlotsMap | None = None) -> SlotsMap:
             found, is_ok = _ask(target, node)
         except (redis.RedisError, OSError) as exc:
             # What is wrong with a node that answers says more than that another one does not.
-            if complaint is None or isinstance(exc, ClusterUnusable):
+            if complaint is None or isinstance(exc, TELLING_ERRORS):
                 complaint = exc
             continue
         if is_ok and (known is None or found.epoch >= known.epoch):
@@ -78,7 +81,7 @@ def fetch_slots(target: Target, known: SlotsMap | None = None) -> SlotsMap:
     if second_best is not None:
         return second_best
     assert complaint is not None
-    if isinstance(complaint, ClusterUnusable):
+    if isinstance(complaint, TELLING_ERRORS):
         raise complaint
     raise redis.ConnectionError(f'no node of the Cluster answers; one says: {complaint}')
 

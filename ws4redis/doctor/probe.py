@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import redis
 
 from ws4redis.broker.channels import channel_names
-from ws4redis.broker.connections import get_client
+from ws4redis.broker.connections import client_of_key
 from ws4redis.conf import conf
 from ws4redis.doctor.findings import Finding, error, good, note, warning
 from ws4redis.doctor.refusals import Answer, host_of, own_origin, remedy_for
@@ -205,7 +206,8 @@ class Probe:
         payload = secrets.token_hex(8).encode()
         started = time.perf_counter()
         try:
-            receivers = get_client().publish(channel, payload)
+            execute: Any = client_of_key(channel).execute_command
+            receivers = execute(conf.publish_word.decode(), channel, payload)
         except redis.RedisError as exc:
             raise ProbeFailed(error('message', f'cannot be published: {exc}', '')) from None
         if not receivers:

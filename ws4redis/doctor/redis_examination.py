@@ -11,20 +11,23 @@ from typing import Any
 import redis
 from django.core.exceptions import ImproperlyConfigured
 
-from ws4redis.broker.connections import get_client, make_bus_connection
+from ws4redis.broker.connections import client_of_key, make_bus_connection
 from ws4redis.conf import conf
 from ws4redis.doctor.findings import Finding, error, good, note, warning
+from ws4redis.doctor.topology_examination import examine_topology
 
 OLDEST_VERSION = (6, 2)
+OLDEST_CLUSTER_VERSION = (7, 0)
 # A subscriber whose unread messages exceed this is disconnected by Redis.
 SMALLEST_PUBSUB_BUFFER_BYTES = 8 * 1024 * 1024
 SLOW_MILLISECONDS = 5.0
+_PROBE = secrets.token_hex(4)
 
 
 def examine_redis() -> Iterator[Finding]:
     """Yield findings about Redis; only the first one when it cannot be reached."""
     try:
-        client = get_client()
+        client = client_of_key(_probe_name())
         started = time.perf_counter()
         client.ping()
         connected = time.perf_counter()
@@ -44,12 +47,13 @@ def examine_redis() -> Iterator[Finding]:
         yield error(
             'Redis',
             f'cannot be reached: {exc}',
-            'Start Redis, or correct host, port, unix_socket_path or ssl in WS4REDIS_CONNECTION; '
-            'look for a firewall between this machine and Redis.',
+            'Start Redis, or correct what WS4REDIS_CONNECTION says of where it is and of TLS; look '
+            'for a firewall between this machine and Redis.',
         )
         return
     yield _latency(milliseconds, connect_milliseconds=(connected - started) * 1000)
     yield from _version(client)
+    yield from examine_topology()
     yield _bus_connection()
     yield from _permissions(client)
     yield _pubsub_buffer(client)
@@ -75,11 +79,14 @@ def _version(client: redis.Redis) -> Iterator[Finding]:
         yield note('Redis version', 'is not shown to this user (the command INFO is not permitted)')
         return
     version = str(info['redis_version'])
-    if tuple(int(part) for part in version.split('.')[:2]) < OLDEST_VERSION:
+    oldest, reason = OLDEST_VERSION, 'the websocket loop needs RESP3'
+    if conf.uses_cluster:
+        oldest, reason = OLDEST_CLUSTER_VERSION, 'a Cluster needs sharded pub/sub'
+    if tuple(int(part) for part in version.split('.')[:2]) < oldest:
         yield error(
             'Redis version',
             f'{version} is too old',
-            'Install Redis 6.2 or newer: the websocket loop needs RESP3.',
+            f'Install Redis {oldest[0]}.{oldest[1]} or newer: {reason}.',
             version=version,
         )
     else:
@@ -107,15 +114,19 @@ def _bus_connection() -> Finding:
 
 def _permissions(client: redis.Redis) -> Iterator[Finding]:
     """Do on a channel of the doctor's own what the package does on others."""
-    prefix = conf.key_prefix
-    name = f'{prefix}broadcast:ws4redis-doctor-{secrets.token_hex(4)}'
+    prefix, name, sharded = conf.key_prefix, _probe_name(), 's' if conf.uses_cluster else ''
+    subscribe, publish = f'{sharded}subscribe', f'{sharded}publish'
     refused = []
     pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]
+    execute: Any = client.execute_command
     attempts: dict[str, Callable[[], object]] = {
-        'SUBSCRIBE': lambda: (pubsub.subscribe(name), pubsub.get_message(timeout=2)),
+        subscribe.upper(): lambda: (
+            pubsub.execute_command(subscribe, name),
+            pubsub.parse_response(),
+        ),
         'SET': lambda: client.set(name, 'probe', ex=5),
         'GET': lambda: client.get(name),
-        'PUBLISH': lambda: client.publish(name, 'probe'),
+        publish.upper(): lambda: execute(publish, name, 'probe'),
     }
     with contextlib.closing(pubsub):
         for command, attempt in attempts.items():
@@ -130,10 +141,17 @@ def _permissions(client: redis.Redis) -> Iterator[Finding]:
             'Redis permissions',
             f'on the channel and key {name!r} Redis refuses ' + ', '.join(refused),
             f"Give the user the right: ACL SETUSER <user> '~{prefix}*' '&{prefix}*' "
-            '+subscribe +unsubscribe +publish +get +mget +pttl +set +multi +exec +ping',
+            f'+{subscribe} +{sharded}unsubscribe +{publish} '
+            '+get +mget +pttl +set +multi +exec +ping'
+            + (' +asking +cluster|slots +cluster|info' if sharded else ''),
         )
     else:
-        yield good('Redis permissions', 'SUBSCRIBE, PUBLISH, SET and GET are permitted')
+        yield good('Redis permissions', f'{", ".join(attempts)} are permitted')
+
+
+def _probe_name() -> str:
+    # One for all questions of a process, so that in a Cluster they go to the same node.
+    return f'{conf.key_prefix}broadcast:ws4redis-doctor-{_PROBE}'
 
 
 def _pubsub_buffer(client: redis.Redis) -> Finding:

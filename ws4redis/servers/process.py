@@ -135,13 +135,19 @@ def options_from_settings() -> HubOptions:
     )
 
 
-def connect_to_redis() -> Any:
+def connect_to_redis(key: str = '') -> Any:
     """Return a connected, authenticated socket to Redis that speaks RESP3. Blocks.
+
+    In a Cluster it leads to the node that has a key.
 
     redis-py builds the connection; its socket is then taken over, since redis-py can read only
     while blocking. Raise ``RedisError`` or ``OSError`` when Redis cannot be reached.
     """
-    connection: Any = make_bus_connection()
+    return take_socket(make_bus_connection(key))
+
+
+def take_socket(connection: Any) -> Any:
+    """Connect, and return the socket that redis-py made. Blocks."""
     connection.connect()
     sock: socket.socket = connection._sock
     # redis-py closes what it holds when it is collected.

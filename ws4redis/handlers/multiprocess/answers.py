@@ -106,7 +106,7 @@ class Answers:
 
     def write_all(self) -> None:
         """Write what comes until :meth:`finish`. Blocks."""
-        pipe = Pipe()
+        pipe = Pipe(self._names.workers)
         try:
             while True:
                 with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -57,9 +58,10 @@ class RemoteBackend:
         self._pending: dict[RemoteWorker, None] = {}
         self._disconnected_at = hub.loop.timers.clock()
         timeout = hub.options.redis_timeout_seconds
+        connect = partial(connect_to_redis, names.workers)
         self._commands = CommandLink(
             hub.loop,
-            connect_to_redis,
+            connect,
             timeout_seconds=timeout,
             on_connected=self._connected,
             on_disconnected=self._disconnected,
@@ -73,7 +75,7 @@ class RemoteBackend:
         )
         self._answers = StreamLink(
             hub.loop,
-            connect_to_redis,
+            connect,
             self._answers_key,
             timeout_seconds=timeout,
             on_entry=self._entry_received,

@@ -7,13 +7,15 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ws4redis.broker.link import RedisLink
+from ws4redis.broker.link import AWAY_ERRORS, RedisLink
 from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
 OnReply = Callable[[Any], object]
 
+# In a Cluster a new connection leads to the node that has the keys now.
+FOLLOWING_ERRORS = AWAY_ERRORS | {'MOVED', 'ASK'}
 READ_BLOCK_MS = 2000
 READ_COUNT = 256
 
@@ -24,6 +26,8 @@ class CommandLink(RedisLink):
     An error of Redis is handed over as well, as an exception. When the connection is lost, what was
     not answered is forgotten: ``on_connected`` and ``on_disconnected`` tell.
     """
+
+    away_errors = FOLLOWING_ERRORS
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class StreamLink(RedisLink):
     ``on_entry`` gets the fields of each entry, as pairs in a flat list. ``on_reconnected`` is told
     when the connection was lost and is there again: Redis may have lost what was in the stream.
     """
+
+    away_errors = FOLLOWING_ERRORS
 
     def __init__(
         self,

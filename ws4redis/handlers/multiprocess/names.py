@@ -45,6 +45,9 @@ class KeyNames:
 
     def _key(self, *parts: str) -> str:
         prefix = conf.WS4REDIS_PREFIX
+        if conf.uses_cluster:
+            # One pipe and one stream reader lead to one node, so all keys are to be there.
+            parts = (f'{{{prefix or "ws4redis"}-handlers}}', *parts)
         return ':'.join((prefix, *parts) if prefix else parts)
 
     @property

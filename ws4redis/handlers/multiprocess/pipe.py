@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from redis.exceptions import AskError, ClusterDownError, ReadOnlyError
 
 from ws4redis.broker.connections import make_bus_connection
+
+# What a new connection mends, since it leads to the server that has the keys.
+LEADS_ELSEWHERE = (AskError, ClusterDownError, ReadOnlyError)
 
 Command = Sequence[bytes | str | int]
 
@@ -19,8 +23,9 @@ class Pipe:
     dictionary, and lose all but one of each kind.
     """
 
-    def __init__(self) -> None:
-        self._connection: Any = make_bus_connection()
+    def __init__(self, key: str) -> None:
+        # All keys of the handlers are on the node of any of them.
+        self._connection: Any = make_bus_connection(key)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands and return their replies; errors of single ones are among them.
@@ -38,6 +43,8 @@ class Pipe:
     def _read(self) -> Any:
         try:
             return self._connection.read_response()
+        except LEADS_ELSEWHERE as exc:
+            raise redis.ConnectionError(f'the keys are on another server now: {exc}') from exc
         except redis.ResponseError as exc:
             return exc
 

@@ -95,7 +95,7 @@ class HandlerWorker:
         self._announce = announce
         writer = threading.Thread(target=self.answers.write_all, name='answers', daemon=True)
         writer.start()
-        pipe = Pipe()
+        pipe = Pipe(self._names.workers)
         try:
             self._read_until(pipe, lambda: self._stopping)
             self._leave(pipe)
