@@ -132,6 +132,7 @@ def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
 
 WRONG: list[tuple[str, str, Any]] = [
     ('E071', 'WS4REDIS_ON_COMMIT', 1),
+    ('E082', 'WS4REDIS_MAX_WAITING_HANDSHAKES', 0),
     ('E081', 'WS4REDIS_TRUSTED_PROXIES', '10.0.0.1'),
     ('E081', 'WS4REDIS_TRUSTED_PROXIES', ['10.0.0.1/8']),
     ('E081', 'WS4REDIS_TRUSTED_PROXIES', [None]),

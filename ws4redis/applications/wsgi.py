@@ -114,7 +114,7 @@ class WebSocketServer(RefusesFormerHooks):
     def _admit(self, opening: Opening, request: WSGIRequest) -> Steps[Admission]:
         if not may_block(request):
             return admit(request)
-        return (yield from opening.run(admit, request, too_late=_release))
+        return (yield from opening.admit(admit, request, too_late=_release))
 
     def _connect(self, opening: Opening, admission: Admission) -> Steps[None]:
         """Make the websocket and let it join its channels."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -25,6 +24,7 @@ from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.origins import is_origin_allowed
+from ws4redis.handshake.sessions import session_of
 from ws4redis.handshake.subscriber import RedisSubscriber, release
 from ws4redis.publishing.identity import sessions_of, users_of
 from ws4redis.settings.hooks import call
@@ -60,10 +60,9 @@ def process_request(request: HttpRequest) -> None:
     asked before something looks at them. ``await request.auser()`` is for asynchronous callbacks.
     """
     session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    engine: Any = import_module(settings.SESSION_ENGINE)
     # Even making a store costs something: Django looks its cache or its model up.
     lazy: Any = request
-    lazy.session = SimpleLazyObject(lambda: engine.SessionStore(session_key))
+    lazy.session = SimpleLazyObject(lambda: session_of(request, session_key))
     lazy.user = SimpleLazyObject(lambda: get_user(request))
     lazy.auser = partial(aget_user, request)
 

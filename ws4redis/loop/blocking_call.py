@@ -31,6 +31,7 @@ class Pool(enum.Enum):
 
     POLICY = 'sessions, users, callbacks and subscribers'
     HANDLERS = 'the openings of handlers'
+    SESSIONS = 'sessions that are read for many handshakes at once'
 
 
 class BlockingCall(Generic[T]):

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.admissions import admissions
 from ws4redis.handshake.connection_limits import Place, connection_limits
 from ws4redis.handshake.machine import Call, Steps
+from ws4redis.handshake.sessions import READ_SESSION, ReadSession, can_read_many
 from ws4redis.hub.websocket import Receiver, WebSocket
 from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
@@ -23,7 +26,7 @@ from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, respo
 from ws4redis.protocol.wire import PLAIN
 from ws4redis.servers.handover import check_supported, take_socket
 from ws4redis.servers.native.environ import CONNECTION
-from ws4redis.servers.process import get_hub
+from ws4redis.servers.process import get_hub, session_reader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -112,6 +115,29 @@ class Opening:
         except TookTooLong:
             raise self._too_slow() from None
         return result
+
+    def admit(
+        self,
+        function: Callable[[WSGIRequest], T],
+        request: WSGIRequest,
+        *,
+        too_late: Callable[[T], object] | None = None,
+    ) -> Steps[T]:
+        """Run the policy of the project, as :meth:`run` does, in its turn.
+
+        When many wait, their sessions are read together. Raise ``HandshakeError`` 503 when too many
+        do.
+        """
+        admissions.enter(self.seconds_left)
+        try:
+            reader = session_reader(self.hub)
+            if reader.is_worth_it and can_read_many(request):
+                key = request.COOKIES[settings.SESSION_COOKIE_NAME]
+                read = yield ReadSession(reader, self.hub.loop, key, self.seconds_left)
+                setattr(request, READ_SESSION, read)
+            return (yield from self.run(function, request, too_late=too_late))
+        finally:
+            admissions.leave()
 
     def _too_slow(self) -> HandshakeError:
         seconds = conf.WS4REDIS_HANDSHAKE_TIMEOUT

@@ -18,6 +18,7 @@ from ws4redis.broker.outgoing import options_of_channel
 from ws4redis.broker.publication import publication_commands
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
+from ws4redis.handshake.sessions import SessionReader
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions, limits_of_websockets
 from ws4redis.hub.publications import PackPublication
@@ -38,6 +39,7 @@ class _Current:
     lock = original('_thread', 'allocate_lock')()
     hub: Hub | None = None
     pid = 0
+    reader: tuple[Hub, SessionReader] | None = None
     driver_class: type[GeventDriver | ThreadDriver] | None = None
 
 
@@ -92,6 +94,13 @@ def drop_hub() -> None:
     if hub is not None and _Current.pid == os.getpid():
         hub.loop.stop()
         hub.loop.driver.wait_stopped(STOP_SECONDS)
+
+
+def session_reader(hub: Hub) -> SessionReader:
+    """Return what reads sessions for the handshakes of a hub."""
+    if _Current.reader is None or _Current.reader[0] is not hub:
+        _Current.reader = (hub, SessionReader(hub.loop))
+    return _Current.reader[1]
 
 
 def existing_hub() -> Hub | None:

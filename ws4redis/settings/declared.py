@@ -315,6 +315,13 @@ class Conf:
         about='How many websockets one process holds',
         hint='Give how many websockets one process may hold; None: what its descriptors allow.',
     )
+    WS4REDIS_MAX_WAITING_HANDSHAKES = Setting[int](
+        'ws4redis.E082',
+        default=10_000,
+        judge=must_be('a positive whole number', judges.is_positive_whole),
+        about='How many handshakes may wait for sessions, users and callbacks in a process',
+        hint='Give how many handshakes may wait in one process.',
+    )
     WS4REDIS_MAX_CONNECTIONS_PER_USER = Setting[int | None](
         'ws4redis.E020',
         default=None,

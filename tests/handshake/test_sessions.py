@@ -1,0 +1,164 @@
+"""Sessions that are read together: each once, in one round trip, and with what its store says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.test import RequestFactory, override_settings
+
+from tests.timeouts import SOON_SECONDS
+from ws4redis.handshake import sessions
+from ws4redis.handshake.sessions import READ_SESSION, SessionReader, can_read_many, session_of
+from ws4redis.loop.blocking_call import Pool
+from ws4redis.loop.drivers import ThreadDriver
+from ws4redis.loop.loop import Loop
+
+CACHE = 'django.contrib.sessions.backends.cache'
+DATABASE = 'django.contrib.sessions.backends.db'
+BOTH = 'django.contrib.sessions.backends.cached_db'
+FILES = 'django.contrib.sessions.backends.file'
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop(ThreadDriver(pool_size=2))
+    loop.driver.start(loop)
+    yield loop
+    loop.stop()
+    loop.driver.wait_stopped(SOON_SECONDS)
+
+
+def stored(**data: Any) -> str:
+    from django.conf import settings
+
+    store = import_module(settings.SESSION_ENGINE).SessionStore()
+    store.update(data)
+    store.save()
+    return str(store.session_key)
+
+
+def request_with(cookie: str | None) -> Any:
+    request = RequestFactory().get('/ws/x')
+    if cookie is not None:
+        request.COOKIES['sessionid'] = cookie
+    return request
+
+
+def read(reader: SessionReader, loop: Loop, keys: list[str]) -> list[Any]:
+    results: list[Any] = []
+    all_read = threading.Event()
+
+    def done(result: Any) -> None:
+        results.append(result)
+        if len(results) == len(keys):
+            all_read.set()
+
+    def begin() -> None:
+        for key in keys:
+            reader.read(key, done)
+
+    loop.call_soon(begin)
+    assert all_read.wait(SOON_SECONDS)
+    return results
+
+
+@override_settings(SESSION_ENGINE=CACHE)
+def test_those_who_wait_get_their_sessions_in_few_round_trips_each_asked_for_once(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [stored(number=number) for number in range(150)]
+    asked: list[list[str]] = []
+    original = sessions._read_many
+
+    def watched(wanted: Any) -> dict[str, Any]:
+        asked.append(list(wanted))
+        return original(wanted)
+
+    monkeypatch.setattr(sessions, '_read_many', watched)
+    reader = SessionReader(loop)
+    results = read(reader, loop, keys * 2)
+    assert sorted(data['number'] for _, data in results) == sorted([*range(150)] * 2)
+    # The first to come is asked for alone, and again for whoever came while that was under way.
+    assert [len(batch) for batch in asked] == [1, 100, 50]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize('engine', [CACHE, DATABASE, BOTH])
+def test_each_of_djangos_stores_is_read_as_it_reads_itself(engine: str) -> None:
+    with override_settings(SESSION_ENGINE=engine):
+        key = stored(name='john', nested={'a': [1]})
+        gone = 'a' * 32
+        found = sessions._read_many([key, gone])
+        assert found[key] == {'name': 'john', 'nested': {'a': [1]}}
+        # A session that the cache has not is asked for again where it may be in the database.
+        assert (gone in found) is (engine != BOTH)
+        request = request_with(key)
+        setattr(request, READ_SESSION, (key, found[key]))
+        session = session_of(request, key)
+        assert (session['name'], session.session_key) == ('john', key)
+        session['nested']['a'].append(2)
+        assert found[key]['nested'] == {'a': [1]}
+
+
+@override_settings(SESSION_ENGINE=CACHE)
+def test_a_session_that_does_not_exist_is_an_empty_one_without_a_key() -> None:
+    request = request_with('b' * 32)
+    setattr(request, READ_SESSION, ('b' * 32, None))
+    session = session_of(request, 'b' * 32)
+    assert session.is_empty()
+    assert session.session_key is None
+
+
+@override_settings(SESSION_ENGINE=CACHE)
+def test_what_was_read_for_another_key_is_not_believed() -> None:
+    key = stored(name='mary')
+    request = request_with(key)
+    setattr(request, READ_SESSION, ('c' * 32, {'name': 'john'}))
+    assert session_of(request, key)['name'] == 'mary'
+
+
+@override_settings(SESSION_ENGINE=CACHE)
+def test_a_store_that_raises_lets_everybody_read_by_himself(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(wanted: Any) -> dict[str, Any]:
+        raise ConnectionError('the cache is away')
+
+    monkeypatch.setattr(sessions, '_read_many', fail)
+    assert read(SessionReader(loop), loop, ['d' * 32]) == [None]
+
+
+@pytest.mark.parametrize(
+    ('engine', 'cookie', 'expected'),
+    [
+        (CACHE, 'e' * 32, True),
+        (DATABASE, 'e' * 32, True),
+        (BOTH, 'e' * 32, True),
+        (FILES, 'e' * 32, False),
+        (CACHE, None, False),
+        (CACHE, 'a b', False),
+        (CACHE, 'x' * 1000, False),
+    ],
+)
+def test_only_djangos_stores_and_keys_are_read_together(
+    engine: str, cookie: str | None, *, expected: bool
+) -> None:
+    with override_settings(SESSION_ENGINE=engine):
+        assert can_read_many(request_with(cookie)) is expected
+        with override_settings(WS4REDIS_PROCESS_REQUEST='tests.handshake.test_sessions.loop'):
+            assert not can_read_many(request_with(cookie))
+
+
+def test_it_is_worth_it_only_when_many_wait(loop: Loop) -> None:
+    reader = SessionReader(loop)
+    assert not reader.is_worth_it
+    may_go_on = threading.Event()
+    pool = loop.driver.pool(Pool.POLICY)
+    for _ in range(20):
+        pool.submit(may_go_on.wait, SOON_SECONDS)
+    assert reader.is_worth_it
+    may_go_on.set()

@@ -1,0 +1,199 @@
+"""Sessions of many handshakes, read in one round trip.
+
+In a storm each handshake would ask the session store by itself. Where Django's own engines are
+used, those that wait are asked for together, each of them once; then a handshake finds its session
+read. Nothing depends on it: who is not helped here reads its session as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from ws4redis.conf import conf
+from ws4redis.handshake.blocking import with_database
+from ws4redis.loop.blocking_call import Pool
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from ws4redis.handshake.machine import Proceed
+    from ws4redis.loop.loop import Loop
+
+logger = logging.getLogger('ws4redis')
+
+BATCH_SESSIONS = 100
+# While fewer handshakes than this wait, each reads its session itself: that is one way, not two.
+FEW_WAITING = 4
+LONGEST_KEY = 64
+# As an attribute of a request.
+READ_SESSION = '_ws4redis_read_session'
+
+ReadMany = Callable[[Any, list[str]], dict[str, Any]]
+
+
+def _from_cache(store: Any, keys: list[str]) -> dict[str, Any]:
+    prefix = store.cache_key_prefix
+    found = store._cache.get_many([prefix + key for key in keys])
+    return {key: found.get(prefix + key) for key in keys}
+
+
+def _from_database(store: Any, keys: list[str]) -> dict[str, Any]:
+    rows = store.get_model_class().objects.filter(
+        session_key__in=keys, expire_date__gt=timezone.now()
+    )
+    found = {row.session_key: store.decode(row.session_data) for row in rows}
+    return {key: found.get(key) for key in keys}
+
+
+def _from_cache_before_database(store: Any, keys: list[str]) -> dict[str, Any]:
+    found = _from_cache(store, keys)
+    # What the cache has lost each reads by itself, and so puts it there.
+    return {key: data for key, data in found.items() if data is not None}
+
+
+_READERS: dict[str, ReadMany] = {
+    'cache': _from_cache,
+    'db': _from_database,
+    'cached_db': _from_cache_before_database,
+}
+
+
+@cache
+def _reader_of(engine: str) -> tuple[Any, ReadMany] | None:
+    """Return the class of an engine's sessions and what reads many of them, if it is Django's."""
+    store_class = import_module(engine).SessionStore
+    for name, read_many in _READERS.items():
+        stock = import_module(f'django.contrib.sessions.backends.{name}').SessionStore
+        if issubclass(store_class, stock) and store_class.load is stock.load:
+            return store_class, read_many
+    return None
+
+
+def can_read_many(request: HttpRequest) -> bool:
+    """Tell whether the session of a handshake may be read together with others."""
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, '')
+    return (
+        conf.WS4REDIS_PROCESS_REQUEST is None
+        # What is no key of Django's might make the store refuse all that are asked for with it.
+        and key.isascii()
+        and key.isalnum()
+        and len(key) <= LONGEST_KEY
+        and _reader_of(settings.SESSION_ENGINE) is not None
+    )
+
+
+def session_of(request: HttpRequest, session_key: str | None) -> Any:
+    """Return the session of a request, with its data if they were read already."""
+    engine: Any = import_module(settings.SESSION_ENGINE)
+    store = engine.SessionStore(session_key)
+    read = getattr(request, READ_SESSION, None)
+    # The store has its own idea of which keys are valid.
+    if read is not None and read[0] == store.session_key:
+        if read[1] is None:
+            # As its load() does where there is no such session.
+            store._session_key = None
+        # Others may have the same session, and change it.
+        store._session_cache = deepcopy(read[1] or {})
+    return store
+
+
+class SessionReader:
+    """Read the sessions that handshakes of a loop wait for; all but the reading runs in it."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        # Those who wait for each session.
+        self._waiting: dict[str, list[Callable[[Any], object]]] = {}
+        self._is_reading = False
+        self.round_trips = 0
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Tell whether so many wait that it pays to read for all of them. Safe in any thread."""
+        return self._loop.driver.pool(Pool.POLICY).waiting >= FEW_WAITING or bool(self._waiting)
+
+    def read(self, key: str, done: Callable[[Any], object]) -> None:
+        """Call ``done((key, data))`` in the loop; the data are ``None`` without such a session.
+
+        ``done(None)`` where nothing is known of it.
+        """
+        self._waiting.setdefault(key, []).append(done)
+        self._read_next()
+
+    def _read_next(self) -> None:
+        if self._is_reading or not self._waiting:
+            return
+        self._is_reading = True
+        keys = list(self._waiting)[:BATCH_SESSIONS]
+        waiting = {key: self._waiting.pop(key) for key in keys}
+        self.round_trips += 1
+        self._loop.driver.pool(Pool.SESSIONS).submit(self._read, keys, waiting)
+
+    def _read(self, keys: list[str], waiting: dict[str, list[Callable[[Any], object]]]) -> None:
+        try:
+            found = with_database(_read_many, keys)
+        except Exception as exc:  # noqa: BLE001 (see below)
+            # Each of them finds the same by itself, and is answered accordingly.
+            logger.debug('sessions could not be read together: %s', exc)
+            found = {}
+        self._loop.call_soon(self._tell, waiting, found)
+
+    def _tell(
+        self, waiting: dict[str, list[Callable[[Any], object]]], found: dict[str, Any]
+    ) -> None:
+        self._is_reading = False
+        self._read_next()
+        for key, those in waiting.items():
+            read = (key, found[key]) if key in found else None
+            for done in those:
+                done(read)
+
+
+def _read_many(keys: Iterable[str]) -> dict[str, Any]:
+    reader = _reader_of(settings.SESSION_ENGINE)
+    if reader is None:
+        return {}
+    store_class, read_many = reader
+    return read_many(store_class(), list(keys))
+
+
+class ReadSession:
+    """A step of a handshake: wait for its session, which is read together with others."""
+
+    def __init__(self, reader: SessionReader, loop: Loop, key: str, seconds: float) -> None:
+        self._reader = reader
+        self._loop = loop
+        self._key = key
+        self._seconds = seconds
+
+    def wait(self) -> Any:
+        event = self._loop.driver.event()
+        got: list[Any] = []
+
+        def done(read: Any) -> None:
+            got.append(read)
+            event.set()
+
+        self._loop.call_soon(self._reader.read, self._key, done)
+        event.wait(self._seconds)
+        return got[0] if got else None
+
+    def begin(self, proceed: Proceed) -> Callable[[], object]:
+        due = [proceed]
+
+        def tell(read: Any) -> None:
+            if due:
+                self._loop.timers.cancel(timer)
+                due.pop()(read, None)
+
+        timer = self._loop.call_later(self._seconds, tell, None)
+        self._reader.read(self._key, tell)
+        return due.clear
