@@ -36,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, exit_by_signal)
     # The load client makes no cycles, and no pause of the collector is to be measured.
     gc.disable()
-    scenarios = _selected(make_scenarios(QUICK_SCALE if options.quick else 1.0), options.scenario)
+    scenarios = _selected(
+        make_scenarios(QUICK_SCALE if options.quick else 1.0),
+        options.scenario,
+        large=options.quick,
+    )
     if options.against:
         CONTENDERS['ws4redis-other'] = Ws4redis(options.against.resolve())
     names = options.contender or (QUICK_CONTENDERS if options.quick else list(CONTENDERS))
@@ -107,9 +111,11 @@ def _command_line(options: argparse.Namespace) -> str:
     return shlex.join(command)
 
 
-def _selected(scenarios: Sequence[Scenario], patterns: Sequence[str] | None) -> list[Scenario]:
+def _selected(
+    scenarios: Sequence[Scenario], patterns: Sequence[str] | None, *, large: bool
+) -> list[Scenario]:
     if not patterns:
-        return list(scenarios)
+        return [scenario for scenario in scenarios if large or not scenario.is_large]
     selected = [
         scenario
         for scenario in scenarios

@@ -35,18 +35,21 @@ class Setup:
         directory: for logs and the users' database.
         compression: accept permessage-deflate.
         handlers: hand messages from websockets to code written in this way.
+        histories: keep what was published for those who come back.
     """
 
     redis: RedisServer
     directory: Path
     compression: bool = False
     handlers: Code | None = None
+    histories: bool = False
 
     def environment(self, repository: Path = REPOSITORY, **more: str) -> dict[str, str]:
         """Return the variables that the server files read."""
         return {
             'BENCH_REDIS_PORT': str(self.redis.port),
             'BENCH_DIRECTORY': str(self.directory),
+            'BENCH_HISTORIES': '1' if self.histories else '',
             'PYTHONPATH': f'{STRESS_TESTS}:{repository}',
             **more,
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .contenders import Code, Contender, Features
+from .crowd import SERVERS, crowd
 from .publishers import timed_message
 from .stage import Stage, Theatre, Usage, Wrong
 
@@ -34,6 +35,7 @@ class Scenario:
         run: measures one contender.
         metrics: those to be shown, by name, with their titles.
         suits: whether it makes sense for a contender with these features.
+        is_large: run only if it is named, or at a small scale.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Scenario:
     run: Callable[[Theatre, Contender], Metrics]
     metrics: dict[str, str]
     suits: Callable[[Features], bool] = lambda _: True
+    is_large: bool = False
 
 
 def burst(theatre: Theatre, contender: Contender, *, websockets: int, messages: int) -> Metrics:
@@ -492,4 +495,19 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             lambda features: features.compression,
         ),
     ]
+    scenarios.append(
+        Scenario(
+            'crowd',
+            f'crowd: {scaled(100_000):,} websockets in {SERVERS} processes',
+            partial(crowd, websockets=scaled(100_000)),
+            {
+                'reach_seconds': 'seconds until a message has reached all',
+                'opened_seconds': 'seconds until all are open',
+                'kb_per_websocket': 'KB per websocket',
+            }
+            | CPU,
+            lambda features: features.crowd,
+            is_large=True,
+        )
+    )
     return scenarios

@@ -80,9 +80,10 @@ class Swarm:
 
     Args:
         address: host and port of the server.
+        source: of which address in 127.0.0.0/8 the websockets come; 0: the system chooses.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], *, source: int = 0) -> None:
         self.address = address
         self.tally = Tally()
         self.websockets: list[Websocket] = []
@@ -104,7 +105,7 @@ class Swarm:
         self._stride = 0
         self._first_byte = 0
         self._second_byte = 0
-        self._source = 0
+        self._source = source
 
     # -- the loop ---------------------------------------------------------------------------------
 
