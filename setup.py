@@ -53,6 +53,8 @@ EXTRAS = {
         'types-psutil',
         'types-PyYAML',
     ],
+    'metrics': ['prometheus-client>=0.20'],
+    'live': ['rich>=13'],
     'package': ['build>=1.2', 'twine>=6.1'],
 }
 EXTRAS['dev'] = sorted(

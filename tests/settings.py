@@ -83,6 +83,9 @@ if 'WS4REDIS_TEST_REDIS_SOCKET' in os.environ:
 if 'WS4REDIS_TEST_REDIS_PASSWORD' in os.environ:
     WS4REDIS_CONNECTION['password'] = os.environ['WS4REDIS_TEST_REDIS_PASSWORD']
 
+# Many tests look at what is in Redis; those of snapshots switch them on.
+WS4REDIS_SNAPSHOT_INTERVAL = None
+
 if 'WS4REDIS_TEST_SERVER' in os.environ:
     measure_server()
     # In a test run pytest captures the log; a server writes its own, which the test can read.

@@ -54,7 +54,7 @@ PUBLIC_NAMES = {
     'ws4redis.wsgi_server': ['WebsocketWSGIServer'],
     'ws4redis.receivers': ['store_groups_in_session'],
     'ws4redis.redis_store': ['SELF', 'RedisMessage', 'RedisStore'],
-    'ws4redis.statistics': ['get_statistics'],
+    'ws4redis.statistics': ['get_snapshots', 'get_statistics'],
     'ws4redis.subscriber': ['RedisSubscriber'],
     'ws4redis.test': ['WebSocketClient', 'WebSocketTestCase'],
     'ws4redis.uwsgi_runserver': [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ws4redis.servers.statistics import get_statistics
+from ws4redis.servers.statistics import get_snapshots, get_statistics
 
 __all__ = [
+    'get_snapshots',
     'get_statistics',
 ]

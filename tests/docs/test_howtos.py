@@ -23,8 +23,10 @@ from tests.docs.code_blocks import DOCS
 from tests.docs.pages import blocks_in, project_of
 from tests.programs import RedisServer, UwsgiServer
 from tests.server_process import ROOT
+from tests.timeouts import wait_until
 from ws4redis.exceptions import HandshakeError
 from ws4redis.publisher import RedisPublisher
+from ws4redis.statistics import get_snapshots
 from ws4redis.test import WebSocketClient, WebSocketTestCase
 
 HOWTO = DOCS / 'howto'
@@ -303,7 +305,11 @@ class SecurityTests(HowtoTestCase):
         }
         path = '/ws/news?subscribe-broadcast&publish-broadcast&echo'
         try:
-            with override_settings(WS4REDIS_CONNECTION=connection, WS4REDIS_PREFIX='site'):
+            with override_settings(
+                WS4REDIS_CONNECTION=connection,
+                WS4REDIS_PREFIX='site',
+                WS4REDIS_SNAPSHOT_INTERVAL=0.1,
+            ):
                 publisher = RedisPublisher(facility='news', broadcast=True)
                 publisher.publish_message('kept')
                 assert publisher.fetch_message(None, 'news', 'broadcast') == b'kept'
@@ -311,6 +317,7 @@ class SecurityTests(HowtoTestCase):
                     assert websocket.receive() == 'kept'
                     websocket.send('by a client')
                     assert websocket.receive() == 'by a client'
+                    wait_until(get_snapshots)
                 with override_settings(WS4REDIS_PREFIX='other'):
                     with pytest.raises(redis.exceptions.NoPermissionError):
                         RedisPublisher(facility='x', broadcast=True).publish_message('no')

@@ -42,6 +42,8 @@ PORTION_BYTES = 64 * 1024
 MAX_CHANNEL_BACKLOG_BYTES = 256 * 1024
 # Beyond this much undelivered input the bus is not read until some is delivered.
 MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+# The channels whose messages are counted apart between two looks at them.
+MAX_COUNTED_CHANNELS = 2000
 
 
 class Batch:
@@ -95,6 +97,8 @@ class Fanout:
         self._held_back: dict[Channel, set[Peer]] = {}
         self.last_own = LastOwn()
         self.backlog_bytes = 0
+        # Messages by the names of their channels, if somebody wants to know; who looks empties it.
+        self.arrivals: dict[bytes, int] | None = None
 
     @property
     def is_congested(self) -> bool:
@@ -105,6 +109,8 @@ class Fanout:
         size = len(publication.payload)
         self.backlog_bytes += size
         channel.backlog_bytes += size
+        if self.arrivals is not None:
+            self._count_arrival(channel.name)
         latest = channel.arrived
         if latest is not None and latest.audience is None and latest.gap is None:
             latest.publications.append(publication)
@@ -124,6 +130,12 @@ class Fanout:
             self._waiting.append(batch)
         else:
             latest.next = batch
+
+    def _count_arrival(self, name: bytes) -> None:
+        assert self.arrivals is not None
+        count = self.arrivals.get(name)
+        if count is not None or len(self.arrivals) < MAX_COUNTED_CHANNELS:
+            self.arrivals[name] = (count or 0) + 1
 
     @property
     def may_be_behind(self) -> bool:

@@ -148,6 +148,10 @@ class QueueMemory:
         """Note that a peer has no queue any more."""
         self._waiting.discard(peer)
 
+    def sizes(self) -> list[int]:
+        """Return how many bytes wait for each peer that has a queue. Safe in any thread."""
+        return [peer.queued_bytes for peer in list(self._waiting)]
+
     def hold(self, chunk: Chunk) -> None:
         self.bytes += PLACE_BYTES
         source = chunk.source or chunk

@@ -25,6 +25,7 @@ from ws4redis.hub.publications import PackPublication
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
 from ws4redis.loop.native import original
 from ws4redis.servers.shutdown import close_hub_at_exit
+from ws4redis.servers.snapshots import tell_snapshots
 from ws4redis.servers.statistics import log_statistics_every
 from ws4redis.settings.checks import validate_settings
 
@@ -58,6 +59,8 @@ def get_hub() -> Hub:
                 _keep_shared_memory_shared()
                 hub.start()
                 close_hub_at_exit(hub)
+                if conf.WS4REDIS_SNAPSHOT_INTERVAL:
+                    tell_snapshots(hub, conf.WS4REDIS_SNAPSHOT_INTERVAL)
                 if conf.WS4REDIS_STATISTICS_INTERVAL:
                     log_statistics_every(hub, conf.WS4REDIS_STATISTICS_INTERVAL)
                 _Current.hub = hub

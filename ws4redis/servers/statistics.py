@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ws4redis.broker.connections import get_client
+from ws4redis.broker.snapshots import Snapshot, read_snapshots
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.hub.hub import Hub
 
@@ -13,23 +17,61 @@ logger = logging.getLogger('ws4redis')
 
 
 def get_statistics() -> dict[str, Any]:
-    """Return the statistics of this process. Safe in any thread, and never blocks.
+    """Return the statistics of this process, or of all where this one has no websockets.
 
     ``handshakes`` counts by HTTP status, ``closes`` by close code; ``messages_not_delivered`` and
     ``messages_not_published`` count messages by the close code of the websocket that explains why.
-    Sizes are in bytes. All are described in ``docs/reference/statistics.md``. A process that never
-    had a handshake returns ``{}``.
+    Sizes are in bytes. All are described in ``docs/reference/statistics.md``.
+
+    A process with websockets never blocks, and any thread may ask. Another one asks Redis, and adds
+    up what the processes told last, ``processes`` of them; ``{}`` if there are none. That raises
+    redis-py's ``ConnectionError`` when Redis cannot be reached.
     """
     # That module makes the websockets, and lets them log their statistics.
     from ws4redis.servers.process import existing_hub
 
     hub = existing_hub()
-    return {} if hub is None else statistics_of(hub)
+    if hub is not None:
+        return statistics_of(hub)
+    return sum_of([snapshot['statistics'] for snapshot in get_snapshots()])
+
+
+def get_snapshots() -> list[Snapshot]:
+    """Return what each process told last; see ``docs/reference/statistics.md``.
+
+    Raise redis-py's ``ConnectionError`` when Redis cannot be reached.
+    """
+    return read_snapshots(get_client())
+
+
+def sum_of(all_statistics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add the statistics of several processes up."""
+    if not all_statistics:
+        return {}
+    total: dict[str, Any] = {'processes': len(all_statistics)}
+    for statistics in all_statistics:
+        for name, value in statistics.items():
+            if isinstance(value, Mapping):
+                by_code = total.setdefault(name, Counter())
+                by_code.update({int(code): count for code, count in value.items()})
+            elif name in _OF_THE_WORST:
+                total[name] = _OF_THE_WORST[name](total.get(name, value), value)
+            elif name != 'pid':
+                total[name] = total.get(name, 0) + value
+    return {n: dict(value) if isinstance(value, Counter) else value for n, value in total.items()}
+
+
+# What is no sum.
+_OF_THE_WORST: dict[str, Callable[[Any, Any], Any]] = {
+    'handler_lag_seconds': max,
+    'queued_bytes_max': max,
+    'redis_connected': min,
+}
 
 
 def statistics_of(hub: Hub) -> dict[str, Any]:
     """Return the statistics of one loop; the counts go back to when it was made."""
-    queues = [size for w in hub if (size := w.queued_bytes)]
+    queues = hub.queues.sizes()
     publications = hub.publications
     return {
         'pid': os.getpid(),

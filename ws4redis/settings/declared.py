@@ -243,6 +243,24 @@ class Conf:
         hint='Give the seconds between two lines of statistics; None: none is logged.',
     )
 
+    WS4REDIS_SNAPSHOT_INTERVAL = Setting[float | None](
+        'ws4redis.E081',
+        default=5,
+        judge=judges.SECONDS_OR_NONE,
+        about='The interval, in seconds, at which each process tells in Redis what it does',
+        hint='Give the seconds between two snapshots of a process; None: none is made.',
+    )
+    WS4REDIS_METRICS_TOKEN = Setting[str | None](
+        'ws4redis.E082',
+        default=None,
+        judge=must_be(
+            'a string of 16 characters or more, or None',
+            or_none(lambda value: isinstance(value, str) and len(value) >= 16),
+        ),
+        about='The secret by which Prometheus may read the metrics',
+        hint='Give a random string, such as secrets.token_urlsafe() returns; None: none is taken.',
+    )
+
     # Limits
 
     WS4REDIS_MAX_MESSAGE_SIZE = Setting[int](
@@ -399,6 +417,10 @@ class Conf:
     def facility_options(self, facility: str) -> FacilityOptions:
         """Return what ``WS4REDIS_FACILITIES`` says of a facility."""
         return table_of(self.WS4REDIS_FACILITIES).options_of(facility)
+
+    def facility_pattern(self, facility: str) -> str:
+        """Return the pattern of ``WS4REDIS_FACILITIES`` that a facility matches, or ``''``."""
+        return table_of(self.WS4REDIS_FACILITIES).pattern_of(facility)
 
     # Objects that settings name
 

@@ -120,13 +120,20 @@ class FacilityTable:
             for pattern, options in facilities.items()
         ]
         # Names of facilities are the clients' choice, so not all of them are remembered.
-        self.options_of = lru_cache(maxsize=4096)(self._options_of)
+        self._find = lru_cache(maxsize=4096)(self._find_uncached)
 
-    def _options_of(self, facility: str) -> FacilityOptions:
+    def options_of(self, facility: str) -> FacilityOptions:
+        return self._find(facility)[1]
+
+    def pattern_of(self, facility: str) -> str:
+        """Return the pattern that a facility matches; empty where none does."""
+        return self._find(facility)[0]
+
+    def _find_uncached(self, facility: str) -> tuple[str, FacilityOptions]:
         for pattern, options in self._options:
             if matches(pattern, facility):
-                return options
-        return DEFAULT_OPTIONS
+                return pattern, options
+        return '', DEFAULT_OPTIONS
 
 
 class _Table:

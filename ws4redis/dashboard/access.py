@@ -1,0 +1,32 @@
+"""Who may look: users with the permission, and Prometheus with its token. The door fails closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils.crypto import constant_time_compare
+
+from ws4redis.conf import conf
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+PERMISSION = 'ws4redis.view_live'
+
+
+def may_view(request: HttpRequest) -> bool:
+    """Tell whether the user of a request may see what goes on: active staff, permitted to."""
+    user = getattr(request, 'user', None)
+    return (
+        user is not None
+        and bool(getattr(user, 'is_active', False))
+        and bool(getattr(user, 'is_staff', False))
+        and bool(user.has_perm(PERMISSION))
+    )
+
+
+def has_token(request: HttpRequest) -> bool:
+    """Tell whether a request bears the token of the settings."""
+    token = conf.WS4REDIS_METRICS_TOKEN
+    kind, _, given = request.headers.get('Authorization', '').partition(' ')
+    return bool(token) and kind.lower() == 'bearer' and constant_time_compare(given, token or '')
