@@ -244,14 +244,14 @@ class Conf:
     )
 
     WS4REDIS_SNAPSHOT_INTERVAL = Setting[float | None](
-        'ws4redis.E081',
+        'ws4redis.E083',
         default=5,
         judge=judges.SECONDS_OR_NONE,
         about='The interval, in seconds, at which each process tells in Redis what it does',
         hint='Give the seconds between two snapshots of a process; None: none is made.',
     )
     WS4REDIS_METRICS_TOKEN = Setting[str | None](
-        'ws4redis.E082',
+        'ws4redis.E084',
         default=None,
         judge=must_be(
             'a string of 16 characters or more, or None',
