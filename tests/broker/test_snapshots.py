@@ -20,6 +20,7 @@ def test_what_processes_tell_can_be_read_anywhere(
     assert statistics['processes'] == 2
     assert statistics['open'] == 150
     assert statistics['handshakes'] == {101: 240, 403: 4}
+    assert statistics['gaps'] == {'trimmed': 6}
     assert statistics['queued_bytes_max'] == 20
     assert statistics['redis_connected'] is False
     assert 'pid' not in statistics

@@ -20,6 +20,7 @@ def snapshot(pid: int = 1, **statistics: Any) -> dict[str, Any]:
             'open': 100,
             'handshakes': {'101': 120, '403': 2},
             'closes': {'1000': 20},
+            'gaps': {'trimmed': 3},
             'messages_sent': 5000,
             'queued_bytes_max': 10 * pid,
             'redis_connected': True,
@@ -27,7 +28,6 @@ def snapshot(pid: int = 1, **statistics: Any) -> dict[str, Any]:
         },
         'metrics': {
             'loop_lag_seconds': {'counts': [1] * (len(LAG.declaration.bounds) + 1), 'sum': 0.5},
-            'gaps': {'trimmed': 3},
             'facility_messages': {'chat/*': 7, '': 1},
         },
         'rates': {'load': 0.25, 'redis_seconds': 0.0002, 'lag_p99': 0.002},

@@ -47,7 +47,7 @@ def test_the_metrics_of_all_processes_are_there_in_the_format_of_prometheus() ->
 
 def test_what_another_version_tells_is_left_out() -> None:
     strange = snapshot(1, open='many', handshakes=7, closes=None, unheard_of=3)
-    strange['metrics'] = {'loop_lag_seconds': {'counts': [1, 2]}, 'gaps': 5}
+    strange['metrics'] = {'loop_lag_seconds': {'counts': [1, 2]}, 'facility_messages': 5}
     found = samples(exposition([strange, snapshot(2)]).decode())
     assert "ws4redis_open{'process': 'web-1'}" not in found
     assert "ws4redis_messages_sent_total{'process': 'web-1'}" in found

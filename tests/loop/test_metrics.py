@@ -32,7 +32,7 @@ def test_a_metric_is_declared_once() -> None:
 
         declare(Declaration('open', Kind.GAUGE, 'Open'))
     with pytest.raises(ValueError, match='declared twice'):
-        counter('gaps', 'Gaps')
+        counter('loop_lag_seconds', 'Lag')
 
 
 def test_values_may_be_read_in_any_thread_while_they_change() -> None:

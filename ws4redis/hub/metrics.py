@@ -24,6 +24,10 @@ _STATISTICS: Final = (
     ('messages_not_published', Kind.COUNTER, "Clients' messages that were given up", 'code'),
     ('messages_published', Kind.COUNTER, "Clients' messages that Redis has confirmed", None),
     ('redis_messages', Kind.COUNTER, 'Messages that came from Redis', None),
+    ('gaps', Kind.COUNTER, 'Gaps that an audience was told of, by cause', 'cause'),
+    ('recoveries', Kind.COUNTER, 'Who came back with a position, by what became of it', 'outcome'),
+    ('history_reads', Kind.COUNTER, 'Reads of a history from Redis', None),
+    ('tail_bytes', Kind.GAUGE, 'Memory of the last messages of channels with a history', None),
     ('handler_events', Kind.COUNTER, 'Events that handlers have seen', None),
     ('handler_events_waiting', Kind.GAUGE, 'Events that handlers have yet to see', None),
     ('handler_lag_seconds', Kind.GAUGE, 'How long the latest event of a handler waited', None),
@@ -46,6 +50,3 @@ FACILITY_MESSAGES: Final = counter(
     'Messages that came from Redis, by the pattern of WS4REDIS_FACILITIES',
     label='pattern',
 )
-GAPS: Final = counter('gaps', 'Gaps that clients were told of, by cause', label='cause')
-RESUMES: Final = counter('resumes', 'Clients that came back with a position', label='outcome')
-CATCH_UP_READS: Final = counter('catch_up_reads', 'Reads of a history from Redis')

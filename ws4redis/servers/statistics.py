@@ -53,7 +53,10 @@ def sum_of(all_statistics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in statistics.items():
             if isinstance(value, Mapping):
                 by_code = total.setdefault(name, Counter())
-                by_code.update({int(code): count for code, count in value.items()})
+                by_code.update(
+                    # JSON makes text of the codes.
+                    {int(c) if c.isdigit() else c: count for c, count in value.items()}
+                )
             elif name in _OF_THE_WORST:
                 total[name] = _OF_THE_WORST[name](total.get(name, value), value)
             elif name != 'pid':
