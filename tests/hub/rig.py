@@ -25,10 +25,11 @@ from tests.websocket_client import (
     encode_frame,
 )
 from ws4redis.broker.link import pack_command
+from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.options import HubOptions
-from ws4redis.hub.publications import PackPublication
+from ws4redis.hub.publications import Packed, PackPublication
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.loop.blocking_call import Pool
 from ws4redis.loop.drivers import Bell, Done, Event
@@ -188,10 +189,10 @@ def published(channel: bytes, payload: bytes) -> bytes:
     return push(b'message', channel, payload)
 
 
-def pack_publish_only(channels: tuple[str, ...], payload: bytes) -> tuple[bytes, int]:
+def pack_publish_only(outgoing: Outgoing, tag: str, again: bool) -> Packed:
     """Pack a publication without anything kept: one command and one reply per channel."""
-    packed = [pack_command(b'PUBLISH', channel, payload) for channel in channels]
-    return b''.join(packed), len(packed)
+    packed = [pack_command(b'PUBLISH', name, outgoing.payload) for name in outgoing.channels]
+    return Packed(b''.join(packed), len(packed))
 
 
 class Home(Hub):

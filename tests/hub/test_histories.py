@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from tests.hub.rig import Home, Peer
 from tests.programs import RedisServer
+from tests.timeouts import wait_until
 from ws4redis.broker.history import (
     Kind,
     Position,
@@ -22,6 +23,8 @@ from ws4redis.broker.scripts import script_of
 from ws4redis.hub.channel import Gap, Joined, Outcome
 from ws4redis.hub.history_channel import HistoryChannel
 from ws4redis.hub.options import HubOptions
+from ws4redis.hub.publications import NotPublished
+from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.process import connect_to_redis, publication_packer
 from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
 
@@ -44,7 +47,8 @@ def home(**more: Any) -> Home:
 
 @pytest.fixture
 def hub(redis_server: RedisServer) -> Iterator[Home]:
-    with home() as hub:
+    facilities = {'chat*': {'HISTORY_SIZE': 100}}
+    with override_settings(WS4REDIS_FACILITIES=facilities), home() as hub:
         hub.turn_until(lambda: hub.bus.is_connected)
         yield hub
 
@@ -284,3 +288,107 @@ def test_redis_restarted_with_its_data_loses_nothing() -> None:
             publish(client, b'2')
         member.receive(b'1', b'2')
         assert not hub.statistics.gaps
+
+
+# Publishing from the loop
+
+
+def published_by(hub: Home, peer: Peer, payload: bytes, *names: str, **more: Any) -> Any:
+    """Publish as a peer does, and return its positions or the error."""
+    answers: list[Any] = []
+    hub.publish(
+        peer.websocket,
+        names or (NAME,),
+        payload,
+        done=lambda positions, error: answers.append(error or positions),
+        **more,
+    )
+    hub.turn_until(lambda: answers)
+    return answers[0]
+
+
+def test_what_a_peer_publishes_has_a_position_on_each_channel_with_a_history(
+    hub: Home, client: redis.Redis
+) -> None:
+    peer, member = hub.peer(), Member(hub)
+    member.wait()
+    positions = published_by(hub, peer, b'hi', NAME, 'broadcast:news')
+    assert positions == {NAME: member_position(hub, 1)}
+    member.receive(b'hi')
+    assert client.get('broadcast:news') == client.get(NAME) == b'hi'
+
+
+def member_position(hub: Home, offset: int) -> Position:
+    """Wait until the channel is at an offset, and return its position."""
+    channel = channel_of(hub)
+    hub.turn_until(lambda: channel.position is not None and channel.position.offset == offset)
+    assert channel.position is not None
+    return channel.position
+
+
+def test_a_repeated_idempotency_key_publishes_once(hub: Home, client: redis.Redis) -> None:
+    peer, member = hub.peer(), Member(hub)
+    member.wait()
+    first = published_by(hub, peer, b'hi', once='key')
+    assert published_by(hub, peer, b'hi', once='key') == first
+    assert published_by(hub, peer, b'ho', once='another')[NAME].offset == 2
+    member.receive(b'hi', b'ho')
+    refused = published_by(hub, peer, b'hi', 'broadcast:news', once='key')
+    assert isinstance(refused, NotPublished)
+    assert 'needs a history' in refused.reason
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_with_their_text(
+    hub: Home, client: redis.Redis
+) -> None:
+    peer, member = hub.peer(), Member(hub)
+    member.wait()
+    for number in range(1, 4):
+        client.script_flush()
+        positions = published_by(hub, peer, b'%d' % number, NAME, 'user:mary:chat')
+        assert [p.offset for p in positions.values()] == [number, number]
+    client.script_flush()
+    Member(hub, Position('?', 0), name='user:mary:chat').wait()
+    member.receive(b'1', b'2', b'3')
+
+
+def test_what_redis_may_have_published_before_the_connection_broke_is_published_once(
+    hub: Home, client: redis.Redis
+) -> None:
+    peer, member = hub.peer(), Member(hub)
+    member.wait()
+    published_by(hub, peer, b'1')
+    answers: list[Any] = []
+    for number in range(2, 7):
+        hub.publish(
+            peer.websocket, (NAME,), b'%d' % number, done=lambda *answer: answers.append(answer)
+        )
+        hub.publications.turn_end()
+        if number % 2 == 0:
+            # Redis has it, and its answer is never read.
+            wait_until(lambda n=number: client.xlen(KEYS.stream) == n)  # type: ignore[misc]
+        hub.publications.lost('for the test')
+        hub.turn_until(lambda n=number: len(answers) == n - 1)  # type: ignore[misc]
+    member.receive(*numbered(1, 6))
+    assert client.xlen(KEYS.stream) == 6
+    assert [positions[NAME].offset for positions, _ in answers] == [2, 3, 4, 5, 6]
+
+
+def test_clients_cannot_make_redis_keep_more_than_the_bound_in_histories(
+    redis_server: RedisServer, client: redis.Redis
+) -> None:
+    with override_settings(
+        WS4REDIS_MAX_KEPT_BYTES=4000, WS4REDIS_FACILITIES={'chat*': {'HISTORY_SIZE': 3}}
+    ):
+        with home() as hub:
+            peer = hub.peer()
+            outcomes = [
+                published_by(hub, peer, b'x', f'broadcast:chat{number}') for number in range(5)
+            ]
+            assert isinstance(outcomes[-1], NotPublished)
+            assert outcomes[-1].code is CloseCode.TRY_AGAIN_LATER
+            # What is in use stays in use: a new entry takes the place of an old one.
+            outcomes = [published_by(hub, peer, b'y', 'broadcast:chat0') for _ in range(9)]
+            assert not isinstance(outcomes[-1], NotPublished)
+            assert client.xlen(keys_of(b'broadcast:chat0').stream) == 3
+            assert client.xlen(keys_of(b'broadcast:chat4').stream) == 0

@@ -141,10 +141,13 @@ def publish_command(
     kind: Kind = Kind.TEXT,
     once: str | None = None,
     publish: bytes = b'PUBLISH',
+    tag: str | None = None,
+    again: bool = False,
 ) -> Command:
     """Return the call that publishes on a channel with a history.
 
-    ``once`` is the idempotency key; ``publish`` is ``SPUBLISH`` in a Cluster.
+    ``once`` is the idempotency key; ``publish`` is ``SPUBLISH`` in a Cluster. ``again`` says that
+    Redis may have done it already, under the same ``tag``, and was not heard to say so.
     """
     names = [keys.plain, keys.stream, keys.position]
     if once is not None:
@@ -154,7 +157,7 @@ def publish_command(
         (
             payload,
             kind,
-            random_name(),
+            tag or random_name(),
             random_name(),
             options.history_size,
             options.history_seconds,
@@ -163,6 +166,7 @@ def publish_command(
             keys.events,
             publish,
             ONCE_SECONDS,
+            int(again),
         ),
     )
 

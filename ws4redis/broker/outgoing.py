@@ -18,6 +18,7 @@ from ws4redis.broker.history import (
     parse_published,
     publish_command,
 )
+from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.publication import Command, publication_commands
 from ws4redis.conf import conf
@@ -54,9 +55,23 @@ def keep_seconds(options: FacilityOptions, expire: int | None) -> int:
 
 
 class Exchange:
-    """The commands of one publication, in order, and the meaning of their replies."""
+    """The commands of one publication, in order, and the meaning of their replies.
 
-    def __init__(self, outgoing: Outgoing) -> None:
+    ``kept`` bounds what is kept of it, where clients send it; raise ``NotKept`` where a history has
+    no room. ``tag`` and ``again`` are those of :func:`~ws4redis.broker.history.publish_command`.
+    """
+
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        *,
+        kept: KeptByClients | None = None,
+        tag: str | None = None,
+        again: bool = False,
+    ) -> None:
+        self._kept = kept
+        self._tag = tag
+        self._again = again
         self.commands: list[Command] = []
         # The channel whose position the command at the same place returns.
         self._channels: list[str | None] = []
@@ -69,6 +84,10 @@ class Exchange:
         name = channel.encode(errors='surrogateescape')
         if options.has_history:
             keys = keys_of(name, conf.key_prefix)
+            if self._kept is not None and not self._again:
+                self._kept.admit_entry(
+                    keys.stream, outgoing.payload, options.history_size, options.history_seconds
+                )
             command = publish_command(
                 keys,
                 outgoing.payload,
@@ -77,6 +96,8 @@ class Exchange:
                 kind=outgoing.kind,
                 once=outgoing.once,
                 publish=conf.publish_word,
+                tag=self._tag,
+                again=self._again,
             )
             self.commands.append(command)
             self._channels.append(channel)
@@ -87,12 +108,20 @@ class Exchange:
                 'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
             )
         word = conf.publish_word
-        commands = publication_commands([name], outgoing.payload, keep, publish=word)
+        may_keep = None if self._kept is None else self._kept.admits
+        commands = publication_commands(
+            [name], outgoing.payload, keep, may_keep=may_keep, publish=word
+        )
         if outgoing.kind is not Kind.TEXT:
             events = keys_of(name, conf.key_prefix).events
             commands.insert(-1, (word, events, header_without_position(outgoing.kind)))
         self.commands += commands
         self._channels += [None] * len(commands)
+
+    @property
+    def has_history(self) -> bool:
+        """Tell whether any of the channels has a history."""
+        return any(channel is not None for channel in self._channels)
 
     def positions(self, replies: Sequence[Any]) -> dict[str, Position]:
         """Return the position on each channel that has a history."""

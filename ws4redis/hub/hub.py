@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ws4redis.broker.history import Position
+from ws4redis.broker.history import Kind, Position
+from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.channel import Delay, Joined, Outcome, Request
 from ws4redis.hub.fanout import Fanout
@@ -18,7 +19,7 @@ from ws4redis.hub.kept import KeptFrames
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.peer import Peer
-from ws4redis.hub.publications import PackPublication, Publications
+from ws4redis.hub.publications import Done, PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.loop.drivers import Driver
@@ -160,15 +161,29 @@ class Hub:
         if peer.channels:
             self.bus.leave_all(peer)
 
-    def publish(self, websocket: WebSocket, channels: tuple[str, ...], payload: bytes) -> None:
-        """Publish what a websocket sends; hold it back where others do not keep up."""
-        websocket.remember_own(payload, channels)
-        self.publications.publish(websocket, channels, payload)
+    def publish(
+        self,
+        peer: Peer,
+        channels: tuple[str, ...],
+        payload: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+        done: Done | None = None,
+    ) -> None:
+        """Publish what a peer sends; hold it back where others do not keep up.
+
+        ``once`` is an idempotency key, for channels with a history. ``done`` takes the positions
+        of the publication, by channel, or ``NotPublished``; without it the peer is closed when its
+        message is not published.
+        """
+        peer.remember_own(payload, channels)
+        self.publications.publish(peer, Outgoing(channels, payload, kind, once=once), done)
         if self.fanout.may_be_behind:
             for name in channels:
                 channel = self.bus.get(name)
                 if channel is not None:
-                    self.fanout.hold_back(websocket, channel)
+                    self.fanout.hold_back(peer, channel)
 
     # What websockets tell
 

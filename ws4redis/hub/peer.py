@@ -98,6 +98,9 @@ class Peer:
     def gap(self, channel: Channel, gap: Gap) -> None:
         """Take note that messages of a channel were missed, which cannot be had any more."""
 
+    def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:
+        """Note a message that this peer publishes, if it is not to be sent it back."""
+
     def forget_own_under_way(self) -> None:
         """Expect no own message back any more: what was under way on a channel is lost."""
 

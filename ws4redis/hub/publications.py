@@ -13,14 +13,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import hiredis
 
-from ws4redis.broker.link import RedisLink, error_code, ignore
+from ws4redis.broker.history import Position, random_name
+from ws4redis.broker.kept import NotKept
+from ws4redis.broker.link import RedisLink, error_code, ignore, pack_command
+from ws4redis.broker.outgoing import Exchange, Outgoing
+from ws4redis.broker.scripts import script_of
+from ws4redis.hub.peer import Paused, Peer, Phase
 from ws4redis.hub.statistics import Statistics
-from ws4redis.hub.websocket import Paused, Phase, WebSocket
 from ws4redis.loop.loop import Loop
 from ws4redis.loop.timers import Timer
 from ws4redis.protocol.frames import CloseCode
@@ -36,8 +40,33 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 # What a message costs beyond its payload while it waits. The names of its channels are shared.
 MESSAGE_OVERHEAD_BYTES = 256
 
-# From channels and a message to the commands that publish it, packed, and the number of replies.
-PackPublication = Callable[[tuple[str, ...], bytes], tuple[bytes, int]]
+
+class Packed(NamedTuple):
+    """The commands that publish a message, as bytes, and how many replies they have.
+
+    ``exchange`` is there if a channel has a history: what it replies is looked at.
+    """
+
+    data: bytes
+    replies: int
+    exchange: Exchange | None = None
+
+
+# From a message to the commands that publish it. The tag tells it from all others; the last
+# argument says that Redis may have published it already. Raises `NotKept`, and ``ValueError`` for
+# an idempotency key where there is no history.
+PackPublication = Callable[[Outgoing, str, bool], Packed]
+# Takes the position on each channel that has a history, or why the message was not published.
+Done = Callable[[dict[str, Position] | None, Exception | None], object]
+
+
+class NotPublished(Exception):
+    """Tell that a message was given up; ``code`` is the close code for who sent it."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class _Publication:
@@ -45,31 +74,41 @@ class _Publication:
 
     __slots__ = (
         '_publications',
-        'channels',
+        'done',
         'error',
+        'exchange',
+        'outgoing',
         'packed_bytes',
-        'payload',
+        'peer',
+        'positions',
+        'replies',
         'since',
         'size',
+        'tag',
         'was_written',
-        'websocket',
     )
 
     def __init__(
         self,
         publications: Publications,
-        websocket: WebSocket,
-        channels: tuple[str, ...],
-        payload: bytes,
+        peer: Peer,
+        outgoing: Outgoing,
+        done: Done | None,
         since: float,
     ) -> None:
         self._publications = publications
-        self.websocket = websocket
-        self.channels = channels
-        self.payload = payload
+        self.peer = peer
+        self.outgoing = outgoing
+        self.done = done
         self.since = since
-        self.size = len(payload) + MESSAGE_OVERHEAD_BYTES
+        self.size = len(outgoing.payload) + MESSAGE_OVERHEAD_BYTES
         self.packed_bytes = 0
+        # By it Redis tells whether it has published this one already.
+        self.tag = ''
+        # Where a channel has a history: what is asked of Redis, and its replies so far.
+        self.exchange: Exchange | None = None
+        self.replies: list[Any] = []
+        self.positions: dict[str, Position] = {}
         # Whether it was written to any connection, so that Redis may do it whatever happens.
         self.was_written = False
         self.error: Exception | None = None
@@ -91,6 +130,44 @@ class _Publication:
     def refused(self, error: Exception) -> None:
         self.note_error(error)
         self._publications.settled(self)
+
+    # Where a channel has a history, each reply tells something
+
+    def take(self, reply: Any) -> None:
+        assert self.exchange is not None
+        self.replies.append(reply)
+        if len(self.replies) == len(self.exchange.commands):
+            unknown = [place for place, r in enumerate(self.replies) if _is_unknown_script(r)]
+            if unknown:
+                self._publications.repeat_with_text(self, unknown)
+            else:
+                self.all_replied()
+
+    def all_replied(self) -> None:
+        assert self.exchange is not None
+        for reply in self.replies:
+            if isinstance(reply, Exception):
+                self.note_error(reply)
+        if self.error is None:
+            self.positions = self.exchange.positions(self.replies)
+        self._publications.settled(self)
+
+
+class _Repetition:
+    """Commands that are repeated with the text of their script, which Redis had forgotten."""
+
+    def __init__(self, publication: _Publication, places: Sequence[int]) -> None:
+        self._publication = publication
+        self._places = list(places)
+
+    def take(self, reply: Any) -> None:
+        self._publication.replies[self._places.pop(0)] = reply
+        if not self._places:
+            self._publication.all_replied()
+
+
+def _is_unknown_script(reply: Any) -> bool:
+    return isinstance(reply, Exception) and error_code(reply) == 'NOSCRIPT'
 
 
 class Publications(RedisLink):
@@ -117,13 +194,13 @@ class Publications(RedisLink):
         self._moved = moved
         self._statistics = statistics
         # In the order in which they came; all of the former before all of the latter.
-        self._under_way: deque[_Publication] = deque()
+        self._under_way: dict[_Publication, None] = {}
         self._waiting: deque[_Publication] = deque()
         self._under_way_bytes = 0
         self._unanswered_bytes = 0
         # How much of that is each sender's.
-        self._shares: dict[WebSocket, int] = {}
-        self._held_back: set[WebSocket] = set()
+        self._shares: dict[Peer, int] = {}
+        self._held_back: set[Peer] = set()
         self._deadline: Timer | None = None
         # Whether this connection has published, and whether one could not since it is read-only.
         self._has_published = False
@@ -142,18 +219,19 @@ class Publications(RedisLink):
     def _may_write(self) -> bool:
         return self.is_connected and self._is_heard()
 
-    def publish(self, websocket: WebSocket, channels: tuple[str, ...], payload: bytes) -> None:
-        """Publish a message; hold its sender back where Redis does not keep up."""
-        publication = _Publication(
-            self, websocket, channels, payload, since=self.loop.timers.clock()
-        )
+    def publish(self, peer: Peer, outgoing: Outgoing, done: Done | None = None) -> None:
+        """Publish a message; hold its sender back where Redis does not keep up.
+
+        Without ``done`` a sender whose message is not published is closed.
+        """
+        publication = _Publication(self, peer, outgoing, done, since=self.loop.timers.clock())
         self._waiting.append(publication)
         self._unanswered_bytes += publication.size
-        self._shares[websocket] = self._shares.get(websocket, 0) + publication.size
+        self._shares[peer] = self._shares.get(peer, 0) + publication.size
         if self._unanswered_bytes > MAX_WAITING_BYTES:
             self._close_heaviest()
         if self._unanswered_bytes > MAX_UNANSWERED_BYTES or not self._may_write:
-            self._hold_back(websocket)
+            self._hold_back(peer)
         if self._deadline is None:
             self._deadline = self.loop.call_later(self._timeout_seconds, self._check_deadline)
 
@@ -180,20 +258,47 @@ class Publications(RedisLink):
         waiting = self._waiting
         while waiting and self._under_way_bytes < MAX_UNANSWERED_BYTES:
             publication = waiting.popleft()
-            packed, replies = self._pack(publication.channels, publication.payload)
-            publication.packed_bytes = len(packed)
-            publication.was_written = True
-            self._under_way.append(publication)
-            self._under_way_bytes += len(packed)
-            self.write(packed)
-            if replies > 1:
-                self.expect(ignore, publication.note_error, commands=replies - 1)
-            self.expect(publication.answered, publication.refused)
+            publication.tag = publication.tag or random_name()
+            try:
+                packed = self._pack(publication.outgoing, publication.tag, publication.was_written)
+            except NotKept:
+                self._not_packed(publication, 'Redis keeps too much of what clients sent')
+            except ValueError as exc:
+                self._not_packed(publication, str(exc))
+            else:
+                self._write(publication, packed)
+
+    def _not_packed(self, publication: _Publication, reason: str) -> None:
+        self._take_off(publication)
+        self._give_up(publication, CloseCode.TRY_AGAIN_LATER, reason)
+
+    def _write(self, publication: _Publication, packed: Packed) -> None:
+        publication.packed_bytes = len(packed.data)
+        publication.was_written = True
+        self._under_way[publication] = None
+        self._under_way_bytes += len(packed.data)
+        self.write(packed.data)
+        if packed.exchange is not None:
+            publication.exchange = packed.exchange
+            publication.replies = []
+            self.expect(publication.take, publication.take, commands=packed.replies)
+            return
+        if packed.replies > 1:
+            self.expect(ignore, publication.note_error, commands=packed.replies - 1)
+        self.expect(publication.answered, publication.refused)
+
+    def repeat_with_text(self, publication: _Publication, places: Sequence[int]) -> None:
+        """Write some commands of a publication again: Redis has forgotten their script."""
+        assert publication.exchange is not None
+        repetition = _Repetition(publication, places)
+        for place in places:
+            command = publication.exchange.commands[place]
+            self.write(pack_command(*script_of(command).with_text(command)))
+            self.expect(repetition.take, repetition.take)
 
     def settled(self, publication: _Publication) -> None:
         """Count a message that Redis has answered; close its sender if it was refused."""
-        first = self._under_way.popleft()
-        assert first is publication
+        del self._under_way[publication]
         self._under_way_bytes -= publication.packed_bytes
         self._take_off(publication)
         if publication.error is None:
@@ -202,58 +307,60 @@ class Publications(RedisLink):
             if self._was_read_only:
                 self._was_read_only = False
                 self._moved()
+            if publication.done is not None:
+                publication.done(publication.positions, None)
         else:
-            logger.error(
-                'Redis refuses a message of %r: %s', publication.websocket, publication.error
-            )
+            logger.error('Redis refuses a message of %r: %s', publication.peer, publication.error)
             self._give_up(publication, CloseCode.INTERNAL_ERROR, 'not published')
 
     def _take_off(self, publication: _Publication) -> None:
         """Let a message count no more among what waits."""
         self._unanswered_bytes -= publication.size
-        websocket = publication.websocket
-        share = self._shares[websocket] - publication.size
+        peer = publication.peer
+        share = self._shares[peer] - publication.size
         if share:
-            self._shares[websocket] = share
+            self._shares[peer] = share
         else:
-            del self._shares[websocket]
+            del self._shares[peer]
 
     def _give_up(self, publication: _Publication, code: CloseCode, reason: str) -> None:
         self._statistics.messages_not_published[code] += 1
-        if publication.websocket.phase is Phase.OPEN:
-            publication.websocket.close(code, reason)
+        if publication.done is not None:
+            publication.done(None, NotPublished(code, reason))
+        elif publication.peer.phase is Phase.OPEN:
+            publication.peer.close(code, reason)
 
     # Holding senders back
 
-    def _hold_back(self, websocket: WebSocket) -> None:
-        if websocket.phase <= Phase.OPEN:
-            self._held_back.add(websocket)
-            websocket.pause_reading(Paused.REDIS)
+    def _hold_back(self, peer: Peer) -> None:
+        if peer.phase <= Phase.OPEN:
+            self._held_back.add(peer)
+            peer.pause_reading(Paused.REDIS)
 
     def _let_go(self) -> None:
         if self._unanswered_bytes <= MAX_UNANSWERED_BYTES // 2 and self._may_write:
             held_back, self._held_back = self._held_back, set()
-            for websocket in held_back:
-                websocket.resume_reading(Paused.REDIS)
+            for peer in held_back:
+                peer.resume_reading(Paused.REDIS)
 
-    def forget(self, websocket: WebSocket) -> None:
-        """Let go of a websocket that has closed; what it sent is published all the same."""
-        self._held_back.discard(websocket)
+    def forget(self, peer: Peer) -> None:
+        """Let go of a peer that has closed; what it sent is published all the same."""
+        self._held_back.discard(peer)
 
     def _close_heaviest(self) -> None:
         """Make room: give up what waits of those senders of whom most does."""
         # More than is needed at once, since each time all that waits is looked through.
         excess = self._unanswered_bytes - MAX_WAITING_BYTES * 7 // 8
-        closed: set[WebSocket] = set()
-        for websocket in sorted(self._shares, key=self._shares.__getitem__, reverse=True):
+        closed: set[Peer] = set()
+        for peer in sorted(self._shares, key=self._shares.__getitem__, reverse=True):
             if excess <= 0:
                 break
-            excess -= self._shares[websocket]
-            closed.add(websocket)
+            excess -= self._shares[peer]
+            closed.add(peer)
         waiting, self._waiting = self._waiting, deque()
         dropped: list[_Publication] = []
         for publication in waiting:
-            if publication.websocket in closed:
+            if publication.peer in closed:
                 self._take_off(publication)
                 dropped.append(publication)
             else:
@@ -270,7 +377,8 @@ class Publications(RedisLink):
         """Close the senders whose messages Redis has not taken for too long."""
         self._deadline = None
         overdue_since = self.loop.timers.clock() - self._timeout_seconds
-        if self._under_way and self._under_way[0].since <= overdue_since:
+        oldest = next(iter(self._under_way), None)
+        if oldest is not None and oldest.since <= overdue_since:
             # It is connected, so only a hanging Redis can have left it unanswered.
             self.lost(f'no answer for {self._timeout_seconds:g} seconds')
         overdue: list[_Publication] = []
@@ -291,7 +399,7 @@ class Publications(RedisLink):
             if publication.was_written:
                 reason = 'Redis does not answer, the message may be published later'
             self._give_up(publication, CloseCode.TRY_AGAIN_LATER, reason)
-        oldest = next(iter(self._under_way or self._waiting), None)
+        oldest = next(iter(self._under_way), None) or next(iter(self._waiting), None)
         if oldest is not None and self._deadline is None:
             wait = oldest.since - overdue_since
             self._deadline = self.loop.call_later(wait, self._check_deadline)

@@ -14,14 +14,13 @@ from typing import Any
 from ws4redis.broker.connections import make_bus_connection
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
-from ws4redis.broker.outgoing import options_of_channel
-from ws4redis.broker.publication import publication_commands
+from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.handshake.sessions import SessionReader
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions, limits_of_websockets
-from ws4redis.hub.publications import PackPublication
+from ws4redis.hub.publications import Packed, PackPublication
 from ws4redis.loop.drivers import GeventDriver, ThreadDriver, choose_driver
 from ws4redis.loop.native import original
 from ws4redis.servers.shutdown import close_hub_at_exit
@@ -172,15 +171,18 @@ def take_socket(connection: Any) -> Any:
 
 def publication_packer() -> PackPublication:
     """Return what packs the commands that publish a message, as the settings have them now."""
-    expire = conf.WS4REDIS_EXPIRE
-    may_keep = KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES).admits
+    kept = KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES)
 
-    def pack(channels: tuple[str, ...], payload: bytes) -> tuple[bytes, int]:
-        commands = publication_commands(channels, payload, expire, may_keep=may_keep)
-        packed = [pack_command(*command) for command in commands]
+    def pack(outgoing: Outgoing, tag: str, again: bool) -> Packed:  # noqa: FBT001 - a callback
+        exchange = Exchange(outgoing, kept=kept, tag=tag, again=again)
+        packed = [pack_command(*command) for command in exchange.commands]
+        if exchange.has_history:
+            # Each script is all or nothing; in a transaction one that Redis does not know would
+            # spoil the others.
+            return Packed(b''.join(packed), len(packed), exchange)
         if len(packed) > 1:
             # As in_transaction() has it, packed once for all.
             packed = [_MULTI, *packed, _EXEC]
-        return b''.join(packed), len(packed)
+        return Packed(b''.join(packed), len(packed))
 
     return pack

@@ -3,7 +3,8 @@
 -- KEYS  1 plain name (the kept message), 2 stream, 3 position, 4 once (only with an idempotency key)
 -- ARGV  1 payload, 2 kind, 3 tag of this publication, 4 epoch to begin if there is none,
 --       5 size of the history, 6 its seconds, 7 seconds of the position, 8 seconds to keep (0: not),
---       9 events channel, 10 PUBLISH or SPUBLISH, 11 seconds of the idempotency key
+--       9 events channel, 10 PUBLISH or SPUBLISH, 11 seconds of the idempotency key,
+--       12 1 if this very call may have been run before, whose answer was lost with a connection
 -- Returns {epoch, offset, tag, 1 if published, 0 if it had been published before}
 
 local function drop_unless(key, wanted)
@@ -40,6 +41,20 @@ end
 
 drop_unless(KEYS[2], 'stream')
 drop_unless(KEYS[3], 'hash')
+
+if ARGV[12] == '1' then
+  -- The tag is this publication's alone.
+  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1000)) do
+    local fields = {}
+    for i = 1, #entry[2], 2 do
+      fields[entry[2][i]] = entry[2][i + 1]
+    end
+    if fields.t == ARGV[3] and fields.d then
+      return {fields.e, string.match(entry[1], '^%d+'), fields.t, 0}
+    end
+  end
+end
+
 local epoch, offset, tag_before = newest()
 offset = string.format('%.0f', offset + 1)
 
