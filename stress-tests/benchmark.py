@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench import document, report
@@ -76,7 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [scenario.name for scenario in make_scenarios()]
     parser.add_argument(
         '--scenario', action='append', metavar='NAME',
-        help=f'one or more of {", ".join(names)}; a name may end with *',
+        help=f'one or more of {", ".join(names)}; or patterns such as burst-*',
     )  # fmt: skip
     parser.add_argument('--contender', action='append', choices=list(CONTENDERS))
     parser.add_argument(
@@ -119,11 +120,7 @@ def _selected(
     selected = [
         scenario
         for scenario in scenarios
-        if any(
-            scenario.name == pattern
-            or (pattern.endswith('*') and scenario.name.startswith(pattern[:-1]))
-            for pattern in patterns
-        )
+        if any(fnmatchcase(scenario.name, pattern) for pattern in patterns)
     ]
     if not selected:
         sys.exit(f'no such scenario: {", ".join(patterns)}')

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from . import environments, frames
 from .processes import ServerProcess, free_port
-from .publishers import ChannelsPublisher, NchanPublisher, Publisher, RedisPublisher
+from .publishers import (
+    ChannelsPublisher,
+    HistoryPublisher,
+    NchanPublisher,
+    Publisher,
+    RedisPublisher,
+)
 from .redis_server import RedisServer
 from .swarm import Swarm
 
@@ -114,12 +120,12 @@ class Ws4redis(Contender):
         repository: another checkout than this one, with its virtual environment in `.venv`.
     """
 
-    features = Features(sessions=True, handlers=tuple(Code))
     deliveries_in_time = 1_000_000_000
 
     def __init__(self, repository: Path | None = None) -> None:
         self.name = 'ws4redis' if repository is None else 'ws4redis-other'
         self.title = 'ws4redis' if repository is None else f'ws4redis in {repository.name}'
+        self.features = Features(sessions=True, handlers=tuple(Code), histories=repository is None)
         self._repository = repository or REPOSITORY
         self._environment = Path(sys.prefix) if repository is None else repository / '.venv'
 
@@ -135,6 +141,12 @@ class Ws4redis(Contender):
                 self._repository, DJANGO_SETTINGS_MODULE='bench.servers.ws4redis_settings'
             ),
         )
+
+    def publisher(self, swarm: Swarm, setup: Setup, server: ServerProcess) -> Publisher:
+        """Connect what publishes to it."""
+        if setup.histories:
+            return HistoryPublisher(swarm, setup.redis)
+        return super().publisher(swarm, setup, server)
 
 
 def _uwsgi(environment: Path, port: int, setup: Setup) -> list[str | Path]:

@@ -15,11 +15,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ws4redis.broker.history import publish_command
+from ws4redis.broker.keys import keys_of
+from ws4redis.broker.scripts import PUBLISH
+from ws4redis.settings.facilities import FacilityOptions
+
 from .processes import ServerProcess
+from .redis_server import RedisServer
 from .swarm import TIMESTAMP_DIGITS, Swarm
 
 MESSAGE_BYTES = 100
 _SEQUENCE_DIGITS = 8
+HISTORY = FacilityOptions(history_size=100)
 
 Batch = Iterable[tuple[str, bytes]]
 
@@ -140,6 +147,21 @@ class RedisPublisher:
         # Each answer is `:<number of receivers>`.
         if b'-' in answers:
             raise PublishFailed(answers[answers.index(b'-') :][:200].decode())
+
+
+class HistoryPublisher(RedisPublisher):
+    """Publish as ws4redis does on a facility with a history: by its script."""
+
+    def __init__(self, swarm: Swarm, redis_server: RedisServer) -> None:
+        super().__init__(swarm, redis_server.address)
+        redis_server.client.script_load(PUBLISH.text)
+
+    def _encode(self, facility: str, message: bytes) -> bytes:
+        keys = keys_of(b'broadcast:' + facility.encode())
+        command = publish_command(keys, message, HISTORY, keep_seconds=0)
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+        lines = (b'$%d\r\n%b\r\n' % (len(word), word) for word in words)
+        return b'*%d\r\n' % len(words) + b''.join(lines)
 
 
 class NchanPublisher(RedisPublisher):

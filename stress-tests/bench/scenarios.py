@@ -46,9 +46,16 @@ class Scenario:
     is_large: bool = False
 
 
-def burst(theatre: Theatre, contender: Contender, *, websockets: int, messages: int) -> Metrics:
+def burst(
+    theatre: Theatre,
+    contender: Contender,
+    *,
+    websockets: int,
+    messages: int,
+    histories: bool = False,
+) -> Metrics:
     """Publish many messages at once to everybody."""
-    with theatre.stage(contender) as stage:
+    with theatre.stage(contender, histories=histories) as stage:
         stage.subscribe(websockets)
         stage.swarm.choose_witness()
         messages = _shortened(contender, messages, websockets)
@@ -101,9 +108,10 @@ def steady(
     websockets: int,
     per_second: float = 20,
     seconds: float = 10,
+    histories: bool = False,
 ) -> Metrics:
     """Publish single messages to everybody, at a steady rate that a server can keep up with."""
-    with theatre.stage(contender) as stage:
+    with theatre.stage(contender, histories=histories) as stage:
         stage.subscribe(websockets)
         stage.swarm.choose_witness()
         stage.swarm.reset(reads_latency=True)
@@ -423,6 +431,20 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
         for count in (1_000, 5_000)
     ]
     scenarios += [
+        Scenario(
+            'burst-history',
+            f'burst fan-out with a history: {scaled(200)} messages to {scaled(5_000):,} websockets',
+            partial(burst, websockets=scaled(5_000), messages=scaled(200), histories=True),
+            RATE | CPU,
+            lambda features: features.histories,
+        ),
+        Scenario(
+            'steady-history',
+            f'steady fan-out with a history: 20 messages/s to {scaled(1_000):,} websockets',
+            partial(steady, websockets=scaled(1_000), seconds=seconds, histories=True),
+            LATENCY | CPU,
+            lambda features: features.histories,
+        ),
         Scenario(
             'private',
             f'private messages: {scaled(20_000):,}/s to {scaled(10_000):,} users',
