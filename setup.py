@@ -112,4 +112,5 @@ setup(
     python_requires='>=3.11',
     install_requires=['Django>=5.2', 'gevent>=24.2', 'httptools>=0.6.4', 'redis[hiredis]>=5.1'],
     extras_require=EXTRAS,
+    entry_points={'pytest11': ['ws4redis = ws4redis.pytest_plugin']},
 )

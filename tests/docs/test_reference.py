@@ -104,6 +104,18 @@ def test_the_page_of_statistics_has_each_number_and_no_other() -> None:
     assert {cell.strip('`') for cell in first_cells(page)} == numbers.keys()
 
 
+def test_each_number_is_declared_as_a_metric() -> None:
+    hub = make_hub()
+    try:
+        numbers = statistics_of(hub)
+    finally:
+        hub.loop.close()
+    import ws4redis.hub.metrics  # noqa: F401 - declares them
+    from ws4redis.loop.metrics import declarations
+
+    assert numbers.keys() - {'pid'} <= declarations.keys()
+
+
 # Management commands
 
 COMMANDS = sorted(
