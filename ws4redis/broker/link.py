@@ -17,7 +17,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import hiredis
 
@@ -90,6 +90,15 @@ def error_code(error: object) -> str:
     return str(error).partition(' ')[0]
 
 
+class LinkUser(Protocol):
+    """Somebody who sends commands over a link that is another's."""
+
+    def link_connected(self) -> None: ...
+
+    def link_lost(self) -> None:
+        """Expect no answers to what was sent."""
+
+
 class RedisLink:
     """Keep one connection to Redis open, and exchange commands and replies over it.
 
@@ -114,6 +123,8 @@ class RedisLink:
         # Whether there is no connection, and the latest attempt to make one has failed.
         self.is_away = False
         self.reconnects = 0
+        # Others that send commands over this connection.
+        self.users: list[LinkUser] = []
         self._connect_blocking = connect
         self._timeout_seconds = timeout_seconds
         self._sock: socket.socket | None = None
@@ -256,6 +267,8 @@ class RedisLink:
         self._silent_since = None
         self._health_timer = self.loop.call_later(HEALTH_CHECK_SECONDS, self._check_health)
         self.connected()
+        for user in self.users:
+            user.link_connected()
         self.flush()
 
     def _retry(self) -> None:
@@ -295,6 +308,8 @@ class RedisLink:
         self._output.clear()
         self._expected.clear()
         self.disconnected()
+        for user in self.users:
+            user.link_lost()
 
     def _complain(self, complaint: str) -> None:
         # Each change of state is logged once, not each attempt.

@@ -22,7 +22,9 @@ LEASE_SECONDS: Final = 11.5
 RENEWAL_SECONDS: Final = 1.5
 KEY_SECONDS: Final = 24 * 3600
 # How many members a script looks at; Redis does nothing else meanwhile.
-MEMBERS_PER_CALL: Final = 500
+MEMBERS_PER_CALL: Final = 200
+
+SCRIPTS: Final = (LEASE, PRESENCE_JOIN, PRESENCE_LEAVE, PRESENCE_READ)
 
 # The fields of the hash that are no processes; the names of processes are longer.
 _VERSION_FIELDS: Final = frozenset({b'e', b'n'})
@@ -78,6 +80,10 @@ class Version(NamedTuple):
             # The first change to an empty channel begins an epoch.
             return not self.number and other.number == 1
         return other.number == self.number + 1
+
+    def includes(self, other: Version) -> bool:
+        """Tell whether the other one is this one, or came before."""
+        return other.epoch == self.epoch and other.number <= self.number
 
 
 class Change(NamedTuple):

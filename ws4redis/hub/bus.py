@@ -18,7 +18,7 @@ from typing import Any
 from ws4redis.broker.history import Header, NewEpoch, parse_event
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.link import RedisLink
-from ws4redis.hub.channel import Channel, Delay, Request, with_channel, without_channel
+from ws4redis.hub.channel import Channel, Delay, Observer, Request, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.histories import Histories
 from ws4redis.hub.history_channel import HistoryChannel
@@ -59,6 +59,10 @@ class Bus(RedisLink):
         self.channels: dict[bytes, Channel] = {}
         # By the first letter of what is told: see `Listener`.
         self.listeners: dict[bytes, Listener] = {}
+        # Who observes channels with presence.
+        self.attendance: Observer | None = None
+        # Called when all is subscribed again after the connection was lost.
+        self.resubscribed: Callable[[], object] = lambda: None
         self._by_events: dict[bytes, Channel] = {}
         self._fanout = fanout
         self._options = options
@@ -113,7 +117,9 @@ class Bus(RedisLink):
                 channel = HistoryChannel(keys, facility.history_size)
             else:
                 channel = Channel(keys)
-                channel.wants_events = facility.presence
+            if facility.presence:
+                channel.wants_events = True
+                channel.observer = self.attendance
             self.channels[key] = channel
             self._by_events[keys.events] = channel
         return channel
@@ -132,16 +138,18 @@ class Bus(RedisLink):
             channel = self.get(name)
             if channel is not None and channel.holds(peer):
                 peer.channels = without_channel(peer.channels, channel)
-                self._leave(peer, channel)
+                self._leave(peer, channel, at_once=True)
 
     def leave_all(self, peer: Peer) -> None:
         """Let a peer leave all of its channels."""
         leaving, peer.channels = peer.channels, ()
         for channel in leaving:
-            self._leave(peer, channel)
+            self._leave(peer, channel, at_once=False)
 
-    def _leave(self, peer: Peer, channel: Channel) -> None:
+    def _leave(self, peer: Peer, channel: Channel, *, at_once: bool) -> None:
         request = channel.discard(peer)
+        if channel.observer is not None:
+            channel.observer.left(channel, peer, at_once=at_once)
         if request is not None:
             request.left()
         if not channel.is_wanted:
@@ -268,6 +276,7 @@ class Bus(RedisLink):
 
     def _resubscribed(self, answer: object) -> None:
         self.is_subscribed = True
+        self.resubscribed()
 
     def wants_replies(self) -> bool:
         return not self._fanout.is_congested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ws4redis.broker.history import Position
 from ws4redis.hub.own_messages import fingerprint
@@ -154,6 +154,16 @@ class Question:
             self.remaining_ms = milliseconds
 
 
+class Observer(Protocol):
+    """Somebody who wants to know who is in a channel."""
+
+    def joined(self, channel: Channel, peer: Peer) -> None:
+        """Take note that a peer has joined the audience; one that is in it may do so again."""
+
+    def left(self, channel: Channel, peer: Peer, *, at_once: bool) -> None:
+        """Take note that a peer left; ``at_once``: since it wants to, not since it has closed."""
+
+
 class Channel:
     """The peers of one channel, by wire format, and those that are about to join them.
 
@@ -171,6 +181,7 @@ class Channel:
         'keys',
         'last',
         'name',
+        'observer',
         'refused',
         'resumes',
         'subscribed',
@@ -184,6 +195,7 @@ class Channel:
         self.audiences: dict[WireFormat, set[Peer]] = {}
         self.joining: dict[Peer, Request] = {}
         self.asking: dict[Peer, Question] = {}
+        self.observer: Observer | None = None
         # Whether SUBSCRIBE was written to the present connection, and not refused.
         self.subscribed = False
         # Whether what is told of the channel beside payloads is wanted, and subscribed to.
@@ -211,6 +223,8 @@ class Channel:
 
     def add(self, peer: Peer) -> None:
         self.audiences.setdefault(peer.wire, set()).add(peer)
+        if self.observer is not None:
+            self.observer.joined(self, peer)
 
     def discard(self, peer: Peer) -> Request | None:
         """Let a peer go; return its wish to join, if it was about to."""

@@ -9,16 +9,20 @@ from typing import Any
 
 from ws4redis.broker.history import Kind, Position
 from ws4redis.broker.outgoing import Outgoing
+from ws4redis.broker.presence import ChangeKind
+from ws4redis.hub.attendance import Attendance
 from ws4redis.hub.bus import Bus
-from ws4redis.hub.channel import Delay, Joined, Outcome, Request
+from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.intake import Intake
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.kept import KeptFrames
+from ws4redis.hub.mirrors import Mirrors
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.peer import Peer
+from ws4redis.hub.presence import Presence
 from ws4redis.hub.publications import Done, PackPublication, Publications
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
@@ -73,6 +77,18 @@ class Hub:
             statistics=self.statistics,
             timeout_seconds=self.options.redis_timeout_seconds,
         )
+        self.presence = Presence(
+            self.loop,
+            self.publications,
+            prefix=self.options.key_prefix,
+            renewed=self._changes_may_be_missing,
+        )
+        self.mirrors = Mirrors(self.loop, self.presence)
+        self.bus.attendance = Attendance(self.presence)
+        self.bus.resubscribed = self._changes_may_be_missing
+        for letter in ChangeKind:
+            self.bus.listeners[letter.encode()] = self._change_told
+        self.publications.users.append(self.presence)
         self.highest_fd = 0
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
@@ -82,9 +98,16 @@ class Hub:
         # Deliver first: what then has to be written to Redis goes out in the same turn.
         self.loop.at_turn_end(self.fanout.turn_end)
         self.loop.at_turn_end(self.bus.turn_end)
+        self.loop.at_turn_end(self.presence.turn_end)
         self.loop.at_turn_end(self.publications.turn_end)
         self.loop.at_turn_end(self.queues.turn_end)
         self.loop.at_close(self._close_all)
+
+    def _change_told(self, channel: Channel, event: bytes) -> None:
+        self.mirrors.event_received(channel.name, event)
+
+    def _changes_may_be_missing(self) -> None:
+        self.mirrors.read_all()
 
     def start(self) -> None:
         """Start the loop and connect to Redis. Called once, from outside the loop."""

@@ -17,6 +17,7 @@ from ws4redis.protocol.frames import CloseCode
 if TYPE_CHECKING:
     from ws4redis.hub.channel import Channel, Channels, Gap
     from ws4redis.hub.hub import Hub
+    from ws4redis.hub.identity import Identity
     from ws4redis.hub.messages import Messages
     from ws4redis.protocol.wire import WireFormat
 
@@ -68,6 +69,7 @@ class Peer:
         'direct',
         'fd',
         'hub',
+        'identity',
         'paused',
         'phase',
         'sock',
@@ -82,6 +84,8 @@ class Peer:
         self.channels: Channels = ()
         self.sock: socket.SocketType | None = None
         self.fd = -1
+        # In whose name it is open, if that was asked; kept by the hub.
+        self.identity: Identity | None = None
         self.phase = Phase.OPENING
         # Whether a delivery may be sent at once: open, nothing queued before it, nothing to filter.
         self.direct = False
