@@ -26,10 +26,12 @@ from tests.websocket_client import (
 )
 from ws4redis.broker.link import pack_command
 from ws4redis.broker.outgoing import Outgoing
+from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.joining import Joining
+from ws4redis.hub.links import OneRedis
 from ws4redis.hub.options import HubOptions
-from ws4redis.hub.publications import Packed, PackPublication
+from ws4redis.hub.publications import Packed, PackPublication, Publications
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.loop.blocking_call import Pool
 from ws4redis.loop.drivers import Bell, Done, Event
@@ -198,6 +200,8 @@ def pack_publish_only(outgoing: Outgoing, tag: str, again: bool) -> Packed:
 class Home(Hub):
     """Websockets whose loop the test turns. Use it in ``with``."""
 
+    publications: Publications
+
     def __init__(
         self,
         *,
@@ -268,6 +272,12 @@ class Home(Hub):
         peer = Peer(self, **options)
         self._peers.append(peer)
         return peer
+
+
+def bus_link_of(hub: Hub) -> BusLink:
+    """Return the connection with the subscriptions of a hub that has one Redis."""
+    assert isinstance(hub.links, OneRedis)
+    return hub.links.bus_link
 
 
 class RecordingReceiver:

@@ -19,6 +19,7 @@ from tests.hub.rig import (
     Home,
     Peer,
     bulk,
+    bus_link_of,
     published,
     subscribed,
     unsubscribed,
@@ -155,7 +156,7 @@ def test_one_who_leaves_while_redis_is_asked_is_sent_nothing_and_the_channel_is_
     assert hub.bus.channels == {}
     reply(hub, subscribed(b'x') + bulk(b'kept') + unsubscribed(b'x'))
     assert joining.peer.messages() == []
-    assert hub.bus.reconnects == 0
+    assert bus_link_of(hub).reconnects == 0
 
 
 def test_one_who_joins_while_the_last_one_leaves_keeps_the_channel(hub: Home) -> None:
@@ -418,19 +419,19 @@ def test_a_redis_that_cannot_serve_now_is_asked_again(hub: Home, error: str) -> 
     joining = Joining(hub, 'x')
     commands(hub)
     reply(hub, subscribed(b'x') + f'-{error}\r\n'.encode())
-    hub.turn_until(lambda: hub.bus.reconnects)
+    hub.turn_until(lambda: bus_link_of(hub).reconnects)
     assert joining.refused == 0
     assert commands(hub, 2) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
-    assert not hub.bus.is_subscribed
+    assert not bus_link_of(hub).is_subscribed
     reply(hub, subscribed(b'x') + bulk(b'kept') + b'+PONG\r\n', 2)
     assert joining.peer.messages() == ['kept']
-    assert hub.bus.is_subscribed
+    assert bus_link_of(hub).is_subscribed
 
 
 def test_a_reply_that_nobody_asked_for_starts_the_connection_over(hub: Home) -> None:
     reply(hub, bulk(b'surprise'))
     hub.turn(3)
-    assert hub.bus.reconnects == 1
+    assert bus_link_of(hub).reconnects == 1
 
 
 # Reconnection
@@ -497,7 +498,7 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
 ) -> None:
     options = HubOptions(ping_interval_seconds=None, expire_seconds=3600)
     with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as hub:
-        hub.turn_until(lambda: hub.bus.is_connected)
+        hub.turn_until(lambda: bus_link_of(hub).is_connected)
         joining = Joining(hub, 'x', 'y')
         hub.turn_until(lambda: joining.done)
         got: list[str | bytes] = []
@@ -525,7 +526,7 @@ def test_an_older_kept_message_is_not_delivered_behind_a_newer_one_that_was_not_
         time.sleep(2 * TOLERANCE_SECONDS)
         redis_client.set('y', 'on', ex=3600)
         redis_client.client_kill_filter(_type='pubsub')
-        hub.turn_until(lambda: hub.bus.reconnects and hub.bus.is_subscribed)
+        hub.turn_until(lambda: bus_link_of(hub).reconnects and bus_link_of(hub).is_subscribed)
         arrived('older', 'newer', 'on', 'off', 'on')
 
 
@@ -561,7 +562,7 @@ def test_without_redis_a_websocket_opens_and_joins_when_redis_is_there(hub: Home
     assert joining.done == 1
     gone.peer.websocket.lost()
     hub.redis.refuses = False
-    hub.turn_until(lambda: hub.bus.is_connected)
+    hub.turn_until(lambda: bus_link_of(hub).is_connected)
     hub.turn()
     assert commands(hub, -1) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x'], [b'PING']]
     reply(hub, subscribed(b'x') + bulk(b'kept'), -1)
@@ -606,7 +607,7 @@ def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> No
         assert commands(hub) == [[b'SUBSCRIBE', b'x'], [b'GET', b'x']]
         reply(hub, b'+PONG\r\n' + subscribed(b'x') + bulk(b'kept'))
         assert joining.peer.messages() == ['kept']
-        assert hub.bus.reconnects == 0
+        assert bus_link_of(hub).reconnects == 0
 
 
 # A real Redis
@@ -616,7 +617,7 @@ def test_a_silent_bus_is_checked_without_disturbing_the_order_of_answers() -> No
 def real_home(redis_server: RedisServer) -> Iterator[Home]:
     options = HubOptions(ping_interval_seconds=None)
     with Home(connect=connect_to_redis, pack=publication_packer(), options=options) as hub:
-        hub.turn_until(lambda: hub.bus.is_connected)
+        hub.turn_until(lambda: bus_link_of(hub).is_connected)
         yield hub
 
 
@@ -675,7 +676,7 @@ def test_no_message_is_repeated_or_out_of_order_when_the_connection_breaks_at_fu
     publisher.start()
     cut_at = 200
     while publisher.is_alive():
-        if publisher.published > cut_at and real_home.bus.is_connected:
+        if publisher.published > cut_at and bus_link_of(real_home).is_connected:
             redis_client.client_kill_filter(_type='pubsub')
             cut_at += 200
         real_home.loop.turn(0.001)
@@ -687,7 +688,7 @@ def test_no_message_is_repeated_or_out_of_order_when_the_connection_breaks_at_fu
         return all(numbers and numbers[-1] == last for numbers in received)
 
     real_home.turn_until(all_have_the_last)
-    assert real_home.bus.reconnects >= 1
+    assert bus_link_of(real_home).reconnects >= 1
     for numbers in received:
         assert numbers == sorted(set(numbers))
 
@@ -720,8 +721,8 @@ def test_ten_thousand_joins_and_leaves_leave_nothing_subscribed(
         return not redis_client.pubsub_channels()
 
     wait_until(nothing_is_subscribed)
-    assert hub.bus.reconnects == 0
-    hub.turn_until(lambda: not hub.bus._expected)
+    assert bus_link_of(hub).reconnects == 0
+    hub.turn_until(lambda: not bus_link_of(hub)._expected)
     assert not hub.bus._changed
     assert all(peer.websocket.channels == () for peer in peers)
     # And it still works.
@@ -748,11 +749,11 @@ def test_an_access_list_that_forbids_a_channel_is_told_and_leaves_the_others_alo
     connection = {**redis_server.connection, 'username': 'limited', 'password': 'secret'}
     with override_settings(WS4REDIS_CONNECTION=connection):
         with Home(connect=connect_to_redis, pack=publication_packer()) as hub:
-            hub.turn_until(lambda: hub.bus.is_connected)
+            hub.turn_until(lambda: bus_link_of(hub).is_connected)
             both = Joining(hub, 'forbidden:x', 'allowed:x')
             hub.turn_until(lambda: both.done)
             assert both.refused == 1
-            hub.turn_until(lambda: not hub.bus._expected)
+            hub.turn_until(lambda: not bus_link_of(hub)._expected)
             assert both.peer.messages() == ['kept']
             redis_client.publish('forbidden:x', 'secret')
             redis_client.publish('allowed:x', 'live')
@@ -765,7 +766,7 @@ def test_an_access_list_that_forbids_a_channel_is_told_and_leaves_the_others_alo
             hub.turn_until(arrived)
             assert got == ['live']
             assert "refuses to subscribe to b'forbidden:x'" in caplog.text
-            assert hub.bus.reconnects == 0
+            assert bus_link_of(hub).reconnects == 0
     redis_client.execute_command('ACL', 'DELUSER', 'limited')
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 from django.test import override_settings
 
-from tests.hub.rig import Home, Peer
+from tests.hub.rig import Home, Peer, bus_link_of
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from ws4redis.broker.history import (
@@ -49,7 +49,7 @@ def home(**more: Any) -> Home:
 def hub(redis_server: RedisServer) -> Iterator[Home]:
     facilities = {'chat*': {'HISTORY_SIZE': 100}}
     with override_settings(WS4REDIS_FACILITIES=facilities), home() as hub:
-        hub.turn_until(lambda: hub.bus.is_connected)
+        hub.turn_until(lambda: bus_link_of(hub).is_connected)
         yield hub
 
 
@@ -259,9 +259,9 @@ def test_an_outage_of_the_bus_loses_nothing(
     for member in members:
         member.wait()
     for number in range(1, 6):
-        hub.bus.lost('for the test')
+        bus_link_of(hub).lost('for the test')
         publish(client, b'%d' % (2 * number - 1))
-        hub.turn_until(lambda: hub.bus.is_connected)
+        hub.turn_until(lambda: bus_link_of(hub).is_connected)
         publish(client, b'%d' % (2 * number))
     for member in members:
         member.receive(*numbered(1, 10))
@@ -280,11 +280,11 @@ def test_redis_restarted_with_its_data_loses_nothing() -> None:
         member = Member(hub, seen)
         member.wait()
         server.stop()
-        hub.turn_until(lambda: not hub.bus.is_connected)
+        hub.turn_until(lambda: not bus_link_of(hub).is_connected)
         server.start()
         with server.client() as client:
             publish(client, b'1')
-            hub.turn_until(lambda: hub.bus.is_connected)
+            hub.turn_until(lambda: bus_link_of(hub).is_connected)
             publish(client, b'2')
         member.receive(b'1', b'2')
         assert not hub.statistics.gaps

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.rig import Clock, Home, pack_publish_only
+from tests.hub.rig import Clock, Home, bus_link_of, pack_publish_only
 from tests.programs import RedisServer
 from tests.websocket_client import CLOSE
 from ws4redis.hub.hub import PublishingReceiver
@@ -195,7 +195,7 @@ def test_websockets_of_every_end_leave_no_descriptor_no_object_and_no_timer(
     # Pings have timers of their own, which come and go with time.
     options = HubOptions(ping_interval_seconds=None)
     with Home(connect=connect_to_redis, pack=pack_publish_only, options=options) as hub:
-        hub.turn_until(lambda: hub.bus.is_connected and hub.publications.is_connected)
+        hub.turn_until(lambda: bus_link_of(hub).is_connected and hub.publications.is_connected)
 
         def come_and_go(count: int) -> None:
             for number in range(count):

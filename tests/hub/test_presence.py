@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.hub.rig import Home
+from tests.hub.rig import Home, bus_link_of
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.presence import (
     MEMBERS_PER_CALL,
@@ -480,6 +480,6 @@ def test_after_the_bus_was_lost_mirrors_are_read_again(database: Database) -> No
             lambda members: seen.append(str(len(members))),
         )
         hub.turn_until(lambda: seen == ['1'])
-        hub.bus.lost('a test')
+        bus_link_of(hub).lost('a test')
         database.join(OTHER, 'mary')
         hub.turn_until(lambda: seen == ['1', 'J mary'])

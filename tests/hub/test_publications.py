@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from tests.hub.rig import Clock, Home, Peer, bulk, subscribed
+from tests.hub.rig import Clock, Home, Peer, bulk, bus_link_of, subscribed
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import CLOSE
@@ -208,7 +208,7 @@ def test_what_waited_is_published_once_the_bus_is_subscribed_again(hub: Home) ->
     assert joined == ['x']
     hub.redis.hang_up(0)
     hub.redis.hang_up(COMMANDS)
-    hub.turn_until(lambda: hub.publications.reconnects and hub.bus.reconnects)
+    hub.turn_until(lambda: hub.publications.reconnects and bus_link_of(hub).reconnects)
     hub.publications.publish(peer.websocket, Outgoing(('x',), b'waits'))
     hub.turn(3)
     commands = {number: hub.redis.commands(number) for number in (2, 3)}
@@ -267,7 +267,7 @@ def test_after_a_failover_both_connections_are_made_anew(hub: Home) -> None:
     hub.turn()
     publish(hub, peer, b'2')
     hub.redis.reply(b'-READONLY a replica\r\n', COMMANDS)
-    hub.turn_until(lambda: hub.publications.reconnects and hub.bus.reconnects)
+    hub.turn_until(lambda: hub.publications.reconnects and bus_link_of(hub).reconnects)
     hub.turn()
     # The address still leads to the old one: the bus is left alone, until it does no more.
     number = len(hub.redis.peers)
@@ -275,10 +275,10 @@ def test_after_a_failover_both_connections_are_made_anew(hub: Home) -> None:
     hub.redis.reply(b'-READONLY a replica\r\n', commands)
     hub.turn_until(lambda: len(hub.redis.peers) > number and hub.publications.is_connected)
     hub.turn()
-    assert hub.bus.reconnects == 1
+    assert bus_link_of(hub).reconnects == 1
     assert hub.redis.commands() == [[b'PUBLISH', b'x', b'2']]
     hub.redis.reply(b':0\r\n')
-    hub.turn_until(lambda: hub.bus.reconnects == 2)
+    hub.turn_until(lambda: bus_link_of(hub).reconnects == 2)
     assert hub.statistics.messages_published == 2
     assert peer.frames() == []
 
@@ -399,7 +399,7 @@ def test_messages_wait_while_a_real_redis_runs_a_script(
     try:
         with Home(connect=connect_to_redis, pack=publication_packer()) as hub:
             peer = hub.peer()
-            hub.turn_until(lambda: hub.publications.is_connected and hub.bus.is_connected)
+            hub.turn_until(lambda: hub.publications.is_connected and bus_link_of(hub).is_connected)
             script.start()
             wait_until(lambda: is_busy(redis_client))
             hub.publications.publish(peer.websocket, Outgoing(('broadcast:x',), b'waits'))

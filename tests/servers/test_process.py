@@ -40,7 +40,7 @@ def test_there_are_none_before_they_are_needed_and_then_always_the_same(
     hub = get_hub()
     assert get_hub() is hub
     assert existing_hub() is hub
-    wait_until(lambda: hub.bus.is_connected and hub.publications.is_connected)
+    wait_until(lambda: hub.links.is_connected)
 
 
 def test_threads_that_come_at_once_get_the_same(redis_server: RedisServer) -> None:

@@ -99,6 +99,20 @@ class LinkUser(Protocol):
         """Expect no answers to what was sent."""
 
 
+class Commands(Protocol):
+    """What sends commands for others, over one connection or several."""
+
+    users: list[LinkUser]
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def send(
+        self, *words: bytes | str | int, replied: Replied = ..., refused: Refused = ...
+    ) -> None:
+        """Queue a command; nobody is told when the connection is lost before the answer."""
+
+
 class RedisLink:
     """Keep one connection to Redis open, and exchange commands and replies over it.
 

@@ -1,23 +1,22 @@
-"""The bus: the one pub/sub connection of a process.
+"""The bus: the channels that peers want, whatever connections they come over.
 
-It speaks RESP3, in which a connection with subscriptions may run other commands too. So for a peer
-that joins a channel, ``SUBSCRIBE`` (if the channel is new here) and what reads the past of the
-channel go out together, and come back in the order in which Redis ran them. What is read, and how
-it fits together with what comes live, is up to the kind of channel: see ``kept_messages.py`` and
-``histories.py``.
+Each channel is on a link, which the topology names: there is one where there is one Redis, and one
+to each node of a Cluster. For a peer that joins a channel, ``SUBSCRIBE`` (if the channel is new
+here) and what reads the past of the channel go out together on its link, and come back in the order
+in which Redis ran them. What is read, and how it fits together with what comes live, is up to the
+kind of channel: see ``kept_messages.py`` and ``histories.py``.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ws4redis.broker.history import Header, NewEpoch, parse_event
+from ws4redis.broker.history import Header, NewEpoch
 from ws4redis.broker.keys import keys_of
-from ws4redis.broker.link import RedisLink
+from ws4redis.broker.link import Refused, Replied, ignore
 from ws4redis.hub.channel import Channel, Delay, Observer, Request, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.histories import Histories
@@ -27,6 +26,9 @@ from ws4redis.hub.options import HubOptions
 from ws4redis.hub.peer import Peer
 from ws4redis.hub.statistics import Statistics
 from ws4redis.loop.loop import Loop
+
+if TYPE_CHECKING:
+    from ws4redis.hub.bus_link import BusLink
 
 logger = logging.getLogger('ws4redis')
 
@@ -41,21 +43,23 @@ REFUSED_SECONDS = 5.0
 Listener = Callable[[Channel, bytes], object]
 
 
-class Bus(RedisLink):
-    """Subscribe to the channels that peers want, and take in what is published there."""
+class Bus:
+    """Subscribe to the channels that peers want, and take in what is published there.
+
+    ``link_of`` tells on which link a channel is; None while nobody knows.
+    """
 
     def __init__(
         self,
         loop: Loop,
-        connect: Callable[[], socket.socket],
+        link_of: Callable[[bytes], BusLink | None],
         *,
         fanout: Fanout,
         statistics: Statistics,
         options: HubOptions,
     ) -> None:
-        super().__init__(
-            loop, connect, name='pub/sub', timeout_seconds=options.redis_timeout_seconds
-        )
+        self.loop = loop
+        self._link_of = link_of
         self.channels: dict[bytes, Channel] = {}
         # By the first letter of what is told: see `Listener`.
         self.listeners: dict[bytes, Listener] = {}
@@ -82,15 +86,10 @@ class Bus(RedisLink):
             max_replay_bytes=options.max_queue_bytes // 2,
             changed=self._note_change,
         )
-        # What was told of the publication that comes next.
-        self._header: tuple[Channel, Header] | None = None
         # Channels whose subscription may have to change, in the order in which that came up.
         self._changed: dict[Channel, None] = {}
-        # Channels that Redis refused on this connection.
+        # Channels that Redis refused.
         self._refused: dict[Channel, None] = {}
-        # Whether Redis has taken in all that was subscribed when this connection was made.
-        self.is_subscribed = False
-        self._resubscribes = False
 
     # Joining and leaving
 
@@ -104,7 +103,8 @@ class Bus(RedisLink):
         peer.channels = with_channel(peer.channels, channel)
         channel.wants_events = channel.wants_events or peer.wants_events
         self._changed[channel] = None
-        if self.is_away:
+        link = channel.link
+        if link is not None and link.is_away:
             request.delay(Delay.AWAY)
 
     def _channel(self, name: str) -> Channel:
@@ -120,6 +120,7 @@ class Bus(RedisLink):
             if facility.presence:
                 channel.wants_events = True
                 channel.observer = self.attendance
+            channel.link = self._link_of(key)
             self.channels[key] = channel
             self._by_events[keys.events] = channel
         return channel
@@ -164,12 +165,7 @@ class Bus(RedisLink):
         """Write subscriptions that have changed, and let peers join; tell whether there is more."""
         if self._changed:
             self._write_changes()
-        if self._resubscribes and not self._changed:
-            # Its answer comes behind those to all subscriptions.
-            self._resubscribes = False
-            self.send(b'PING', replied=self._resubscribed, refused=self._resubscribed)
         is_serving = self.histories.turn_end()
-        self.flush()
         return bool(self._changed) or is_serving
 
     def _write_changes(self) -> None:
@@ -185,14 +181,22 @@ class Bus(RedisLink):
         if not channel.is_wanted:
             if not (isinstance(channel, HistoryChannel) and self.histories.linger(channel)):
                 self._give_up(channel)
-        elif self.is_connected and self._is_to_be_asked(channel):
+        elif self._is_to_be_asked(channel):
             self._subscribe(channel)
             if isinstance(channel, HistoryChannel):
                 self.histories.ask(channel)
             else:
                 self._kept_messages.ask(channel)
 
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether subscriptions are still to be written."""
+        return bool(self._changed)
+
     def _is_to_be_asked(self, channel: Channel) -> bool:
+        link = channel.link
+        if link is None or not link.is_connected:
+            return False
         return bool(
             channel.joining
             or channel.resumes
@@ -200,16 +204,21 @@ class Bus(RedisLink):
         )
 
     def _give_up(self, channel: Channel) -> None:
-        if channel.subscribed:
-            self.send_subscription(b'UNSUBSCRIBE', channel.name)
-        if channel.tells_events:
-            self.send_subscription(b'UNSUBSCRIBE', channel.keys.events)
-        channel.subscribed = channel.tells_events = False
+        self._unsubscribe(channel)
         if isinstance(channel, HistoryChannel):
             self.histories.forget(channel)
         if self.channels.get(channel.name) is channel:
             del self.channels[channel.name]
             del self._by_events[channel.keys.events]
+
+    def _unsubscribe(self, channel: Channel) -> None:
+        link = channel.link
+        if link is not None and link.is_connected:
+            if channel.subscribed:
+                link.unsubscribe(channel.name)
+            if channel.tells_events:
+                link.unsubscribe(channel.keys.events)
+        channel.subscribed = channel.tells_events = False
 
     def _subscribe(self, channel: Channel) -> None:
         # Payloads first: a header whose payload does not come would be taken for the next one's.
@@ -221,19 +230,36 @@ class Bus(RedisLink):
             self._send_subscribe(channel, channel.keys.events)
 
     def _send_subscribe(self, channel: Channel, name: bytes) -> None:
-        self.send_subscription(
-            b'SUBSCRIBE',
+        link = channel.link
+        assert link is not None
+        link.subscribe(
             name,
             confirmed=partial(self._confirmed, channel),
-            refused=partial(self._subscription_refused, channel, name),
+            refused=partial(self._subscription_refused, channel, link, name),
         )
+
+    def send(
+        self,
+        channel: Channel,
+        *words: bytes | str | int,
+        replied: Replied = ignore,
+        refused: Refused = ignore,
+    ) -> None:
+        """Queue a command about a channel that is subscribed, behind what subscribed it."""
+        link = channel.link
+        assert link is not None
+        link.send(*words, replied=replied, refused=refused)
 
     def _confirmed(self, channel: Channel, push: object) -> None:
         if channel.refused:
             channel.refused = False
             logger.warning('Redis lets %r be subscribed to again', channel.name)
 
-    def _subscription_refused(self, channel: Channel, name: bytes, error: Exception) -> None:
+    def _subscription_refused(
+        self, channel: Channel, link: BusLink, name: bytes, error: Exception
+    ) -> None:
+        if channel.link is not link:
+            return
         if not channel.refused:
             channel.refused = True
             logger.error('Redis refuses to subscribe to %r: %s', name, error)
@@ -253,65 +279,51 @@ class Bus(RedisLink):
             if channel.is_wanted and not channel.subscribed:
                 self._changed[channel] = None
 
-    # The connection
+    # What the links tell
 
-    def connected(self) -> None:
-        self._changed = dict.fromkeys(self.channels.values())
-        self._resubscribes = bool(self._changed)
-        self.is_subscribed = not self._changed
+    def connected(self, link: BusLink) -> bool:
+        """Subscribe to the channels of a link that is connected; tell whether there are any."""
+        mine = [channel for channel in self.channels.values() if channel.link is link]
+        self._changed.update(dict.fromkeys(mine))
+        return bool(mine)
 
-    def disconnected(self) -> None:
-        self.is_subscribed = self._resubscribes = False
-        self._refused.clear()
-        self._header = None
-        self.histories.disconnected()
+    def disconnected(self, link: BusLink) -> None:
+        """Let the channels of a link that is lost start over when it is back."""
+        self.histories.disconnected(link)
         for channel in self.channels.values():
-            channel.start_over()
-            for request in channel.requests():
-                request.delay(Delay.AWAY)
-            if not isinstance(channel, HistoryChannel):
-                for audience in channel.audiences.values():
-                    for peer in audience:
-                        peer.forget_own_under_way()
+            if channel.link is link:
+                self._refused.pop(channel, None)
+                self._start_over(channel)
+                for request in channel.requests():
+                    request.delay(Delay.AWAY)
 
-    def _resubscribed(self, answer: object) -> None:
-        self.is_subscribed = True
-        self.resubscribed()
+    def _start_over(self, channel: Channel) -> None:
+        channel.start_over()
+        if not isinstance(channel, HistoryChannel):
+            for audience in channel.audiences.values():
+                for peer in audience:
+                    peer.forget_own_under_way()
 
-    def wants_replies(self) -> bool:
+    def wants_messages(self) -> bool:
         return not self._fanout.is_congested
 
-    # What Redis sends
+    def channel_of_events(self, name: bytes) -> Channel | None:
+        """Return the channel that an events channel belongs to."""
+        return self._by_events.get(name)
 
-    def push_received(self, push: list[Any]) -> None:
-        if push[0] != b'message':
-            return
-        channel = self.channels.get(push[1])
-        if channel is None:
-            self._event_received(push[1], push[2])
-            return
-        header = None
-        if self._header is not None:
-            # A script has published it right before, so it is this one's or nobody's.
-            (headed, header), self._header = self._header, None
-            if headed is not channel:
-                header = None
+    def arrived(self, channel: Channel, payload: bytes, header: Header | None) -> None:
+        """Take what was published on a channel."""
         if isinstance(channel, HistoryChannel):
-            self.histories.arrive(channel, push[2], header)
+            self.histories.arrive(channel, payload, header)
         else:
-            self._kept_messages.arrive(channel, push[2], header)
+            self._kept_messages.arrive(channel, payload, header)
 
-    def _event_received(self, name: bytes, event: bytes) -> None:
-        channel = self._by_events.get(name)
-        if channel is None:
-            return
-        told = parse_event(event)
-        if isinstance(told, Header):
-            self._header = channel, told
-        elif isinstance(told, NewEpoch):
+    def told(self, channel: Channel, event: bytes, told: NewEpoch | None) -> None:
+        """Take what is told of a channel beside its publications."""
+        if told is not None:
             if isinstance(channel, HistoryChannel):
                 self.histories.new_epoch(channel, told)
-        else:
-            listener = self.listeners.get(event[:1])
-            if listener is not None:
-                listener(channel, event)
+            return
+        listener = self.listeners.get(event[:1])
+        if listener is not None:
+            listener(channel, event)

@@ -11,6 +11,7 @@ from ws4redis.hub.own_messages import fingerprint
 
 if TYPE_CHECKING:
     from ws4redis.broker.keys import ChannelKeys
+    from ws4redis.hub.bus_link import BusLink
     from ws4redis.hub.fanout import Batch
     from ws4redis.hub.messages import Messages
     from ws4redis.hub.peer import Peer
@@ -180,6 +181,7 @@ class Channel:
         'joining',
         'keys',
         'last',
+        'link',
         'name',
         'observer',
         'refused',
@@ -196,6 +198,8 @@ class Channel:
         self.joining: dict[Peer, Request] = {}
         self.asking: dict[Peer, Question] = {}
         self.observer: Observer | None = None
+        # Where it is; None while nobody knows.
+        self.link: BusLink | None = None
         # Whether SUBSCRIBE was written to the present connection, and not refused.
         self.subscribed = False
         # Whether what is told of the channel beside payloads is wanted, and subscribed to.

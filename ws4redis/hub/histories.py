@@ -28,7 +28,8 @@ from ws4redis.hub.tail import TailMemory
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Header
-    from ws4redis.broker.link import RedisLink
+    from ws4redis.hub.bus import Bus
+    from ws4redis.hub.bus_link import BusLink
     from ws4redis.hub.fanout import Fanout
     from ws4redis.hub.statistics import Statistics
 
@@ -54,7 +55,7 @@ class Histories:
 
     def __init__(
         self,
-        link: RedisLink,
+        bus: Bus,
         fanout: Fanout,
         *,
         statistics: Statistics,
@@ -63,7 +64,7 @@ class Histories:
         max_replay_bytes: int,
         changed: Callable[[HistoryChannel], object],
     ) -> None:
-        self._link = link
+        self._bus = bus
         self._fanout = fanout
         self._statistics = statistics
         self._heartbeat = heartbeat
@@ -71,10 +72,10 @@ class Histories:
         self._memory = TailMemory(max_tail_bytes)
         self._changed = changed
         self._reader = HistoryReader(
-            link, statistics=statistics, max_bytes=max_replay_bytes, failed=self._read_failed
+            bus, statistics=statistics, max_bytes=max_replay_bytes, failed=self._read_failed
         )
         self._recovery = Recovery(
-            link,
+            bus,
             fanout,
             self._reader,
             self._memory,
@@ -147,7 +148,7 @@ class Histories:
             return True
         if channel.state is not State.LIVE:
             return False
-        channel.linger = self._link.loop.call_later(LINGER_SECONDS, self._lingered, channel)
+        channel.linger = self._bus.loop.call_later(LINGER_SECONDS, self._lingered, channel)
         self._lingering[channel] = None
         if len(self._lingering) > MAX_LINGERING:
             oldest = next(iter(self._lingering))
@@ -167,7 +168,7 @@ class Histories:
     def _stop_lingering(self, channel: HistoryChannel) -> None:
         timer, channel.linger = channel.linger, None
         if timer is not None:
-            self._link.loop.timers.cancel(timer)
+            self._bus.loop.timers.cancel(timer)
         self._lingering.pop(channel, None)
 
     def turn_end(self) -> bool:
@@ -181,9 +182,9 @@ class Histories:
         channel.start_over()
         self._memory.forget(channel)
 
-    def disconnected(self) -> None:
-        """Take note that the connection is lost; each channel is told by the bus."""
-        self._reader.disconnected()
+    def disconnected(self, link: BusLink) -> None:
+        """Take note that a connection is lost; each channel is told by the bus."""
+        self._reader.disconnected(link)
 
     # Reading
 
@@ -209,7 +210,7 @@ class Histories:
         channel.subscribed, channel.tells_events = subscribed
         for request in channel.requests():
             request.delay(Delay.REFUSED)
-        self._link.loop.call_later(RETRY_SECONDS, self._changed, channel)
+        self._bus.loop.call_later(RETRY_SECONDS, self._changed, channel)
 
     # Where a channel is that this process knows nothing of
 

@@ -1,4 +1,4 @@
-"""Read histories over the connection of the bus, one at a time for each channel."""
+"""Read histories over the connections of the bus, one at a time for each channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ws4redis.broker.link import error_code
 from ws4redis.broker.scripts import script_of
 
 if TYPE_CHECKING:
-    from ws4redis.broker.link import RedisLink
+    from ws4redis.hub.bus import Bus
+    from ws4redis.hub.bus_link import BusLink
     from ws4redis.hub.history_channel import HistoryChannel
     from ws4redis.hub.statistics import Statistics
 
@@ -24,19 +25,17 @@ class HistoryReader:
     ``failed`` is called with the channel and the error where Redis does not let it be read.
     """
 
-    def __init__(
-        self, link: RedisLink, *, statistics: Statistics, max_bytes: int, failed: Failed
-    ) -> None:
-        self._link = link
+    def __init__(self, bus: Bus, *, statistics: Statistics, max_bytes: int, failed: Failed) -> None:
+        self._bus = bus
         self._statistics = statistics
         self._max_bytes = max_bytes
         self._failed = failed
-        # Whether Redis has the script for sure, unless somebody flushes its scripts.
-        self._has_script = False
+        # Where Redis has the script for sure, unless somebody flushes its scripts.
+        self._with_script: set[BusLink] = set()
 
-    def disconnected(self) -> None:
+    def disconnected(self, link: BusLink) -> None:
         """Take note that the next connection may lead to another Redis."""
-        self._has_script = False
+        self._with_script.discard(link)
 
     def read(
         self,
@@ -56,7 +55,7 @@ class HistoryReader:
 
         def refused(error: Exception) -> None:
             if error_code(error) == 'NOSCRIPT':
-                self._link.send(*text, replied=take, refused=failed)
+                self._bus.send(channel, *text, replied=take, refused=failed)
             else:
                 failed(error)
 
@@ -64,5 +63,8 @@ class HistoryReader:
             self._failed(channel, error)
 
         # With its text once, so that the thousands that may follow need not be repeated.
-        words, self._has_script = command if self._has_script else text, True
-        self._link.send(*words, replied=take, refused=refused)
+        link = channel.link
+        assert link is not None
+        words = command if link in self._with_script else text
+        self._with_script.add(link)
+        self._bus.send(channel, *words, replied=take, refused=refused)

@@ -12,18 +12,20 @@ from ws4redis.broker.outgoing import Outgoing
 from ws4redis.broker.presence import ChangeKind
 from ws4redis.hub.attendance import Attendance
 from ws4redis.hub.bus import Bus
+from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.intake import Intake
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.kept import KeptFrames
+from ws4redis.hub.links import Links, OneRedis, PublishesForClients
 from ws4redis.hub.mirrors import Mirrors
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.peer import Peer
 from ws4redis.hub.presence import Presence
-from ws4redis.hub.publications import Done, PackPublication, Publications
+from ws4redis.hub.publications import Done, PackPublication
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.loop.drivers import Driver
@@ -63,23 +65,23 @@ class Hub:
         self.fanout = Fanout(self.statistics, self.loop.timers.clock)
         self.bus = Bus(
             self.loop,
-            connect,
+            self._link_of,
             fanout=self.fanout,
             statistics=self.statistics,
             options=self.options,
         )
-        self.publications = Publications(
+        self.links: Links = OneRedis(
             self.loop,
+            self.bus,
             connect,
             pack=pack,
-            is_heard=lambda: self.bus.is_subscribed,
-            moved=lambda: self.bus.lost('Redis has become a replica'),
             statistics=self.statistics,
-            timeout_seconds=self.options.redis_timeout_seconds,
+            options=self.options,
         )
+        self.publications: PublishesForClients = self.links.publications
         self.presence = Presence(
             self.loop,
-            self.publications,
+            self.links.commands,
             prefix=self.options.key_prefix,
             renewed=self._changes_may_be_missing,
         )
@@ -88,7 +90,7 @@ class Hub:
         self.bus.resubscribed = self._changes_may_be_missing
         for letter in ChangeKind:
             self.bus.listeners[letter.encode()] = self._change_told
-        self.publications.users.append(self.presence)
+        self.links.commands.users.append(self.presence)
         self.highest_fd = 0
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
@@ -99,7 +101,7 @@ class Hub:
         self.loop.at_turn_end(self.fanout.turn_end)
         self.loop.at_turn_end(self.bus.turn_end)
         self.loop.at_turn_end(self.presence.turn_end)
-        self.loop.at_turn_end(self.publications.turn_end)
+        self.loop.at_turn_end(self.links.turn_end)
         self.loop.at_turn_end(self.queues.turn_end)
         self.loop.at_close(self._close_all)
 
@@ -109,11 +111,13 @@ class Hub:
     def _changes_may_be_missing(self) -> None:
         self.mirrors.read_all()
 
+    def _link_of(self, name: bytes) -> BusLink | None:
+        return self.links.link_of(name)
+
     def start(self) -> None:
         """Start the loop and connect to Redis. Called once, from outside the loop."""
         self.loop.call_soon(self._start_timers)
-        self.loop.call_soon(self.bus.start)
-        self.loop.call_soon(self.publications.start)
+        self.loop.call_soon(self.links.start)
         self.loop.driver.start(self.loop)
 
     def _start_timers(self) -> None:
@@ -290,8 +294,7 @@ class Hub:
     def _close_all(self) -> None:
         for websocket in self:
             websocket.lost()
-        self.bus.stop()
-        self.publications.stop()
+        self.links.stop()
 
 
 class PublishingReceiver:

@@ -18,7 +18,7 @@ from ws4redis.hub.recent import RecentMessages
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Header
-    from ws4redis.broker.link import RedisLink
+    from ws4redis.hub.bus import Bus
     from ws4redis.hub.channel import Channel
     from ws4redis.hub.fanout import Fanout
     from ws4redis.hub.statistics import Statistics
@@ -31,14 +31,14 @@ class KeptMessages:
 
     def __init__(
         self,
-        link: RedisLink,
+        bus: Bus,
         fanout: Fanout,
         *,
         statistics: Statistics,
         heartbeat: bytes | None,
         expire_seconds: int | None,
     ) -> None:
-        self._link = link
+        self._bus = bus
         self._fanout = fanout
         self._statistics = statistics
         self._heartbeat = heartbeat
@@ -51,7 +51,7 @@ class KeptMessages:
             kind = Kind.TEXT if header is None else header.kind
             self._fanout.arrive(channel, Publication(payload, kind))
             if self._recent is not None:
-                self._recent.came(channel.name, payload, self._link.loop.timers.clock())
+                self._recent.came(channel.name, payload, self._bus.loop.timers.clock())
 
     def ask(self, channel: Channel) -> None:
         """Ask for the kept message of a channel, if anybody is to get it."""
@@ -60,8 +60,9 @@ class KeptMessages:
         question = channel.ask()
         if question.resumes and channel.audiences and self._recent is not None:
             # Before GET: whoever joins does so at the very point where that is answered.
-            self._link.send(b'PTTL', channel.name, replied=question.note_remaining)
-        self._link.send(
+            self._bus.send(channel, b'PTTL', channel.name, replied=question.note_remaining)
+        self._bus.send(
+            channel,
             *(b'GET', channel.name),
             replied=partial(self._answered, question),
             refused=partial(self._refused, question),
@@ -103,5 +104,5 @@ class KeptMessages:
             channel.name,
             kept,
             remaining_ms=question.remaining_ms,
-            now=self._link.loop.timers.clock(),
+            now=self._bus.loop.timers.clock(),
         )

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ws4redis.broker.keys import ChannelKeys, keys_of
-from ws4redis.broker.link import RedisLink, error_code
+from ws4redis.broker.link import Commands, error_code
 from ws4redis.broker.presence import (
     MEMBERS_PER_CALL,
     RENEWAL_SECONDS,
@@ -135,7 +135,7 @@ class Presence:
     def __init__(
         self,
         loop: Loop,
-        link: RedisLink,
+        link: Commands,
         *,
         prefix: str = '',
         publish: bytes = b'PUBLISH',

@@ -22,7 +22,7 @@ from ws4redis.hub.publication import publication_of
 from ws4redis.hub.tail import Tail, TailMemory
 
 if TYPE_CHECKING:
-    from ws4redis.broker.link import RedisLink
+    from ws4redis.hub.bus import Bus
     from ws4redis.hub.fanout import Fanout
     from ws4redis.hub.history_reader import HistoryReader
     from ws4redis.hub.peer import Peer
@@ -44,7 +44,7 @@ class Recovery:
 
     def __init__(
         self,
-        link: RedisLink,
+        bus: Bus,
         fanout: Fanout,
         reader: HistoryReader,
         memory: TailMemory,
@@ -55,7 +55,7 @@ class Recovery:
         catch_up: Callable[[HistoryChannel], object],
         changed: Callable[[HistoryChannel], object],
     ) -> None:
-        self._link = link
+        self._bus = bus
         self._fanout = fanout
         self._reader = reader
         self._memory = memory
@@ -87,7 +87,7 @@ class Recovery:
         """Let peers join for as long as a turn may; tell whether there are more."""
         if not self._to_serve:
             return False
-        clock = self._link.loop.timers.clock
+        clock = self._bus.loop.timers.clock
         deadline = clock() + TURN_SECONDS
         while self._to_serve:
             channel, _ = self._to_serve.popitem(last=False)
@@ -148,7 +148,8 @@ class Recovery:
         # Letting others join may have ended some.
         newcomers = {peer: newcomers[peer] for peer in newcomers if channel in peer.channels}
         question = channel.ask_for(newcomers)
-        self._link.send(
+        self._bus.send(
+            channel,
             *(b'GET', channel.name),
             replied=partial(self._kept_told, channel, question),
             refused=partial(self._kept_refused, channel, question),

@@ -15,7 +15,6 @@ from heapq import nlargest
 from typing import Any
 
 from ws4redis.broker.channels import facility_in
-from ws4redis.broker.link import ignore, pack_command
 from ws4redis.broker.snapshots import (
     goodbye_commands,
     name_of_process,
@@ -66,7 +65,7 @@ class Snapshots:
 
     def _tell(self) -> None:
         self._hub.loop.call_later(self._interval, self._tell)
-        link = self._hub.publications
+        link = self._hub.links.commands
         snapshot = self.snapshot()
         if not link.is_connected:
             return
@@ -76,10 +75,10 @@ class Snapshots:
         else:
             commands = snapshot_commands(self.name, snapshot, self._interval)
         for command in commands[:-1]:
-            link.write(pack_command(*command))
-            link.expect(ignore, self._note_refusal)
-        link.write(pack_command(*commands[-1]))
-        link.expect(lambda _: self._answered(since), self._note_refusal)
+            link.send(*command, refused=self._note_refusal)
+        link.send(
+            *commands[-1], replied=lambda _: self._answered(since), refused=self._note_refusal
+        )
 
     def _answered(self, since: float) -> None:
         self._round_trip = self._clock() - since

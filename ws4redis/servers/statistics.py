@@ -90,8 +90,8 @@ def statistics_of(hub: Hub) -> dict[str, Any]:
         'unpublished_bytes': publications.unanswered_bytes,
         'channels': len(hub.bus.channels),
         'tail_bytes': hub.bus.histories.tail_bytes,
-        'redis_connected': hub.bus.is_connected and publications.is_connected,
-        'redis_reconnects': hub.bus.reconnects + publications.reconnects,
+        'redis_connected': hub.links.is_connected,
+        'redis_reconnects': hub.links.reconnects,
         'tasks': hub.loop.driver.workers.unfinished,
     }
 
