@@ -238,6 +238,35 @@ def test_what_cannot_be_had_is_a_gap_with_the_newest_position_and_the_kept_messa
     member.receive(b'10')
 
 
+def test_what_was_trimmed_while_the_tail_grew_is_a_gap(hub: Home, client: redis.Redis) -> None:
+    Member(hub).wait()
+    seen = publish(client, b'0')
+    publish(client, *numbered(1, 150))
+    hub.turn_until(lambda: channel_of(hub).tail.end == 151)
+    assert channel_of(hub).tail.before == 51
+    member = Member(hub, seen)
+    assert member.wait().outcome is Outcome.TRIMMED
+    before = reads(hub)
+    assert Member(hub, seen).wait().outcome is Outcome.TRIMMED
+    # It is known by now.
+    assert reads(hub) == before
+    nearly = Position(seen.epoch, 51)
+    Member(hub, nearly).receive(*numbered(51, 150))
+
+
+def test_who_is_ahead_of_this_process_is_not_told_of_a_gap(hub: Home, client: redis.Redis) -> None:
+    Member(hub).wait()
+    publish(client, b'1')
+    hub.turn_until(lambda: channel_of(hub).tail.end == 1)
+    # Redis has answered the page, and what it has sent to this process was not read yet.
+    seen = publish(client, b'2', b'3')
+    member = Member(hub, seen)
+    assert channel_of(hub).tail.end == 1
+    assert member.wait().outcome is Outcome.OK
+    assert publish(client, b'4').offset == 4
+    member.receive(b'4')
+
+
 def test_who_names_a_wrong_position_does_not_spoil_it_for_others(
     hub: Home, client: redis.Redis
 ) -> None:

@@ -12,6 +12,7 @@ from django.core.wsgi import get_wsgi_application
 
 from ws4redis.applications.former_hooks import RefusesFormerHooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
+from ws4redis.broker.tokens import Since, encode_positions, since_of
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.handlers.server import HandlerServer
@@ -26,7 +27,7 @@ from ws4redis.handshake.subscriber import (
 )
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
 from ws4redis.hub.hub import Hub, PublishingReceiver
-from ws4redis.hub.joining import Joining
+from ws4redis.hub.joining import Answer, Joining
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.servers.opening import Opening, make_request
 from ws4redis.servers.process import existing_hub
@@ -138,7 +139,11 @@ class WebSocketServer(RefusesFormerHooks):
         if type(subscriber) is not RedisSubscriber:
             # Before it sends anything: it may add channels while it does.
             _follow_changes(hub, websocket, subscriber)
-        yield from join(hub, websocket, names, min(JOIN_SECONDS, opening.seconds_left))
+        since = since_of(opening.query_string)
+        seconds = min(JOIN_SECONDS, opening.seconds_left)
+        answer = yield from join(hub, websocket, names, seconds, since)
+        if since is not None:
+            opening.answer_headers += _position_headers(answer)
         if bridge is not None:
             yield from opening.run(bridge.prepare, websocket)
 
@@ -165,23 +170,36 @@ def _release(admission: Admission) -> None:
     release(admission.subscriber)
 
 
-def join(hub: Hub, websocket: WebSocket, names: list[str], seconds: float) -> Steps[None]:
-    """Let a websocket join channels, and wait until Redis has confirmed.
+def join(
+    hub: Hub, websocket: WebSocket, names: list[str], seconds: float, since: Since | None = None
+) -> Steps[Answer]:
+    """Let a websocket join channels, and wait until Redis has confirmed; return what to answer.
 
     What is published from then on reaches it. Raise ``HandshakeError`` 503 when Redis refuses one
     of the channels: a websocket that hears nothing had better not open.
     """
     if not names:
-        return
+        return Answer({}, {})
     refused: list[bool] = []
+    joining = Joining(websocket, since, refused=lambda: refused.append(True))
 
     def begin(joined: Callable[[], object]) -> None:
-        joining = Joining(websocket, done=joined, refused=lambda: refused.append(True))
+        joining.begin(joined)
         hub.join_all(websocket, names, joining)
 
     yield Until(hub.loop, begin, seconds)
     if refused:
         raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
+    return joining.answer()
+
+
+def _position_headers(answer: Answer) -> list[tuple[str, str]]:
+    headers = []
+    if answer.positions:
+        headers.append(('WS4Redis-Position', encode_positions(answer.positions)))
+    if answer.gaps:
+        headers.append(('WS4Redis-Gap', ', '.join(sorted(set(answer.gaps.values())))))
+    return headers
 
 
 def _names_of(subscriber: RedisSubscriber, *, reads_itself: bool) -> list[str]:
@@ -209,17 +227,13 @@ def _follow_changes(hub: Hub, websocket: WebSocket, subscriber: RedisSubscriber)
 
     def follow(added: list[str], removed: list[str]) -> None:
         if added:
-            hub.loop.call_soon(hub.join_all, websocket, added, Joining(websocket, done=_ignore))
+            hub.loop.call_soon(hub.join_all, websocket, added, Joining(websocket))
         if removed:
             hub.loop.call_soon(hub.leave, websocket, removed)
 
     subscription = getattr(subscriber, '_subscription', None)
     if isinstance(subscription, Subscription):
         subscription.follow(follow)
-
-
-def _ignore() -> None:
-    pass
 
 
 class CombinedServer:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
+from urllib.parse import parse_qsl
 
 from ws4redis.broker.history import Position
 
 _SEPARATOR: Final = '~'
 # Longer ones than any page needs are not looked at: they are what a client sends.
 MAX_TOKEN_LENGTH: Final = 16384
+# What nobody has seen: whoever names it gets a gap.
+NONSENSE: Final = Position('?', 0)
 
 
 def _digest(channel: str) -> str:
@@ -42,3 +45,28 @@ class PositionsToken:
     def position_on(self, channel: str) -> Position | None:
         """Return the position on a channel, None where the text names none."""
         return self._by_digest.get(_digest(channel))
+
+
+class Since:
+    """What a websocket's URL says its client has seen: ``since=<positions>``.
+
+    Nonsense is a gap on every channel; on a channel that it does not name, it has seen nothing.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._token: PositionsToken | None = PositionsToken(text)
+        except ValueError:
+            self._token = None
+
+    def position_on(self, channel: str) -> Position | None:
+        """Return the position on a channel, None where nothing was seen of it."""
+        return NONSENSE if self._token is None else self._token.position_on(channel)
+
+
+def since_of(query_string: str) -> Since | None:
+    """Return what a query string names as seen, None where it names nothing."""
+    for name, value in parse_qsl(query_string, keep_blank_values=True, errors='replace'):
+        if name.strip().lower() == 'since':
+            return Since(value)
+    return None

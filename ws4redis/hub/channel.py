@@ -39,6 +39,11 @@ class Outcome(StrEnum):
     def is_gap(self) -> bool:
         return self not in (Outcome.OK, Outcome.LEFT)
 
+    @property
+    def may_be_ours(self) -> bool:
+        """Tell whether this process may say so only because it lags behind Redis."""
+        return self in (Outcome.EPOCH, Outcome.BROKEN)
+
 
 class Delay(StrEnum):
     """Why joining takes longer than it should."""
@@ -122,6 +127,11 @@ class Request:
         self.since = since
         self.kept: bytes | None = None
         self.cause = Outcome.OK
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether Redis was not asked yet about the position that it names."""
+        return self.comes_back and self.kept is None and self.cause is Outcome.OK
 
     def answer(self, joined: Joined) -> None:
         done, self._done = self._done, None

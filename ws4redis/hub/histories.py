@@ -247,12 +247,10 @@ class Histories:
         if reading.outcome is ReadOutcome.OK:
             self._accept_entries(channel, reading.entries, reading.newest.epoch)
         else:
-            self._begin_anew(
-                channel,
-                Outcome(reading.outcome),
-                channel.position_before_waiting(reading.newest),
-                reading.kept,
-            )
+            position = channel.position_before_waiting(reading.newest)
+            # Where messages wait that go on from there, the kept one is among them.
+            kept = reading.kept if position is reading.newest else None
+            self._begin_anew(channel, Outcome(reading.outcome), position, kept)
         is_live = self._take_waiting(channel, reading.newest)
         if channel.position is before:
             channel.vain_reads += 1

@@ -4,56 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ws4redis.hub.channel import Delay, Request
+from ws4redis.hub.channel import Delay, Outcome, Request
+from ws4redis.protocol.client.codes import DisconnectCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ws4redis.broker.history import Position
-    from ws4redis.hub.channel import Joined, Outcome
+    from ws4redis.hub.channel import Joined
     from ws4redis.hub.websocket import WebSocket
+
+
+class Seen(Protocol):
+    """What a client has seen."""
+
+    def position_on(self, channel: str) -> Position | None: ...
+
+
+class Answer(NamedTuple):
+    """What the answer to a handshake tells of the channels with a history.
+
+    From where the messages of each go on, and why some of what was missed cannot be had.
+    """
+
+    positions: dict[str, Position]
+    gaps: dict[str, Outcome]
 
 
 class Joining:
     """Wait until Redis has answered for each channel that a websocket joins.
 
     ``done`` is called once, whatever happens; before it ``refused``, if Redis refuses one of them.
-    Then :attr:`positions` tells from where the messages of each channel with a history go on, and
-    :attr:`gaps` why some of what was missed cannot be had.
+    ``since`` is what the client has seen: then it is told of gaps, in the answer to its handshake,
+    or, if they come up later, by the end of its websocket.
     """
 
     def __init__(
         self,
         websocket: WebSocket,
-        since: Mapping[str, Position] | None = None,
+        since: Seen | None = None,
         *,
-        done: Callable[[], object],
+        done: Callable[[], object] | None = None,
         refused: Callable[[], object] | None = None,
     ) -> None:
-        self.positions: dict[str, Position] = {}
-        self.gaps: dict[str, Outcome] = {}
         self._websocket = websocket
-        self._since = since or {}
+        self._since = since
         self._remaining = 0
-        self._done: Callable[[], object] | None = done
+        self._done: Callable[[], object] | None = done or _ignore
         self._refused = refused
+        self._answer = Answer({}, {})
+        # Whether the answer was in time for the handshake; the first to say so is right.
+        self._was_in_time: dict[None, bool] = {}
+        websocket.heeds_gaps = websocket.heeds_gaps or since is not None
+
+    def begin(self, done: Callable[[], object]) -> None:
+        """Call this when all has been answered, before any channel is joined."""
+        self._done = done
 
     def request(self, name: str) -> Request:
         """Return the wish to join one more channel."""
         self._remaining += 1
-        return Request(partial(self._joined, name), self._since.get(name), self._delayed)
+        since = None if self._since is None else self._since.position_on(name)
+        return Request(partial(self._joined, name), since, self._delayed)
 
     def _joined(self, name: str, joined: Joined) -> None:
         self._remaining -= 1
         self._websocket.take_joined(joined)
-        if joined.outcome.is_gap:
-            self.gaps[name] = joined.outcome
-        if joined.position is not None:
-            self.positions[name] = joined.start
+        if self._done is None:
+            self._tell_late(joined.outcome)
+        elif joined.position is not None:
+            self._answer.positions[name] = joined.start
+            if joined.outcome.is_gap:
+                self._answer.gaps[name] = joined.outcome
         if self._remaining <= 0:
             self.proceed()
+
+    def _tell_late(self, outcome: Outcome) -> None:
+        if self._since is not None and outcome.is_gap:
+            code = DisconnectCode.INSUFFICIENT_STATE
+            self._websocket.close_when_open(code, f'gap: {outcome}')
 
     def _delayed(self, why: Delay) -> None:
         if why is Delay.REFUSED and self._done is not None and self._refused is not None:
@@ -64,4 +93,16 @@ class Joining:
         """Wait no longer: all has been answered, or Redis is away."""
         done, self._done = self._done, None
         if done is not None:
+            was_in_time = self._was_in_time.setdefault(None, True)
             done()
+            if not was_in_time:
+                for outcome in self._answer.gaps.values():
+                    self._tell_late(outcome)
+
+    def answer(self) -> Answer:
+        """Return what is to be told now, in the answer to the handshake. Safe in any thread."""
+        return self._answer if self._was_in_time.setdefault(None, False) else Answer({}, {})
+
+
+def _ignore() -> None:
+    pass

@@ -102,6 +102,8 @@ class Recovery:
         # What has arrived and was not delivered yet is in what they get now.
         self._fanout.settle(channel)
         newcomers: dict[Peer, Request] = {}
+        # Who names what this process has not heard of may be ahead of it.
+        doubted: dict[Peer, Request] = {}
         for peer in list(islice(channel.joining, number)):
             request = channel.joining.pop(peer, None)
             if request is None:
@@ -109,6 +111,9 @@ class Recovery:
                 continue
             if request.since is not None:
                 cause = channel.cause_against(request.since)
+                if cause.may_be_ours and request.is_open:
+                    doubted[peer] = request
+                    continue
                 if cause is not Outcome.OK:
                     request.since = request.kept = None
                     request.cause = cause if request.comes_back else Outcome.OK
@@ -120,6 +125,10 @@ class Recovery:
                 channel.returning[peer] = request
         if newcomers:
             self._ask_for_kept(channel, newcomers)
+        if doubted:
+            channel.joining = {**doubted, **channel.joining}
+            self._catch_up(channel)
+            return False
         if channel.returning and channel.earlier is None:
             self._read_earlier(channel)
         if channel.keeps_all and not channel.joining:
@@ -201,8 +210,9 @@ class Recovery:
         earlier = channel.earlier
         if earlier is None:
             earlier = channel.earlier = Tail(since.offset, '')
+        end = earlier.end
         self._extend(channel, earlier, reading, newest.epoch)
-        if earlier.end < channel.tail.before and reading.entries:
+        if end < earlier.end < channel.tail.before:
             on = Position(newest.epoch, earlier.end)
             self._reader.read(channel, on, partial(self._earlier_told, channel, earlier, on))
             return

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from ws4redis.broker.history import Entry, Kind, Outcome, Page, PageRequest, Position
 from ws4redis.broker.outgoing import options_of_channel
-from ws4redis.broker.tokens import PositionsToken, encode_positions
+from ws4redis.broker.tokens import NONSENSE, PositionsToken, encode_positions
 from ws4redis.publishing.audience import AudienceOptions, channels_of
 from ws4redis.publishing.broker import current_broker
 
@@ -141,7 +141,7 @@ def _position_on(channel: str, since: str | Position | None) -> Position | None:
     except ValueError:
         position = None
     # Nonsense, or the position of another channel, may come from a client: a gap, not an error.
-    return position or Position('?', 0)
+    return position or NONSENSE
 
 
 def _history_of(request: PageRequest, page: Page) -> History:

@@ -84,12 +84,19 @@ class Opening:
         # The websocket, once there is one, gives it back at its end; before, abandon() does.
         self._place: Place = connection_limits.take_place(environ)
         self._extensions: str | None = None
+        # Those of the answer 101 beside the protocol's own.
+        self.answer_headers: list[tuple[str, str]] = []
         self.websocket: WebSocket | None = None
 
     @property
     def seconds_left(self) -> float:
         """How many seconds the handshake may take yet, 0 if its time is over."""
         return max(0.0, self._deadline - monotonic())
+
+    @property
+    def query_string(self) -> str:
+        query: str = self._environ.get('QUERY_STRING', '')
+        return query
 
     def run(
         self,
@@ -216,6 +223,7 @@ class Opening:
             subprotocol=subprotocol,
             extensions=self._extensions,
         )
+        answer += self.answer_headers
         try:
             sock = take_socket(self._environ, self._start_response, answer)
         except OSError as exc:
