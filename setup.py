@@ -29,6 +29,7 @@ EXTRAS = {
     'docs': ['sphinx>=8', 'furo>=2024.8.6', 'myst-parser>=4'],
     'demo': ['pyuwsgi>=2.0.28', 'wsaccel>=0.6.7'],
     'test': [
+        'centrifuge-python>=0.7',
         'coverage[toml]>=7.17',
         'cryptography>=43',
         'gunicorn>=23',

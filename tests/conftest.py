@@ -21,6 +21,7 @@ measure_native_threads()
 
 # Tests that start a server each, or nearly: too slow for `make unit`.
 SLOW = {
+    'clients',
     'doctor',
     'e2e',
     'faults',

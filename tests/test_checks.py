@@ -17,7 +17,14 @@ from django.test import override_settings
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
 from ws4redis.handlers import WebSocketHandler
-from ws4redis.settings import checks, declared, deployment_checks, project_checks, runserver
+from ws4redis.settings import (
+    checks,
+    clients,
+    declared,
+    deployment_checks,
+    project_checks,
+    runserver,
+)
 from ws4redis.settings.checks import check_settings
 from ws4redis.settings.declared import SETTINGS
 from ws4redis.settings.deployment_checks import check_deployment
@@ -113,7 +120,7 @@ class HandlerWithOtherArguments(WebSocketHandler):
 
 
 def source_ids() -> set[str]:
-    modules = (checks, declared, deployment_checks, project_checks)
+    modules = (checks, clients, declared, deployment_checks, project_checks)
     sources = [Path(str(module.__file__)).read_text() for module in modules]
     return set(re.findall(r"'ws4redis\.([EW]\d+)'", ''.join(sources)))
 
@@ -132,6 +139,18 @@ def test_every_setting_has_an_id_of_its_own_and_a_hint() -> None:
 
 WRONG: list[tuple[str, str, Any]] = [
     ('E071', 'WS4REDIS_ON_COMMIT', 1),
+    ('E085', 'WS4REDIS_CLIENT_URL', ''),
+    ('E085', 'WS4REDIS_CLIENT_URL', '//host/path'),
+    ('E086', 'WS4REDIS_CLIENT_ANONYMOUS', 1),
+    ('E087', 'WS4REDIS_CLIENT_CHANNELS', 'user:inbox'),
+    ('E088', 'WS4REDIS_RPC', ['add']),
+    ('E088', 'WS4REDIS_RPC', {1: 'tests.clients.project.add'}),
+    ('E088', 'WS4REDIS_RPC', {'add': 'tests.nowhere.add'}),
+    ('E088', 'WS4REDIS_RPC', {'add': 'tests.clients.project.only_lobby'}),
+    ('E089', 'WS4REDIS_RPC_TIMEOUT', 0),
+    ('E090', 'WS4REDIS_MAX_CHANNELS_PER_CONNECTION', 0),
+    ('E091', 'WS4REDIS_MAX_CHANNEL_NAME_BYTES', 0),
+    ('E092', 'WS4REDIS_MAX_COMMANDS_PER_SECOND', 0),
     ('E082', 'WS4REDIS_MAX_WAITING_HANDSHAKES', 0),
     ('E081', 'WS4REDIS_TRUSTED_PROXIES', '10.0.0.1'),
     ('E081', 'WS4REDIS_TRUSTED_PROXIES', ['10.0.0.1/8']),

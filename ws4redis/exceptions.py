@@ -5,6 +5,7 @@ WebSocketError
 │   └── UpgradeRequiredError   it speaks another version of the protocol
 ├── ProtocolError          the peer broke the protocol: carries the close code
 │   └── MalformedCommand       its frame holds no commands of the client protocol
+├── ClientError            a command of the client protocol is answered with an error
 ├── ConnectionClosed       our caller used a websocket that is closed: carries the close code
 └── HandoverNotSupported   the WSGI server cannot give up its socket
 """
@@ -65,6 +66,25 @@ class MalformedCommand(ProtocolError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(3501, reason)
+
+
+class ClientError(WebSocketError):
+    """Answer a command of the client protocol with an error.
+
+    Code of a project raises it in ``WS4REDIS_RPC``; ``code`` is then 400 to 1999. Below are the
+    protocol's own errors, and from 3000 on the codes that end the connection. ``is_temporary``
+    tells clients to try again.
+    """
+
+    def __init__(self, code: int, message: str = '', *, is_temporary: bool = False) -> None:
+        super().__init__(f'{code}: {message}')
+        self.code = int(code)
+        self.message = message
+        self.is_temporary = is_temporary
+
+    @property
+    def disconnects(self) -> bool:
+        return self.code >= 3000
 
 
 class ConnectionClosed(WebSocketError):

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import fcntl
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -16,21 +13,13 @@ from tests.browser.chromium import chromium
 from tests.browser.example_server import ExampleServer
 from tests.browser.scripted_server import ScriptedServer
 from tests.browser.static_pages import StaticPages
+from tests.npm import installed_packages
 from tests.programs import RedisServer
 from tests.requirements import require, require_executable
-from tests.timeouts import SOON_SECONDS, scaled
+from tests.timeouts import SOON_SECONDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
-
-NPM_OPTIONS = (
-    '--no-audit',
-    '--no-fund',
-    '--no-package-lock',
-    # Without a network, a test is skipped soon.
-    '--fetch-retries=1',
-    '--fetch-timeout=20000',
-)
 
 
 # Not for the session: as long as Playwright runs, its event loop runs in this thread, where Django
@@ -122,34 +111,5 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope='session')
 def node_modules() -> Path:
-    """Packages of npm that check our scripts; once installed, they stay for the next run."""
-    require_executable('node')
-    npm = require_executable('npm')
-    directory = Path(__file__).parent / 'npm'
-    with (directory / 'package.json').open() as lock:
-        # Other processes of this run may want to install at the same time.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_installed(directory):
-            installation = subprocess.run(
-                [npm, 'install', *NPM_OPTIONS],
-                cwd=directory,
-                capture_output=True,
-                text=True,
-                timeout=scaled(100),
-                check=False,
-            )
-            require(installation.returncode == 0, f'npm cannot install: {installation.stderr}')
-    return directory / 'node_modules'
-
-
-def _is_installed(directory: Path) -> bool:
-    """Tell whether npm installed what package.json asks for now."""
-    record = directory / 'node_modules' / '.package-lock.json'
-    if not record.exists():
-        return False
-    installed = json.loads(record.read_text(encoding='utf-8'))['packages']
-    wanted = json.loads((directory / 'package.json').read_text(encoding='utf-8'))['dependencies']
-    return all(
-        installed.get(f'node_modules/{name}', {}).get('version') == version
-        for name, version in wanted.items()
-    )
+    """Packages of npm that check our scripts."""
+    return installed_packages()

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 from django.core.wsgi import get_wsgi_application
 
+from ws4redis.applications.clients import (
+    SUBPROTOCOL,
+    client_steps,
+    offers_protocol,
+    open_connection,
+    serves_clients,
+)
 from ws4redis.applications.former_hooks import RefusesFormerHooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
 from ws4redis.broker.tokens import Since, encode_positions, since_of
@@ -17,6 +24,7 @@ from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.handlers.server import HandlerServer
 from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.clients import record_of
 from ws4redis.handshake.machine import Steps, Until, run_waiting
 from ws4redis.handshake.policy import Admission, admit, may_block
 from ws4redis.handshake.subscriber import (
@@ -26,7 +34,9 @@ from ws4redis.handshake.subscriber import (
     release,
 )
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
+from ws4redis.hub.clients.project import Visitor
 from ws4redis.hub.hub import Hub, PublishingReceiver
+from ws4redis.hub.identity import ANONYMOUS
 from ws4redis.hub.joining import Answer, Joining
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.servers.opening import Opening, make_request
@@ -68,7 +78,11 @@ class WebSocketServer(RefusesFormerHooks):
     def serves(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request is for this application, rather than for Django."""
         path = get_path_info(environ)
-        return is_websocket_path(path, conf.WEBSOCKET_URL) or self.handlers.serves(path)
+        return (
+            is_websocket_path(path, conf.WEBSOCKET_URL)
+            or serves_clients(path)
+            or self.handlers.serves(path)
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -83,6 +97,9 @@ class WebSocketServer(RefusesFormerHooks):
         It raises what :func:`error_of` turns into the answer, unless it hands the socket over.
         """
         path = get_path_info(environ)
+        if serves_clients(path):
+            yield from client_steps(environ, start_response)
+            return
         # Handlers first: under WEBSOCKET_URL, where any path is a facility, proxies need no change.
         is_facility = self.takes_any_path or is_websocket_path(path, conf.WEBSOCKET_URL)
         if self.handlers.serves(path) or not is_facility:
@@ -93,11 +110,15 @@ class WebSocketServer(RefusesFormerHooks):
         opening = Opening(environ, start_response)
         admission: Admission | None = None
         try:
-            admission = yield from self._admit(opening, make_request(environ))
+            request = make_request(environ)
+            admission = yield from self._admit(opening, request)
             if admission.user is not None:
                 opening.count_user(admission.user)
             # Admitted
-            yield from self._connect(opening, admission)
+            if offers_protocol(opening) and type(admission.subscriber) is RedisSubscriber:
+                _connect_client(opening, admission, request)
+            else:
+                yield from self._connect(opening, admission)
             # Joined
             opening.check_still_due()
             opening.complete()
@@ -151,6 +172,19 @@ class WebSocketServer(RefusesFormerHooks):
         if self._receiver is None or self._receiver.hub is not hub:
             self._receiver = PublishingReceiver(hub)
         return self._receiver
+
+
+def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest) -> None:
+    """Make a websocket that speaks the client protocol, on the channels that its URL names."""
+    opening.speaks = SUBPROTOCOL
+    subscriber = admission.subscriber
+    open_connection(
+        opening,
+        Visitor(ANONYMOUS, record_of(request), publishers_of(subscriber)),
+        joins=tuple(_names_of(subscriber, reads_itself=False)),
+        is_classic=True,
+        echo=admission.echo,
+    )
 
 
 def _under_websocket_url(environ: WSGIEnvironment) -> WSGIEnvironment:

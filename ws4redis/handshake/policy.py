@@ -19,10 +19,11 @@ from django.core.exceptions import (
 )
 from django.utils.functional import SimpleLazyObject
 
-from ws4redis.broker.channels import Audience, options_of
+from ws4redis.broker.channels import Audience, facility_of, options_of
 from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.grants import asks_for_more_than_a_name, granted_options, listed
 from ws4redis.handshake.origins import is_origin_allowed
 from ws4redis.handshake.sessions import session_of
 from ws4redis.handshake.subscriber import RedisSubscriber, release
@@ -130,8 +131,12 @@ def refuse_foreign_origin(request: HttpRequest) -> None:
 
 def _authorise(request: HttpRequest) -> None:
     refuse_foreign_origin(request)
-    authenticate = conf.load_process_request() or process_request
-    call('WS4REDIS_PROCESS_REQUEST', authenticate, request)
+    authenticate(request)
+
+
+def authenticate(request: HttpRequest) -> None:
+    """Let ``WS4REDIS_PROCESS_REQUEST``, or its default, say who a request comes from."""
+    call('WS4REDIS_PROCESS_REQUEST', conf.load_process_request() or process_request, request)
 
 
 def _admit(request: HttpRequest) -> Admission:
@@ -142,11 +147,12 @@ def _admit(request: HttpRequest) -> Admission:
     _verify_session(request, channels)
     allowed_channels = conf.load_allowed_channels()
     if allowed_channels is not None:
-        channels = _listed(
+        channels = listed(
             call('WS4REDIS_ALLOWED_CHANNELS', allowed_channels, request, channels, may_yield=True)
         )
         # It may have added channels that were not asked for.
         _verify_session(request, channels)
+    channels = granted_options(request, _facility_of(request), channels)
     subscriber = subscriber_class(get_client())
     try:
         call('set_pubsub_channels()', subscriber.set_pubsub_channels, request, channels)
@@ -161,14 +167,8 @@ def _admit(request: HttpRequest) -> Admission:
     )
 
 
-def _listed(allowed: Iterable[str] | None) -> list[str]:
-    if allowed is None or isinstance(allowed, str):
-        logger.warning(
-            'WS4REDIS_ALLOWED_CHANNELS returned %r, which allows nothing: it has to return a list',
-            allowed,
-        )
-        return []
-    return list(allowed)
+def _facility_of(request: HttpRequest) -> str:
+    return facility_of(request.path_info, conf.WEBSOCKET_URL)
 
 
 def requested_options(request: HttpRequest) -> list[str]:
@@ -204,4 +204,5 @@ def may_block(request: HttpRequest) -> bool:
         or conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is not None
         or conf.load_subscriber() is not RedisSubscriber
         or any(option.endswith(_PERSONAL) for option in requested_options(request))
+        or asks_for_more_than_a_name(_facility_of(request))
     )

@@ -31,6 +31,7 @@ from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.loop.drivers import Driver
 from ws4redis.loop.loop import Loop
 from ws4redis.protocol.frames import CloseCode, Opcode
+from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
 
@@ -130,7 +131,7 @@ class Hub:
     def __iter__(self) -> Iterator[WebSocket]:
         """Iterate over the websockets that have a socket, in the loop."""
         for handler in list(self.loop.handlers.values()):
-            if type(handler) is WebSocket:
+            if isinstance(handler, WebSocket):
                 yield handler
 
     @property
@@ -182,6 +183,19 @@ class Hub:
     def leave(self, peer: Peer, names: Iterable[str]) -> None:
         """Let a peer leave some of its channels."""
         self.bus.leave(peer, names)
+
+    def rewire(self, peer: Peer, wire: WireFormat) -> None:
+        """Give a peer another wire format for what arrives from now on."""
+        if wire is peer.wire:
+            return
+        channels = [
+            channel for channel in peer.channels if peer in channel.audiences.get(peer.wire, ())
+        ]
+        for channel in channels:
+            channel.discard(peer)
+        peer.wire = wire
+        for channel in channels:
+            channel.add(peer)
 
     def leave_channels(self, peer: Peer) -> None:
         """Let a peer leave all of its channels."""

@@ -46,7 +46,7 @@ class Wheel:
         handlers = self._hub.loop.handlers
         for fd in range(slot, self._hub.highest_fd + 1, SLOTS):
             websocket = handlers.get(fd)
-            if type(websocket) is WebSocket and websocket.phase is Phase.OPEN:
+            if isinstance(websocket, WebSocket) and websocket.phase is Phase.OPEN:
                 visit(websocket)
 
 

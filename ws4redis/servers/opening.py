@@ -23,7 +23,7 @@ from ws4redis.protocol.connection import ServerConnection
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, response_headers
-from ws4redis.protocol.wire import PLAIN
+from ws4redis.protocol.wire import PLAIN, WireFormat
 from ws4redis.servers.handover import check_supported, take_socket
 from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.process import get_hub, session_reader
@@ -86,6 +86,8 @@ class Opening:
         self._extensions: str | None = None
         # Those of the answer 101 beside the protocol's own.
         self.answer_headers: list[tuple[str, str]] = []
+        # The subprotocol that is spoken whatever the settings say.
+        self.speaks: str | None = None
         self.websocket: WebSocket | None = None
 
     @property
@@ -169,8 +171,12 @@ class Opening:
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the answer will name."""
-        offered = self.headers.get('sec-websocket-protocol', '')
-        return choose_subprotocol(offered, conf.WS4REDIS_SUBPROTOCOLS)
+        return self.speaks or choose_subprotocol(self.offered, conf.WS4REDIS_SUBPROTOCOLS)
+
+    @property
+    def offered(self) -> str:
+        """The subprotocols that the client offers, as its header has them."""
+        return self.headers.get('sec-websocket-protocol', '')
 
     def make_websocket(
         self,
@@ -180,19 +186,22 @@ class Opening:
         heartbeats: bool = False,
         publishes: tuple[str, ...] = (),
         companion: Any = None,
+        websocket_class: type[WebSocket] = WebSocket,
+        wire_over: Callable[[WireFormat], WireFormat] = lambda wire: wire,
     ) -> WebSocket:
         """Negotiate the extensions and return the websocket, which has no socket yet.
 
-        Raise ``HandshakeError`` 400 for a malformed offer.
+        ``wire_over`` makes the wire format of that of the frames. Raise ``HandshakeError`` 400 for
+        a malformed offer.
         """
         self._extensions, deflate = negotiate(
             self.headers.get('sec-websocket-extensions', ''),
             Compression.from_setting(conf.WS4REDIS_COMPRESSION),
         )
-        self.websocket = WebSocket(
+        self.websocket = websocket_class(
             self.hub,
             ServerConnection(self.hub.options.limits, deflate=deflate),
-            PLAIN if deflate is None else deflate.wire,
+            wire_over(PLAIN if deflate is None else deflate.wire),
             receiver,
             echo=echo,
             heartbeats=heartbeats,
@@ -211,7 +220,7 @@ class Opening:
         websocket = self.websocket
         assert websocket is not None
         subprotocol = self.subprotocol
-        offered = self.headers.get('sec-websocket-protocol', '')
+        offered = self.offered
         if offered and subprotocol is None:
             logger.warning(
                 'a client offers the subprotocols %.200r, of which WS4REDIS_SUBPROTOCOLS has none: '

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ws4redis.settings import judges
+from ws4redis.settings.clients import ClientSettings
 from ws4redis.settings.facilities import (
     Facilities,
     FacilityOptions,
@@ -60,7 +61,7 @@ def seconds_to_keep(value: Any) -> int | None:
     return 0 if judges.is_whole_number(value) and value < 0 else value
 
 
-class Conf:
+class Conf(ClientSettings):
     """Read the settings of ws4redis; use the instance ``ws4redis.conf.conf``."""
 
     # What tells websockets, and where Redis is
@@ -440,6 +441,9 @@ class Conf:
 
 
 SETTINGS: Final[Mapping[str, Setting[Any]]] = {
-    name: setting for name, setting in vars(Conf).items() if isinstance(setting, Setting)
+    name: setting
+    for declaring in Conf.__mro__
+    for name, setting in vars(declaring).items()
+    if isinstance(setting, Setting)
 }
 conf = Conf()

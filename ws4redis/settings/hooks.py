@@ -196,6 +196,18 @@ def complaint_of_methods(cls: type[Any], methods: Methods) -> str | None:
     return None
 
 
+def judge_rpc(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return f'must be a dictionary, not {short_repr(value)}'
+    for method, function in value.items():
+        if not isinstance(method, str):
+            return f'has the key {short_repr(method)}, which is no string'
+        name = f'WS4REDIS_RPC[{method!r}]'
+        if (complaint := complaint_of(load_callback, name, function, 2)) is not None:
+            return f'for {method!r} {complaint}'
+    return None
+
+
 def judge_handlers(value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return f'must be a dictionary, not {short_repr(value)}'

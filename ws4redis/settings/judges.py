@@ -72,6 +72,11 @@ def is_path(value: object) -> bool:
     return isinstance(value, str) and PATH.fullmatch(value) is not None
 
 
+def is_path_or_end(value: object) -> bool:
+    """Tell whether this is a path, or what follows the prefix of one."""
+    return isinstance(value, str) and value != '' and is_path('/' + value.removeprefix('/'))
+
+
 def is_origin(value: object) -> bool:
     return value == '*' or (isinstance(value, str) and ORIGIN.fullmatch(value) is not None)
 

@@ -34,7 +34,9 @@ def test_a_frame_holds_several_commands_in_their_order() -> None:
 
 def test_absent_and_null_fields_have_their_defaults_and_unknown_ones_are_passed_over() -> None:
     (command,) = decode({'id': 1, 'subscribe': {'channel': 'a', 'token': None, 'flag': 3}})
-    assert command.request == SubscribeRequest('a', '', False, '', 0, False, False, False, None)
+    assert command.request == SubscribeRequest(
+        'a', '', False, '', 0, False, False, False, None, True
+    )
 
 
 def test_a_connect_names_the_subscriptions_to_recover() -> None:

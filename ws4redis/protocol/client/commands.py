@@ -15,6 +15,8 @@ from ws4redis.protocol.client.data import decode_json
 
 MAX_OFFSET: Final = 2**53 - 1
 MAX_COMMAND_ID: Final = 2**32 - 1
+#: A bit of a subscription's ``flag``.
+REJECT_UNRECOVERED: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,10 @@ class StreamPosition(NamedTuple):
 
 
 class SubscribeRequest(NamedTuple):
-    """A wish to get what is published on a channel."""
+    """A wish to get what is published on a channel.
+
+    ``rejects_unrecovered`` asks for an error where the position cannot be recovered.
+    """
 
     channel: str
     token: str
@@ -44,6 +49,7 @@ class SubscribeRequest(NamedTuple):
     recoverable: bool
     join_leave: bool
     data: Any
+    rejects_unrecovered: bool
 
     @property
     def position(self) -> StreamPosition:
@@ -193,6 +199,7 @@ def _subscribe(fields: _Fields) -> SubscribeRequest:
         fields.flag('recoverable'),
         fields.flag('join_leave'),
         fields.any('data'),
+        bool(fields.number('flag', least=0, most=2**53) & REJECT_UNRECOVERED),
     )
 
 

@@ -62,8 +62,10 @@ def encode_push(kind: str, content: Mapping[str, Any], *, channel: str | None = 
     return f'{{"push":{encode_raw(push)}}}'
 
 
-def encode_unsubscribe(channel: str, code: UnsubscribeCode, reason: str | None = None) -> str:
-    content = {'code': int(code), 'reason': code.reason if reason is None else reason}
+def encode_unsubscribe(channel: str, code: int, reason: str = '') -> str:
+    if not reason and code in set(UnsubscribeCode):
+        reason = UnsubscribeCode(code).reason
+    content = {'code': int(code), 'reason': reason}
     return encode_push('unsubscribe', content, channel=channel)
 
 

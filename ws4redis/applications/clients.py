@@ -1,0 +1,122 @@
+"""Handshakes of the client protocol, and what the connections of a process share."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ws4redis.conf import conf
+from ws4redis.exceptions import HandshakeError
+from ws4redis.handshake.clients import DjangoProject, claims_nothing, visitor_of
+from ws4redis.handshake.machine import Steps
+from ws4redis.handshake.policy import user_to_count
+from ws4redis.hub.clients.connection import ClientConnection
+from ws4redis.hub.clients.options import ClientOptions
+from ws4redis.hub.clients.project import Visitor
+from ws4redis.hub.clients.service import ClientService
+from ws4redis.hub.clients.websocket import ClientWebSocket
+from ws4redis.hub.clients.wire import client_wire
+from ws4redis.servers.opening import Opening, make_request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from django.http import HttpRequest
+
+    from ws4redis.hub.hub import Hub
+    from ws4redis.protocol.wire import WireFormat
+
+logger = logging.getLogger('ws4redis')
+
+#: The subprotocol by which a client asks for this protocol on the URL of a plain websocket.
+SUBPROTOCOL = 'centrifuge-json'
+PROTOBUF = 'centrifuge-protobuf'
+
+_services: WeakKeyDictionary[Hub, ClientService] = WeakKeyDictionary()
+
+
+def service_of(hub: Hub) -> ClientService:
+    """Return what connections of a hub share; made from the settings when the first one comes."""
+    service = _services.get(hub)
+    if service is None:
+        # Two threads may make one each at the same moment; one of them stays.
+        service = _services.setdefault(hub, ClientService(hub, DjangoProject(), client_options()))
+    return service
+
+
+def client_options() -> ClientOptions:
+    return ClientOptions(
+        prefix=conf.key_prefix,
+        max_channels=conf.WS4REDIS_MAX_CHANNELS_PER_CONNECTION,
+        max_name_bytes=conf.WS4REDIS_MAX_CHANNEL_NAME_BYTES,
+        max_commands_per_second=conf.WS4REDIS_MAX_COMMANDS_PER_SECOND,
+        connect_timeout_seconds=conf.WS4REDIS_HANDSHAKE_TIMEOUT,
+        call_timeout_seconds=conf.WS4REDIS_RPC_TIMEOUT,
+        allows_anonymous=conf.WS4REDIS_CLIENT_ANONYMOUS,
+    )
+
+
+def serves_clients(path: str) -> bool:
+    """Tell whether a path is that of the client protocol."""
+    return path == conf.path_of_clients(conf.WEBSOCKET_URL)
+
+
+def offers_protocol(opening: Opening) -> bool:
+    """Tell whether a client offers the protocol among its subprotocols."""
+    return SUBPROTOCOL in {name.strip() for name in opening.offered.split(',')}
+
+
+def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None) -> Steps[None]:
+    """Return the machine that opens a connection of the client protocol."""
+    opening = Opening(environ, start_response)
+    try:
+        if offers_protocol(opening):
+            opening.speaks = SUBPROTOCOL
+        elif PROTOBUF in opening.offered:
+            raise HandshakeError(400, 'Only the JSON form of the protocol is spoken here.')
+        request = make_request(environ)
+        visitor, user = yield from _visit(opening, request)
+        if user is not None:
+            opening.count_user(user)
+        open_connection(opening, visitor, tuple(conf.WS4REDIS_CLIENT_CHANNELS))
+        opening.check_still_due()
+        opening.complete()
+    except BaseException:
+        opening.abandon()
+        raise
+
+
+def _visit(opening: Opening, request: HttpRequest) -> Steps[tuple[Visitor, str | None]]:
+    def visit() -> tuple[Visitor, str | None]:
+        return visitor_of(request), user_to_count(request)
+
+    if claims_nothing(request):
+        return visitor_of(request), None
+    return (yield from opening.admit(visit))
+
+
+def open_connection(
+    opening: Opening,
+    visitor: Visitor,
+    names: tuple[str, ...] = (),
+    *,
+    joins: tuple[str, ...] = (),
+    is_classic: bool = False,
+    echo: bool = True,
+) -> ClientWebSocket:
+    """Make the connection and its websocket, which has no socket yet.
+
+    The server subscribes it to channels: ``names`` are as clients give them, ``joins`` full ones.
+    """
+    service = service_of(opening.hub)
+    connection = ClientConnection(service, visitor, names, joins=joins, is_classic=is_classic)
+
+    def wire_over(base: WireFormat) -> WireFormat:
+        return client_wire(base, service.options.prefix, as_text=is_classic)
+
+    websocket = opening.make_websocket(
+        connection, echo=echo, websocket_class=ClientWebSocket, wire_over=wire_over
+    )
+    assert isinstance(websocket, ClientWebSocket)
+    opening.hub.loop.call_soon(connection.begin, websocket)
+    return websocket

@@ -1,0 +1,182 @@
+"""Connections of the client protocol: their handshakes, and the project's code for them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.core.handlers.wsgi import WSGIRequest
+from django.utils.functional import SimpleLazyObject
+
+from ws4redis.broker.client_names import ClientName
+from ws4redis.broker.history import Page, PageRequest
+from ws4redis.broker.outgoing import Outgoing
+from ws4redis.conf import conf
+from ws4redis.exceptions import ClientError
+from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.grants import may, may_at_once
+from ws4redis.handshake.identity import identity_of
+from ws4redis.handshake.policy import authenticate, authorise, verify_origin
+from ws4redis.hub.clients.project import Grant, Visitor
+from ws4redis.hub.identity import ANONYMOUS, Identity
+from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode
+from ws4redis.publishing.broker import current_broker
+from ws4redis.settings.hooks import call
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+logger = logging.getLogger('ws4redis')
+
+# What only the handshake itself needs.
+_NOT_KEPT = ('HTTP_SEC_WEBSOCKET_', 'HTTP_UPGRADE', 'HTTP_CONNECTION')
+
+
+# The handshake
+
+
+def claims_nothing(request: HttpRequest) -> bool:
+    """Tell whether nobody has to be asked who it is that comes: he is anonymous."""
+    return (
+        conf.WS4REDIS_PROCESS_REQUEST is None
+        and settings.SESSION_COOKIE_NAME not in request.COOKIES
+    )
+
+
+def visitor_of(request: HttpRequest) -> Visitor:
+    """Return who opens a connection. May block unless the request claims nothing.
+
+    Raise ``HandshakeError`` as :func:`ws4redis.handshake.policy.authorise` does.
+    """
+    if claims_nothing(request):
+        verify_origin(request)
+        identity = ANONYMOUS
+    else:
+        authorise(request)
+        identity = identity_of(request, with_groups=True)
+    return Visitor(identity, record_of(request))
+
+
+def record_of(request: HttpRequest) -> bytes | None:
+    """Return what is kept of a handshake, to make a request of it for code of the project.
+
+    None where no setting names any code, as each connection would keep it in memory.
+    """
+    if not _has_code():
+        return None
+    kept = {
+        name: value
+        for name, value in request.META.items()
+        if isinstance(value, str) and not name.startswith(_NOT_KEPT)
+    }
+    kept['wsgi.url_scheme'] = request.scheme or 'http'
+    return zlib.compress(json.dumps(kept).encode(), 1)
+
+
+def _has_code() -> bool:
+    options = [option for facility in conf.WS4REDIS_FACILITIES.values() for option in facility]
+    return (
+        conf.WS4REDIS_ALLOWED_CHANNELS is not None
+        or bool(conf.WS4REDIS_RPC)
+        or 'SUBSCRIBE' in options
+        or 'PUBLISH' in options
+    )
+
+
+def request_of(visitor: Visitor, facility: str | None = None) -> HttpRequest:
+    """Return a request of a visitor, as its handshake was; with the path of a facility, if given.
+
+    Its user is the one in whose name the connection is.
+    """
+    kept = {} if visitor.record is None else json.loads(zlib.decompress(visitor.record))
+    environ: dict[str, Any] = {
+        'REQUEST_METHOD': 'GET',
+        'PATH_INFO': '/',
+        'SERVER_NAME': 'localhost',
+        'SERVER_PORT': '80',
+        'SERVER_PROTOCOL': 'HTTP/1.1',
+        **kept,
+        'wsgi.input': io.BytesIO(),
+        'wsgi.errors': sys.stderr,
+    }
+    if facility is not None:
+        path = conf.WEBSOCKET_URL.rstrip('/') + '/' + facility
+        environ['PATH_INFO'] = path.encode(errors='surrogateescape').decode('latin-1')
+    request = WSGIRequest(environ)
+    authenticate(request)
+    if visitor.is_by_token:
+        lazy: Any = request
+        lazy.user = SimpleLazyObject(lambda: _user_named(visitor.identity.user))
+    return request
+
+
+def _user_named(name: str | None) -> Any:
+    # Its module needs the models, and this one is imported before they are loaded.
+    from django.contrib.auth.models import AnonymousUser
+
+    if name is None:
+        return AnonymousUser()
+    model: Any = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
+    return AnonymousUser() if user is None else user
+
+
+# What connections need of the project
+
+
+class DjangoProject:
+    """The project's settings and code, for connections in the loop."""
+
+    def decide(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant | None:
+        if token:
+            return None
+        allowed = may_at_once(
+            visitor.identity, name.facility, name.audience, verb, group=name.group
+        )
+        return None if allowed is None else Grant(allowed)
+
+    def may(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant:
+        return with_database(self._may, visitor, verb, name, token)
+
+    def _may(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant:
+        if token:
+            # No token is valid as long as nobody can make one.
+            raise ClientError(ErrorCode.PERMISSION_DENIED, 'permission denied')
+        request = request_of(visitor, name.facility)
+        allowed = may(
+            request, visitor.identity, name.facility, name.audience, verb, group=name.group
+        )
+        return Grant(allowed)
+
+    def needs_identifying(self, visitor: Visitor, token: str) -> bool:
+        return bool(token)
+
+    def identify(self, visitor: Visitor, token: str) -> Identity:
+        raise ClientError(DisconnectCode.INVALID_TOKEN, 'invalid token')
+
+    def call(self, visitor: Visitor, method: str, data: Any) -> Any:
+        function = conf.rpc_function(method)
+        if function is None:
+            raise ClientError(ErrorCode.METHOD_NOT_FOUND, ErrorCode.METHOD_NOT_FOUND.message)
+        return with_database(self._call, function, visitor, data)
+
+    def _call(self, function: Any, visitor: Visitor, data: Any) -> Any:
+        try:
+            return call('WS4REDIS_RPC', function, request_of(visitor), data)
+        except PermissionDenied:
+            raise ClientError(
+                ErrorCode.PERMISSION_DENIED, ErrorCode.PERMISSION_DENIED.message
+            ) from None
+
+    def publish(self, outgoing: Outgoing) -> None:
+        current_broker().publish(outgoing, transaction=False)
+
+    def read_page(self, request: PageRequest) -> Page:
+        return current_broker().read_page(request)

@@ -1,0 +1,1 @@
+"""Connections of the client protocol: many subscriptions on one websocket."""

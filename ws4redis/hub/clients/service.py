@@ -1,0 +1,60 @@
+"""What the connections of the client protocol of a process share."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from ws4redis.broker.client_names import ClientName, full_name, parse_client_name
+from ws4redis.hub.clients.options import ClientOptions
+from ws4redis.hub.clients.project import PresenceOfClients, Project, Visitor
+
+if TYPE_CHECKING:
+    from ws4redis.hub.hub import Hub
+
+LOG_INTERVAL_SECONDS = 60.0
+
+
+class ClientService:
+    """The hub, the project's code and the bounds, for all connections."""
+
+    def __init__(self, hub: Hub, project: Project, options: ClientOptions | None = None) -> None:
+        self.hub = hub
+        self.loop = hub.loop
+        self.project = project
+        self.options = options or ClientOptions()
+        # Who is subscribed, where somebody keeps account of that.
+        self.presence: PresenceOfClients | None = None
+        self._logged_at: dict[str, float] = {}
+
+    @property
+    def ping_seconds(self) -> float | None:
+        return self.hub.options.ping_interval_seconds
+
+    def parse_name(self, name: str) -> ClientName:
+        """Take the name of a channel apart; raise ``ValueError`` if it is none, or too long."""
+        if not name:
+            raise ValueError('a channel has no name')
+        if len(name.encode()) > self.options.max_name_bytes:
+            raise ValueError('the name of a channel is too long')
+        return parse_client_name(name)
+
+    def channel_of(self, visitor: Visitor, name: ClientName) -> str | None:
+        """Return a channel's name in Redis; None where the visitor has none of that kind."""
+        identity = visitor.identity
+        return full_name(
+            name, user=identity.user, session=identity.session, prefix=self.options.prefix
+        )
+
+    def seconds_until(self, expires: float) -> float:
+        """Return how long something lasts that ends at a time of the clock on the wall."""
+        return max(0.0, expires - time.time())
+
+    def may_log(self, limit: str) -> bool:
+        """Tell whether to log that a client exceeds a limit: once a minute for each limit."""
+        now = self.loop.timers.clock()
+        if now - self._logged_at.get(limit, -math.inf) < LOG_INTERVAL_SECONDS:
+            return False
+        self._logged_at[limit] = now
+        return True
