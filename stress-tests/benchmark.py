@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.measurements.append(measurement)
             if options.json:
                 results.save(options.json)
-    report.print_results(results, scenarios, targets=not options.quick)
+    tables = [*report.scenario_tables(results, scenarios)]
+    tables += [] if options.quick else [report.targets_table(results)]
+    print('', *(table.as_markdown() for table in tables), sep='\n\n')
     return _check(results, deliveries=options.quick)
 
 

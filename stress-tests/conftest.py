@@ -9,7 +9,7 @@ import pytest
 # `bench` lies beside this file; with `--import-mode=importlib` pytest does not add it by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench.blocking_clients import ENVIRONMENT_VARIABLE, NO_URL, Facility
+from blocking_clients import ENVIRONMENT_VARIABLE, NO_URL, Facility
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

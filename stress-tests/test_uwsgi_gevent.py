@@ -8,7 +8,7 @@ Start the server on its own, for instance in `examples/`:
 import gevent
 import gevent.queue
 import gevent.socket
-from bench.blocking_clients import Facility, attend, check_broadcast
+from blocking_clients import Facility, attend, check_broadcast
 
 
 def test_every_greenlet_receives_one_broadcast(facility: Facility, count: int) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from bench.blocking_clients import Facility, attend, check_broadcast
+from blocking_clients import Facility, attend, check_broadcast
 
 STACK_BYTES = 256 * 1024
 

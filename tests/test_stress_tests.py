@@ -75,7 +75,7 @@ def test_clients_of_stress_tests_take_no_heartbeat_for_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(STRESS_TESTS)
-    clients = importlib.import_module('bench.blocking_clients')
+    clients = importlib.import_module('blocking_clients')
     ours, theirs = socket.socketpair()
     answer = b'HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: ' + clients.frames.ACCEPT + b'\r\n\r\n'
     theirs.sendall(answer + b'\x81\x0d--heartbeat--' + b'\x81\x05hello')

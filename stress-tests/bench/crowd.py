@@ -70,7 +70,9 @@ class LoadClient:
         Raises:
             Wrong: some did not.
         """
-        received, last_ns = self._answer(REACH_SECONDS)
+        received, last_ns, lost = self._answer(REACH_SECONDS)
+        if lost:
+            raise Wrong(f'a server closed {lost} websockets')
         if received != messages * self.count:
             raise Wrong(f'{received} messages instead of {messages * self.count}')
         return int(last_ns)
@@ -98,7 +100,7 @@ def _hold(connection: Connection, port: int, path: str, count: int, source: int)
             return
         reached = partial(_has_received, swarm.tally, messages * count)
         swarm.run(reached, limit_seconds=REACH_SECONDS)
-        connection.send((swarm.tally.messages, swarm.tally.last_ns))
+        connection.send((swarm.tally.messages, swarm.tally.last_ns, swarm.lost))
 
 
 def _has_received(tally: Tally, messages: int) -> bool:

@@ -1,11 +1,11 @@
 """Tables: of what was measured, and of what was to be reached; as text and as Markdown."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .results import Measurement, Results
 from .scenarios import Scenario
-from .targets import US, outcomes
+from .targets import US, targets_of
 
 # From there on, a faster server might not have been seen to be faster.
 CLIENT_IS_THE_BOUND = 0.9
@@ -13,44 +13,26 @@ COMPLETE = 0.999
 LOWER_IS_BETTER = ('latency_', 'server_cpu_', 'kb_', 'sent_bytes_', 'back_', 'reach_')
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: what it shows.
-        head: titles of the columns.
-        rows: as many texts each.
-    """
+class Table(NamedTuple):
+    """A title, the titles of the columns, and rows of as many texts each."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
-    def as_text(self) -> str:
-        """Return it aligned; the first column to the left, the others to the right."""
-        lines = [self.head, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        return '\n'.join(
-            [
-                self.title,
-                *(
-                    '  '
-                    + line[0].ljust(widths[0])
-                    + ''.join(
-                        '  ' + cell.rjust(width)
-                        for cell, width in zip(line[1:], widths[1:], strict=True)
-                    )
-                    for line in lines
-                ),
-            ]
+    def as_markdown(self) -> str:
+        """Return it under a heading, aligned, so that it can be read as it is."""
+        columns = zip(self.head, *self.rows, strict=True)
+        widths = [max(3, *map(len, column)) for column in columns]
+        rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+        return f'### {self.title}\n\n' + '\n'.join(
+            f'| {" | ".join(_aligned(line, widths))} |' for line in [self.head, rule, *self.rows]
         )
 
-    def as_markdown(self) -> str:
-        """Return it as a Markdown table under a heading."""
-        rule = ['---'] + ['---:'] * (len(self.head) - 1)
-        lines = [self.head, rule, *self.rows]
-        return f'### {self.title}\n\n' + '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(line, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
 
 
 def print_measurement(measurement: Measurement) -> None:
@@ -63,15 +45,6 @@ def print_measurement(measurement: Measurement) -> None:
         f'{measurement.round}  {measurement.scenario:<20} {measurement.contender:<24} {text}',
         flush=True,
     )
-
-
-def print_results(results: Results, scenarios: Sequence[Scenario], *, targets: bool) -> None:
-    """Print all tables."""
-    print()
-    for table in scenario_tables(results, scenarios):
-        print(table.as_text(), end='\n\n')
-    if targets:
-        print(targets_table(results).as_text(), end='\n\n')
 
 
 def scenario_tables(results: Results, scenarios: Sequence[Scenario]) -> Iterator[Table]:
@@ -90,12 +63,17 @@ def scenario_tables(results: Results, scenarios: Sequence[Scenario]) -> Iterator
 def targets_table(results: Results) -> Table:
     """Return the table of what was to be reached."""
     rows = []
-    for outcome in outcomes(results):
-        target = outcome.target
-        factor = f'{target.wanted:g}' + (' ×' if outcome.rival else '')
-        wanted = f'{target.bound.value} {factor} {outcome.rival}'.rstrip()
-        value = '–' if outcome.value is None else number(outcome.value)
-        rows.append([target.title, wanted, value, outcome.verdict])
+    for target in targets_of(results):
+        value = target.measured(results)
+        rival = results.titles.get(target.rival, target.rival)
+        rows.append(
+            [
+                target.title,
+                f'{target.bound} {number(target.wanted)}' + (f' × {rival}' if rival else ''),
+                '–' if value is None else number(value),
+                target.verdict(value),
+            ]
+        )
     return Table('Targets', ['', 'wanted', 'measured', ''], rows)
 
 

@@ -79,10 +79,6 @@ class Results:
             )
         )
 
-    def failures(self) -> list[Measurement]:
-        """Return the measurements that failed."""
-        return [measurement for measurement in self.measurements if measurement.failure]
-
     def save(self, path: Path) -> None:
         """Write everything to a JSON file."""
         path.write_text(json.dumps(asdict(self), indent=1) + '\n')

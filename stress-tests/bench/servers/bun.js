@@ -11,6 +11,7 @@ const audiences = new Map();
 const server = Bun.serve({
   hostname: '127.0.0.1',
   port: Number(process.env.PORT),
+  idleTimeout: 0,
   fetch(request, server) {
     const { pathname, searchParams } = new URL(request.url);
     const data = {

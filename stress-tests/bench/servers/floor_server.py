@@ -1,52 +1,50 @@
-"""The floor: what a fan-out costs at least in Python, with nothing around it.
+"""The floor in Python, for where there is no C compiler: the same as floor.c, with hiredis.
 
-A bare loop: epoll, one `send` per websocket and message, Redis read with hiredis. It answers the
-opening handshake and else never looks at what a client sends. The path of a websocket's URL after
-the last slash is the Redis channel.
-
-Usage: python floor_server.py PORT REDIS_PORT
+Usage: python floor_server.py PORT REDIS_PORT ACCEPT
 """
 
-import base64
-import hashlib
+import contextlib
 import select
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 
 import hiredis
 
-GUID = b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+Member = tuple[int, Callable[[bytes], int]]
 
-Send = Callable[[bytes], int]
+ANSWER = (
+    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+    'Sec-WebSocket-Accept: {}\r\n\r\n'
+)
 
 
 class Floor:
     """Serve websockets on one port, messages from one Redis."""
 
-    def __init__(self, port: int, redis_port: int) -> None:
+    def __init__(self, port: int, redis_port: int, accept: str) -> None:
+        self.answer = ANSWER.format(accept).encode()
         self.epoll = select.epoll()
         self.listener = socket.create_server(('127.0.0.1', port), backlog=1024)
         self.listener.settimeout(0)
         self.redis = socket.create_connection(('127.0.0.1', redis_port))
         self.reader = hiredis.Reader()
-        self.epoll.register(self.listener, select.EPOLLIN)
-        self.epoll.register(self.redis, select.EPOLLIN)
         self.sockets: dict[int, socket.socket] = {}
-        self.audiences: dict[bytes, list[tuple[int, Send]]] = {}
-        self.unsent: dict[int, bytearray] = {}
+        self.audiences: defaultdict[bytes, list[Member]] = defaultdict(list)
+        self.unsent: defaultdict[int, bytes] = defaultdict(bytes)
 
     def run(self) -> None:
         """Serve until the process is ended."""
-        listener, redis = self.listener.fileno(), self.redis.fileno()
+        others = {self.listener.fileno(): self.accept, self.redis.fileno(): self.receive_from_redis}
+        for descriptor in others:
+            self.epoll.register(descriptor, select.EPOLLIN)
         while True:
             for descriptor, events in self.epoll.poll():
-                if descriptor == redis:
-                    self.receive_from_redis()
-                elif descriptor == listener:
-                    self.accept()
+                if descriptor in others:
+                    others[descriptor]()
                 else:
-                    self.handle(descriptor, events)
+                    self.handle(self.sockets[descriptor], events)
 
     def receive_from_redis(self) -> None:
         """Send each message on at once."""
@@ -61,79 +59,65 @@ class Floor:
     def fan_out(self, channel: bytes, message: bytes) -> None:
         """Make one frame and send it to all, one after the other."""
         size = len(message)
-        head = b'\x81%c' % size if size < 126 else b'\x81\x7e' + size.to_bytes(2)
-        frame = head + message
-        unsent = self.unsent
+        frame = (b'\x81%c' % size if size < 126 else b'\x81\x7e' + size.to_bytes(2)) + message
         for descriptor, send in self.audiences[channel]:
-            if unsent and descriptor in unsent:
-                unsent[descriptor] += frame
-                continue
-            try:
-                sent = send(frame)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                continue
-            if sent != size + len(head):
-                unsent[descriptor] = bytearray(frame[sent:])
+            sent = 0
+            if descriptor not in self.unsent:
+                try:
+                    sent = send(frame)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    continue
+            if sent != len(frame):
+                self.unsent[descriptor] += frame[sent:]
                 self.epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
 
     def accept(self) -> None:
         """Accept what waits; the handshake comes with the first read."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while True:
                 sock, _ = self.listener.accept()
                 sock.settimeout(0)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.sockets[sock.fileno()] = sock
                 self.epoll.register(sock, select.EPOLLIN)
-        except BlockingIOError:
-            pass
 
-    def handle(self, descriptor: int, events: int) -> None:
+    def handle(self, sock: socket.socket, events: int) -> None:
         """Answer a handshake, write what was left over, or notice that the client is gone."""
-        sock = self.sockets[descriptor]
+        descriptor = sock.fileno()
         try:
             if events & select.EPOLLOUT:
-                rest = self.unsent[descriptor]
-                del rest[: sock.send(rest)]
-                if not rest:
+                self.unsent[descriptor] = self.unsent[descriptor][
+                    sock.send(self.unsent[descriptor]) :
+                ]
+                if not self.unsent[descriptor]:
                     del self.unsent[descriptor]
                     self.epoll.modify(descriptor, select.EPOLLIN)
-                return
-            data = sock.recv(65536)
-            if data.startswith(b'GET '):
-                self.answer(descriptor, data)
+            elif not (data := sock.recv(65536)):
+                self.forget(sock)
+            elif data.startswith(b'GET '):
+                self.subscribe(sock, data.split(b' ', 2)[1].partition(b'?')[0])
         except BlockingIOError:
-            return
+            pass
         except OSError:
-            data = b''
-        if not data:
-            self.forget(descriptor)
+            self.forget(sock)
 
-    def answer(self, descriptor: int, request: bytes) -> None:
+    def subscribe(self, sock: socket.socket, path: bytes) -> None:
         """Answer the opening handshake; a request of a local client comes in one piece."""
-        target = request.split(b' ', 2)[1].partition(b'?')[0]
-        key = request.partition(b'Sec-WebSocket-Key: ')[2].partition(b'\r\n')[0]
-        accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
-        sock = self.sockets[descriptor]
-        channel = b'broadcast:' + target.rpartition(b'/')[2]
+        channel = b'broadcast:' + path.rpartition(b'/')[2]
         if channel not in self.audiences:
-            self.audiences[channel] = []
             self.redis.send(b'*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%b\r\n' % (len(channel), channel))
-        self.audiences[channel].append((descriptor, sock.send))
-        sock.send(
-            b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-            b'Sec-WebSocket-Accept: ' + accept + b'\r\n\r\n'
-        )
+        self.audiences[channel].append((sock.fileno(), sock.send))
+        sock.send(self.answer)
 
-    def forget(self, descriptor: int) -> None:
+    def forget(self, sock: socket.socket) -> None:
         """Drop a websocket whose client is gone."""
-        self.unsent.pop(descriptor, None)
+        self.unsent.pop(sock.fileno(), None)
         for audience in self.audiences.values():
-            audience[:] = [member for member in audience if member[0] != descriptor]
-        self.sockets.pop(descriptor).close()
+            audience[:] = [member for member in audience if member[0] != sock.fileno()]
+        self.sockets.pop(sock.fileno()).close()
 
 
 if __name__ == '__main__':
-    Floor(int(sys.argv[1]), int(sys.argv[2])).run()
+    Floor(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from . import frames
+from bench import frames
 
 ENVIRONMENT_VARIABLE = 'WS4REDIS_STRESS_URL'
 TIMEOUT_SECONDS = 30.0
