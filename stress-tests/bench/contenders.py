@@ -56,7 +56,7 @@ class Setup:
             'BENCH_REDIS_PORT': str(self.redis.port),
             'BENCH_DIRECTORY': str(self.directory),
             'BENCH_HISTORIES': '1' if self.histories else '',
-            'PYTHONPATH': f'{STRESS_TESTS}:{repository}',
+            'PYTHONPATH': f'{repository}/stress-tests:{repository}',
             **more,
         }
 

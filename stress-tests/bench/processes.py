@@ -52,6 +52,8 @@ class ServerProcess:
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Python and uWSGI import from the working directory first.
+                cwd=log.parent,
                 env={**os.environ, **(environment or {})},
                 # Ctrl-C in the terminal goes to the benchmark alone, which ends its servers.
                 start_new_session=True,
