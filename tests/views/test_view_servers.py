@@ -163,12 +163,16 @@ def test_a_message_larger_than_the_bound_arrives(server: Any) -> None:
 
 
 def test_a_client_that_does_not_read_is_given_up(server: Any) -> None:
+    def count_endings() -> int:
+        with RawWebSocket(f'{server.ws_url}/count-endings/') as websocket:
+            return int(websocket.receive())
+
+    before = count_endings()
     with RawWebSocket(f'{server.ws_url}/floods/') as websocket:
-        websocket.receive()
-        # The view has sent what the buffers hold, waited, and closed; the kernel still has most.
+        # The view sends what the buffers hold, waits, and closes.
+        wait_until(lambda: count_endings() > before)
         with pytest.raises(ConnectionEnded):
             while True:
-                threading.Event().wait(0.05)
                 websocket.receive(timeout=SOON_SECONDS)
 
 

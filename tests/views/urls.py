@@ -246,6 +246,12 @@ def floods(request: HttpRequest) -> None:
         ended.set()
 
 
+@accept_websocket
+def count_endings(request: HttpRequest) -> None:
+    """Tell how many views have told how they ended."""
+    request.websocket.send(str(len(endings)))
+
+
 may_read = threading.Event()
 
 
@@ -376,6 +382,7 @@ urlpatterns = [
     path('closes-wrongly/', closes_wrongly),
     path('reports-end/', reports_end),
     path('floods/', floods),
+    path('count-endings/', count_endings),
     path('reads-late/', reads_late),
     path('sends-large/', sends_large),
     path('chat/', chat),
