@@ -76,7 +76,8 @@ def test_two_seconds_delay_their_own_handshake_only(
     )[0]
     request = john(backend)
     cookie = {'Cookie': f'sessionid={request.session.session_key}'}
-    with ObservedServer(redis_server, SLOW[slow], **mode) as server:
+    settings = {**SLOW[slow], 'WS4REDIS_HANDSHAKE_TIMEOUT': scaled(10)}
+    with ObservedServer(redis_server, settings, **mode) as server:
         with RawWebSocket(server.url_of('quick', 'subscribe-broadcast&quick')) as other:
             server.wait_for_bus()
             took: list[float] = []
