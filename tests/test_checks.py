@@ -162,6 +162,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E083', 'WS4REDIS_SNAPSHOT_INTERVAL', 'often'),
     ('E084', 'WS4REDIS_METRICS_TOKEN', 'short'),
     ('E084', 'WS4REDIS_METRICS_TOKEN', 7),
+    ('E072', 'WS4REDIS_REVALIDATE_SECONDS', -1),
     ('E045', 'WS4REDIS_FACILITIES', {'chat/*': {'HISTORY': 100}}),
     ('E001', 'WEBSOCKET_URL', 'ws/'),
     ('E001', 'WEBSOCKET_URL', None),

@@ -13,6 +13,7 @@ from tests.settings import BASE_DIR
 PUBLIC_NAMES = {
     'ws4redis': ['accept_websocket', 'require_websocket'],
     'ws4redis.context_processors': ['default'],
+    'ws4redis.control': ['adisconnect', 'aunsubscribe', 'disconnect', 'unsubscribe'],
     'ws4redis.decorators': ['accept_websocket', 'require_websocket'],
     'ws4redis.conf': ['conf'],
     'ws4redis.django_runserver': ['WebsocketRunServer', 'application'],

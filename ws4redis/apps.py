@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
-from django.contrib.auth.signals import user_logged_in
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import checks
 from django.core.signals import setting_changed
+from django.db.models import signals
+from django.dispatch import Signal
 
 
 class Ws4redisConfig(AppConfig):
@@ -30,7 +36,34 @@ class Ws4redisConfig(AppConfig):
         setting_changed.connect(
             follow_changed_setting, dispatch_uid='ws4redis.follow_changed_setting'
         )
+        self._let_grants_end()
         checks.register(check_settings, 'ws4redis')
         checks.register(check_project, 'ws4redis')
         checks.register(check_publishing, 'ws4redis')
         checks.register(check_deployment, 'ws4redis', checks.Tags.security, deploy=True)
+
+    def _let_grants_end(self) -> None:
+        """Tell the processes that hold connections when users, groups and sessions change."""
+        from ws4redis.publishing import endings
+
+        connections: list[tuple[str, Signal, Any]] = [
+            ('user_logged_out', user_logged_out, None),
+        ]
+        user_model = settings.AUTH_USER_MODEL
+        connections += [
+            ('user_saved', signals.post_save, user_model),
+            # Before, since what is known of a deleted user may come from rows that are gone then.
+            ('user_deleted', signals.pre_delete, user_model),
+        ]
+        groups: Any = getattr(get_user_model(), 'groups', None)
+        through = getattr(groups, 'through', None)
+        if through is not None:
+            group_model = groups.rel.model
+            connections += [
+                ('groups_changed', signals.m2m_changed, through),
+                ('group_ends', signals.pre_delete, group_model),
+                ('group_saved', signals.post_save, group_model),
+            ]
+        for name, signal, sender in connections:
+            signal.connect(getattr(endings, name), sender=sender, dispatch_uid=f'ws4redis.{name}')
+        endings.tell_of_ended_sessions()

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import redis
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
 from tests.django_requests import logged_in_request, make_user
+from tests.programs import RedisServer
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.policy import (
     Admission,
@@ -21,6 +22,8 @@ from ws4redis.handshake.policy import (
     process_request,
     requested_options,
 )
+from ws4redis.publishing.broker import current_broker
+from ws4redis.publishing.identity import regrouped_key
 from ws4redis.subscriber import RedisSubscriber
 
 pytestmark = pytest.mark.django_db
@@ -96,11 +99,23 @@ def test_user_and_session_are_asked_for_only_when_something_looks_at_them(
 
 
 def test_the_groups_of_the_login_need_no_database_beyond_user_and_session(
-    django_assert_num_queries: Any,
+    django_assert_num_queries: Any, redis_server: RedisServer
 ) -> None:
     login = logged_in_request(make_user('john', groups=['x', 'y']))
     with django_assert_num_queries(2):
         admit(handshake('subscribe=user,group,session', login=login))
+
+
+def test_groups_that_have_changed_since_the_login_are_looked_up(
+    django_assert_num_queries: Any, redis_server: RedisServer
+) -> None:
+    john = make_user('john', groups=['x', 'y'])
+    login = logged_in_request(john)
+    john.groups.remove(Group.objects.get(name='x'))
+    current_broker().mark([regrouped_key('john')], 60)
+    with django_assert_num_queries(3):
+        admission = admit(handshake('subscribe=group', login=login))
+    assert channels_of(admission)[0] == {'group:y:foo'}
 
 
 @pytest.mark.parametrize(

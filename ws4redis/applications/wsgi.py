@@ -149,6 +149,7 @@ class WebSocketServer(RefusesFormerHooks):
             publishes=publishers_of(subscriber),
             companion=bridge,
         )
+        opening.identify(admission.identity)
         hub = opening.hub
         if bridge is not None:
             bridge.begin(websocket)

@@ -10,6 +10,7 @@ from ws4redis.handlers.mailbox import Dispatcher, Mailbox
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.runners import GreenletRunner, Runner, ThreadRunner
 from ws4redis.handlers.session import HandlerSession
+from ws4redis.handshake.identity import identity_to_keep
 from ws4redis.handshake.machine import Steps
 from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
 from ws4redis.loop.blocking_call import Pool
@@ -62,6 +63,7 @@ class LocalBackend:
         mailbox.session = session
         with refusing_errors(request):
             session.connect()
+        opening.identify(identity_to_keep(request))
         return session
 
 

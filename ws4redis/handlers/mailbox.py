@@ -89,8 +89,13 @@ class Mailbox(HandlerLane):
     def websocket_drained(self, websocket: WebSocket) -> None:
         pass
 
-    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+    def websocket_ended(self, websocket: WebSocket, code: int, reason: str) -> None:
+        """Take the end of what was granted, before the client has answered the close frame."""
         self.put_close(code, reason)
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        if self.closed_with is None:
+            self.put_close(code, reason)
 
     def _resume(self) -> None:
         if self.websocket is not None:

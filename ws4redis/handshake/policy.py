@@ -24,9 +24,11 @@ from ws4redis.broker.connections import get_client
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.grants import asks_for_more_than_a_name, granted_options, listed
+from ws4redis.handshake.identity import identity_of, refresh_groups
 from ws4redis.handshake.origins import is_origin_allowed
 from ws4redis.handshake.sessions import session_of
 from ws4redis.handshake.subscriber import RedisSubscriber, release
+from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.publishing.identity import sessions_of, users_of
 from ws4redis.settings.hooks import call
 
@@ -52,6 +54,7 @@ class Admission:
     echo: bool
     heartbeats: bool
     user: str | None
+    identity: Identity = ANONYMOUS
 
 
 def process_request(request: HttpRequest) -> None:
@@ -63,9 +66,25 @@ def process_request(request: HttpRequest) -> None:
     session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     # Even making a store costs something: Django looks its cache or its model up.
     lazy: Any = request
-    lazy.session = SimpleLazyObject(lambda: session_of(request, session_key))
+    lazy.session = SimpleLazyObject(lambda: _noting(request, session_of(request, session_key)))
     lazy.user = SimpleLazyObject(lambda: get_user(request))
     lazy.auser = partial(aget_user, request)
+    lazy.ws4redis_unasked = (lazy.session, lazy.user)
+
+
+def _noting(request: Any, session: Any) -> Any:
+    """Note that somebody asks about a session, and with it about the user."""
+    request.ws4redis_unasked = None
+    return session
+
+
+def identity_asked_for(request: HttpRequest, *, with_groups: bool = False) -> Identity:
+    """Return in whose name a request was admitted; anonymous where nobody asked. May block."""
+    unasked = getattr(request, 'ws4redis_unasked', None)
+    lazy: Any = request
+    if unasked is not None and unasked[0] is lazy.session and unasked[1] is lazy.user:
+        return ANONYMOUS
+    return identity_of(request, with_groups=with_groups)
 
 
 def admit(request: HttpRequest) -> Admission:
@@ -153,9 +172,14 @@ def _admit(request: HttpRequest) -> Admission:
         # It may have added channels that were not asked for.
         _verify_session(request, channels)
     channels = granted_options(request, _facility_of(request), channels)
+    with_groups = allowed_channels is not None
+    if any(channel.endswith('-group') for channel in channels):
+        refresh_groups(request)
+        with_groups = True
     subscriber = subscriber_class(get_client())
     try:
         call('set_pubsub_channels()', subscriber.set_pubsub_channels, request, channels)
+        identity = identity_asked_for(request, with_groups=with_groups)
     except BaseException:
         release(subscriber)
         raise
@@ -164,6 +188,7 @@ def _admit(request: HttpRequest) -> Admission:
         echo='echo' in options,
         heartbeats='no-heartbeat' not in options,
         user=user_to_count(request),
+        identity=identity,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ws4redis.broker.history import Header, NewEpoch
 from ws4redis.broker.keys import keys_of
@@ -41,6 +41,19 @@ REFUSED_SECONDS = 5.0
 
 # Takes what is told of a channel beside its publications: a line of words.
 Listener = Callable[[Channel, bytes], object]
+
+
+class OwnListener(Protocol):
+    """Something of the process itself that listens to a channel, beside all peers."""
+
+    def connected(self, link: BusLink) -> None:
+        """Write what a new connection needs, the subscription included."""
+
+    def disconnected(self, link: BusLink) -> None:
+        """Expect no answers of a connection any more."""
+
+    def heard(self) -> None:
+        """Take note that something was published on the channel."""
 
 
 class Bus:
@@ -90,6 +103,8 @@ class Bus:
         self._changed: dict[Channel, None] = {}
         # Channels that Redis refused.
         self._refused: dict[Channel, None] = {}
+        # By the names of their channels.
+        self.own_listeners: dict[bytes, OwnListener] = {}
 
     # Joining and leaving
 
@@ -285,11 +300,16 @@ class Bus:
         """Subscribe to the channels of a link that is connected; tell whether there are any."""
         mine = [channel for channel in self.channels.values() if channel.link is link]
         self._changed.update(dict.fromkeys(mine))
+        for name, listener in self.own_listeners.items():
+            if self._link_of(name) is link:
+                listener.connected(link)
         return bool(mine)
 
     def disconnected(self, link: BusLink) -> None:
         """Let the channels of a link that is lost start over when it is back."""
         self.histories.disconnected(link)
+        for listener in self.own_listeners.values():
+            listener.disconnected(link)
         for channel in self.channels.values():
             if channel.link is link:
                 self._refused.pop(channel, None)

@@ -93,7 +93,11 @@ class BusLink(RedisLink):
         bus = self.bus
         channel = bus.channels.get(push[1])
         if channel is None:
-            self._event_received(push[1], push[2])
+            own_listener = bus.own_listeners.get(push[1])
+            if own_listener is not None:
+                own_listener.heard()
+            else:
+                self._event_received(push[1], push[2])
             return
         if channel.link is not self:
             # It was published before the channel changed links, and is read there.

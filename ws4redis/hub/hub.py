@@ -14,7 +14,9 @@ from ws4redis.hub.attendance import Attendance
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
+from ws4redis.hub.endings import Checks, Endings
 from ws4redis.hub.fanout import Fanout
+from ws4redis.hub.identity import Identity
 from ws4redis.hub.intake import Intake
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.keepalive import Heartbeats, Pings
@@ -44,6 +46,7 @@ class Hub:
     ``connect`` returns a connected and authenticated socket to Redis that speaks RESP3; it may
     block, and raises when Redis cannot be reached. ``pack`` turns channels and a message into the
     commands that publish it. ``give_back`` is called with the ``place`` of each websocket that
+    ends. ``checks`` looks identities up; without it nobody is asked, and nothing that was granted
     ends.
     """
 
@@ -54,6 +57,7 @@ class Hub:
         connect: Callable[[], socket.socket],
         pack: PackPublication,
         give_back: Callable[[Any], object] | None = None,
+        checks: Checks | None = None,
         options: HubOptions | None = None,
     ) -> None:
         self._give_back = give_back
@@ -92,6 +96,16 @@ class Hub:
         for letter in ChangeKind:
             self.bus.listeners[letter.encode()] = self._change_told
         self.links.commands.users.append(self.presence)
+        self.endings = (
+            None
+            if checks is None
+            else Endings(
+                self,
+                checks,
+                prefix=self.options.key_prefix,
+                sweep_seconds=self.options.revalidate_seconds,
+            )
+        )
         self.highest_fd = 0
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
@@ -127,6 +141,8 @@ class Hub:
             Pings(self, options.ping_interval_seconds, options.ping_timeout_seconds).start()
         if options.heartbeat is not None:
             Heartbeats(self, options.heartbeat, options.heartbeat_interval_seconds).start()
+        if self.endings is not None:
+            self.endings.start()
 
     def __iter__(self) -> Iterator[WebSocket]:
         """Iterate over the websockets that have a socket, in the loop."""
@@ -138,6 +154,22 @@ class Hub:
     def is_draining(self) -> bool:
         """Tell whether the server stops, so that no more handshakes are accepted."""
         return self.farewell is not None
+
+    # In whose name a connection is open
+
+    def identify(self, peer: Peer, identity: Identity, asked_at: float) -> None:
+        """Note who a connection belongs to; ``asked_at``: when that was asked, by the loop's clock.
+
+        Without a session, a user or an expiry there is nothing to note.
+        """
+        if self.endings is not None and peer.phase <= Phase.OPEN:
+            self.endings.identify(peer, identity, asked_at)
+
+    def connections_of(self, *, user: str | None = None, session: str | None = None) -> list[Peer]:
+        """Return the connections of a user by name, of a session by its key."""
+        return (
+            [] if self.endings is None else self.endings.connections_of(user=user, session=session)
+        )
 
     # Channels of a peer
 
@@ -238,6 +270,8 @@ class Hub:
 
     def closed(self, websocket: WebSocket, code: int, reason: str, *, was_opened: bool) -> None:
         self.publications.forget(websocket)
+        if self.endings is not None:
+            self.endings.identities.remove(websocket)
         if self._give_back is not None and websocket.place is not None:
             self._give_back(websocket.place)
         if was_opened:

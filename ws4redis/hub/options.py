@@ -55,3 +55,5 @@ class HubOptions:
     facility_of_channel: Callable[[str], FacilityOptions] = lambda name: DEFAULT_OPTIONS
     # How much memory the last publications of all channels take that have a history.
     max_tail_bytes: int = 64 * MEBIBYTE
+    # How often each identity is looked up, whether or not there was a signal.
+    revalidate_seconds: float | None = 300.0

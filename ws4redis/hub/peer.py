@@ -116,6 +116,15 @@ class Peer:
     def lost(self, *, undelivered: int = 0) -> None:
         raise NotImplementedError
 
+    def close_when_open(self, code: int, reason: str) -> None:
+        raise NotImplementedError
+
+    def _leave_channels(self) -> None:
+        raise NotImplementedError
+
+    def _tell_ended(self, code: int, reason: str) -> None:
+        """Tell who acts for it, since the other end may answer late, or never."""
+
     def _reset(self) -> None:
         raise NotImplementedError
 
@@ -239,6 +248,17 @@ class Peer:
             self._drop_queue()
             self._drained()
         self._watch()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it since what was granted has ended: what waits for it is not sent any more."""
+        if self.phase > Phase.OPEN:
+            return
+        self._leave_channels()
+        if self._queue:
+            undelivered = self._queue.keep_begun(attempted=self._attempted_bytes())
+            self.hub.statistics.messages_not_delivered[code] += undelivered
+        self.close_when_open(code, reason)
+        self._tell_ended(code, reason)
 
     def _drop_queue(self) -> None:
         if self._queue is not None:

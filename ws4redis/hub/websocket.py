@@ -353,6 +353,14 @@ class WebSocket(Peer):
         else:
             self.close(code, reason)
 
+    def _leave_channels(self) -> None:
+        self.hub.leave_channels(self)
+
+    def _tell_ended(self, code: int, reason: str) -> None:
+        ended = getattr(self.receiver, 'websocket_ended', None)
+        if ended is not None:
+            ended(self, code, reason)
+
     def _follow_protocol(self) -> None:
         """Bring the phase in line with the protocol's state."""
         if self.phase is Phase.OPEN:

@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 
 from ws4redis.broker.async_connections import get_async_client, get_async_cluster
 from ws4redis.broker.connections import get_client, get_cluster
+from ws4redis.broker.control import ControlMessage, tell_command
 from ws4redis.broker.history import Page, PageRequest, Position
 from ws4redis.broker.outgoing import Exchange, Outgoing
 from ws4redis.broker.presence import Roll, parse_roll
@@ -29,6 +30,7 @@ from ws4redis.broker.reading import (
     roll_commands,
 )
 from ws4redis.broker.scripts import script_of
+from ws4redis.conf import conf
 
 Positions = dict[str, Position]
 
@@ -71,6 +73,14 @@ class Broker(Protocol):
         """Return who is in each channel, or only how many."""
 
     async def arolls(self, channels: Sequence[str], *, only_count: bool = False) -> list[Roll]: ...
+
+    def tell(self, messages: Sequence[ControlMessage]) -> None:
+        """Publish on the control channel, which every process that holds connections obeys."""
+
+    async def atell(self, messages: Sequence[ControlMessage]) -> None: ...
+
+    def mark(self, keys: Sequence[str], seconds: int) -> None:
+        """Let keys be there for some seconds; :meth:`fetch` finds them."""
 
 
 class RedisBroker:
@@ -128,6 +138,15 @@ class RedisBroker:
                 parse_roll, await self._arun(roll_commands(channels, living, only_count=only_count))
             )
         )
+
+    def tell(self, messages: Sequence[ControlMessage]) -> None:
+        self._run([tell_command(conf.key_prefix, message) for message in messages])
+
+    async def atell(self, messages: Sequence[ControlMessage]) -> None:
+        await self._arun([tell_command(conf.key_prefix, message) for message in messages])
+
+    def mark(self, keys: Sequence[str], seconds: int) -> None:
+        self._run([(b'SET', key, b'1', b'EX', seconds) for key in keys])
 
     def _run(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
         """Run commands in one round trip, and return their replies; raise the first error."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import FieldDoesNotExist
+
+from ws4redis.conf import conf
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -27,6 +29,11 @@ def name_of_user(user: Any) -> str | None:
     get_username = getattr(user, 'get_username', None)
     name = get_username() if callable(get_username) else getattr(user, 'username', None)
     return None if name is None or name == '' else str(name)
+
+
+def id_of_user(user: Any) -> str | None:
+    """Return the primary key of a user of ``AUTH_USER_MODEL`` as text; None for any other."""
+    return key_of_user(user) if isinstance(user, get_user_model()) else None
 
 
 def name_of_group(group: object) -> str | None:
@@ -69,12 +76,17 @@ def groups_of(request: HttpRequest) -> list[str]:
     if user is None:
         return []
     session: Any = getattr(request, 'session', None)
-    key = _key_of(user)
+    key = key_of_user(user)
     if session is not None and key is not None and session.get(SESSION_KEY) == key:
         kept = session.get(MEMBEROF_SESSION_KEY)
         if kept is not None:
             return list(kept)
     return group_names(user)
+
+
+def regrouped_key(user: str) -> str:
+    """Return the key in Redis that is there while sessions may know a user's former groups."""
+    return f'{conf.key_prefix}ws4redis:regrouped:{user}'
 
 
 def group_names(user: Any) -> list[str]:
@@ -105,7 +117,7 @@ def _names_of(groups: Iterable[object]) -> set[str]:
     return {name for name in map(name_of_group, groups) if name is not None}
 
 
-def _key_of(user: Any) -> str | None:
+def key_of_user(user: Any) -> str | None:
     """Return a user's primary key as ``django.contrib.auth.login`` stores it in the session."""
     primary_key = getattr(getattr(user, '_meta', None), 'pk', None)
     return None if primary_key is None else str(primary_key.value_to_string(user))
@@ -115,12 +127,12 @@ def sessions_of(request: HttpRequest) -> list[str]:
     """Return the key of the request's session, if it has one."""
     session: Any = getattr(request, 'session', None)
     if isinstance(session, SessionBase):
-        _drop_unknown_key(session)
+        drop_unknown_key(session)
     key = getattr(session, 'session_key', None)
     return [key] if key else []
 
 
-def _drop_unknown_key(session: SessionBase) -> None:
+def drop_unknown_key(session: SessionBase) -> None:
     """Let a session have no key if its store does not know the one that the client named.
 
     Else a client could name any key it likes in its cookie.

@@ -17,6 +17,7 @@ from ws4redis.handshake.admissions import admissions
 from ws4redis.handshake.connection_limits import Place, connection_limits
 from ws4redis.handshake.machine import Call, Steps
 from ws4redis.handshake.sessions import READ_SESSION, ReadSession, can_read_many
+from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.hub.websocket import Receiver, WebSocket
 from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
@@ -78,7 +79,8 @@ class Opening:
         self.hub = get_hub()
         if self.hub.is_draining:
             raise HandshakeError(503, 'The server is stopping.', {'Retry-After': '1'})
-        self._deadline = monotonic() + conf.WS4REDIS_HANDSHAKE_TIMEOUT
+        self._began = monotonic()
+        self._deadline = self._began + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         self._environ = environ
         self._start_response = start_response
         # The websocket, once there is one, gives it back at its end; before, abandon() does.
@@ -89,6 +91,7 @@ class Opening:
         # The subprotocol that is spoken whatever the settings say.
         self.speaks: str | None = None
         self.websocket: WebSocket | None = None
+        self._identity_of: Callable[[], Identity] | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -168,6 +171,16 @@ class Opening:
         """
         connection_limits.take_place_of_user(self._place, username)
 
+    def identify(self, identity: Identity) -> None:
+        """Say in whose name the websocket is open, so that it ends when that does."""
+        if self.websocket is not None and identity is not ANONYMOUS:
+            loop = self.hub.loop
+            loop.call_soon(self.hub.identify, self.websocket, identity, self._began)
+
+    def identify_by(self, identity_of: Callable[[], Identity]) -> None:
+        """Say how to find out in whose name the websocket is open, once it is answered."""
+        self._identity_of = identity_of
+
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the answer will name."""
@@ -219,6 +232,8 @@ class Opening:
         """
         websocket = self.websocket
         assert websocket is not None
+        if self._identity_of is not None:
+            self.identify(self._identity_of())
         subprotocol = self.subprotocol
         offered = self.offered
         if offered and subprotocol is None:

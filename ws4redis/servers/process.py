@@ -17,6 +17,7 @@ from ws4redis.broker.link import pack_command
 from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
+from ws4redis.handshake.look_ups import LookUps
 from ws4redis.handshake.sessions import SessionReader
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions, limits_of_websockets
@@ -118,6 +119,7 @@ def make_hub() -> Hub:
         connect=connect_to_redis,
         pack=publication_packer(),
         give_back=connection_limits.give_back,
+        checks=LookUps(),
         options=options_from_settings(),
     )
 
@@ -143,6 +145,7 @@ def options_from_settings() -> HubOptions:
         key_prefix=conf.key_prefix,
         facility_of_channel=options_of_channel,
         max_tail_bytes=conf.WS4REDIS_TAIL_BYTES,
+        revalidate_seconds=conf.WS4REDIS_REVALIDATE_SECONDS,
     )
 
 

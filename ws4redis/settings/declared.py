@@ -261,6 +261,15 @@ class Conf(ClientSettings):
         about='The secret by which Prometheus may read the metrics',
         hint='Give a random string, such as secrets.token_urlsafe() returns; None: none is taken.',
     )
+    WS4REDIS_REVALIDATE_SECONDS = Setting[float | None](
+        'ws4redis.E072',
+        default=300,
+        judge=must_be('a number of seconds or None', or_none(judges.is_not_negative)),
+        about='The interval, in seconds, at which the session and user of open connections are '
+        'looked up',
+        hint='Give the seconds within which each session with open connections is looked up once; '
+        '0 or None: only when something tells that it has changed.',
+    )
 
     # Limits
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
+from ws4redis.broker.control import ControlMessage
 from ws4redis.broker.history import (
     Entry,
     Kind,
@@ -100,13 +101,15 @@ class _History:
 class MemoryBroker:
     """Keep what is published in this process; ``outbox`` lists it, oldest first.
 
-    Facilities have the histories that ``WS4REDIS_FACILITIES`` gives them. ``clock`` returns
-    seconds, and decides when kept messages expire; histories are trimmed by size alone.
+    ``told`` lists what :mod:`ws4redis.control` and Django's signals told the processes that hold
+    connections. Facilities have the histories that ``WS4REDIS_FACILITIES`` gives them. ``clock``
+    returns seconds, and decides when kept messages expire; histories are trimmed by size alone.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.outbox: list[Publication] = []
+        self.told: list[ControlMessage] = []
         self._kept: dict[str, _Kept] = {}
         self._histories: dict[str, _History] = {}
         self.notifications = MemoryNotifications()
@@ -185,6 +188,16 @@ class MemoryBroker:
         for channel in channels_of(facility, audience or {'broadcast': True}):
             self._members.get(channel, {}).pop(member_id_of_user(user), None)
 
+    def tell(self, messages: Sequence[ControlMessage]) -> None:
+        self.told += messages
+
+    async def atell(self, messages: Sequence[ControlMessage]) -> None:
+        self.tell(messages)
+
+    def mark(self, keys: Sequence[str], seconds: int) -> None:
+        until = self._clock() + seconds
+        self._kept.update({key: _Kept(b'1', until) for key in keys})
+
     def _history(self, channel: str) -> _History:
         return self._histories.setdefault(channel, _History())
 
@@ -196,6 +209,7 @@ class MemoryBroker:
     def clear(self) -> None:
         """Forget all publications, kept messages and members."""
         self.outbox.clear()
+        self.told.clear()
         self._kept.clear()
         self._histories.clear()
         self.notifications.clear()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
@@ -18,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from ws4redis.exceptions import ConnectionClosed, HandoverNotSupported, HandshakeError
+from ws4redis.handshake.identity import identity_to_keep
 from ws4redis.handshake.policy import refuse_foreign_origin, user_to_count
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.opening import Opening
@@ -112,6 +114,7 @@ def _admit(request: HttpRequest, websocket: ViewWebSocket) -> None:
         user = user_to_count(request)
         if user is not None:
             opening.count_user(user)
+        opening.identify_by(partial(identity_to_keep, request))
         websocket.admit(opening)
     except BaseException:
         opening.abandon()

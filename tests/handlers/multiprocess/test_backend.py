@@ -17,12 +17,15 @@ from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import CLOSE, Frame
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.multiprocess.acceptance import Acceptance
 from ws4redis.handlers.multiprocess.backend import RemoteBackend
 from ws4redis.handlers.multiprocess.events import Event, Kind, pack_code, parse
 from ws4redis.handlers.multiprocess.names import ALIVE_INTERVAL_SECONDS, KeyNames, make_sign
 from ws4redis.handlers.multiprocess.roster import SILENT_ROUNDS
 from ws4redis.handlers.multiprocess.sealing import unseal
 from ws4redis.handlers.routes import Match
+from ws4redis.handshake.machine import run_waiting
+from ws4redis.hub.identity import Identity
 from ws4redis.hub.options import HubOptions
 from ws4redis.protocol.frames import Opcode
 
@@ -87,6 +90,10 @@ class Opening:
         self.peer = self.hub.peer(receiver=receiver, attached=False)
         return self.peer.websocket
 
+    def identify(self, identity: Identity) -> None:
+        assert self.peer is not None
+        self.peer.websocket.identity = identity
+
     def count_user(self, user: str) -> None:
         self.users.append(user)
 
@@ -131,7 +138,11 @@ class Rig:
 
         def open_() -> None:
             try:
-                self.backend.open(cast('Any', opening), environ, Match(Echo, {'namespace': 'x'}))
+                run_waiting(
+                    self.backend.open(
+                        cast('Any', opening), environ, Match(Echo, {'namespace': 'x'})
+                    )
+                )
             except HandshakeError as error:
                 opening.error = error
 
@@ -145,11 +156,13 @@ class Rig:
         thread.join(SOON_SECONDS)
         self.hub.turn(2)
 
-    def open(self, worker: Worker, *, number: int = 1, user: bytes = b'') -> tuple[Opening, Peer]:
+    def open(
+        self, worker: Worker, *, number: int = 1, user: str | None = None
+    ) -> tuple[Opening, Peer]:
         """Open a websocket that a worker takes."""
         handshake = self.begin()
         self.hub.turn_until(lambda: worker.kinds().count(b'open') == number)
-        worker.answer(self.backend.id, Kind.ACCEPT, number, user)
+        worker.answer(self.backend.id, Kind.ACCEPT, number, Acceptance(user).sealed())
         self.finish(*handshake)
         opening = handshake[0]
         assert opening.is_complete
@@ -199,7 +212,7 @@ def test_a_worker_gets_the_handshake_unreadable_for_others_and_accepts_it(rig: R
     assert request['handler'] == 'tests.handlers.sample_handlers.Echo'
     assert request['kwargs'] == {'namespace': 'x'}
     assert request['environ']['HTTP_COOKIE'] == 'sessionid=secret'
-    worker.answer(rig.backend.id, Kind.ACCEPT, 1, b'john')
+    worker.answer(rig.backend.id, Kind.ACCEPT, 1, Acceptance('john').sealed())
     rig.finish(*handshake)
     assert handshake[0].users == ['john']
     assert handshake[0].is_complete
@@ -221,7 +234,7 @@ def test_a_foreign_origin_is_refused_without_asking_a_worker(rig: Rig) -> None:
     opening = Opening(rig.hub)
     environ = RequestFactory().get('/socket', HTTP_ORIGIN='https://evil.example').environ
     with pytest.raises(HandshakeError) as refused:
-        rig.backend.open(cast('Any', opening), environ, Match(Echo, {}))
+        run_waiting(rig.backend.open(cast('Any', opening), environ, Match(Echo, {})))
     assert refused.value.status == 403
     assert not worker.events()
 
@@ -231,7 +244,7 @@ def test_a_handshake_waits_for_a_worker(rig: Rig) -> None:
     rig.hub.turn(3)
     worker = rig.worker()
     rig.hub.turn_until(worker.events)
-    worker.answer(rig.backend.id, Kind.ACCEPT, 1)
+    worker.answer(rig.backend.id, Kind.ACCEPT, 1, Acceptance().sealed())
     rig.finish(*handshake)
     assert handshake[0].is_complete
 

@@ -15,6 +15,7 @@ from django.test import RequestFactory, override_settings
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.multiprocess.acceptance import Acceptance
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse
 from ws4redis.handlers.multiprocess.names import KeyNames, parse_sign
 from ws4redis.handlers.multiprocess.sealing import seal
@@ -127,7 +128,8 @@ def test_it_says_that_it_lives_how_much_it_has_to_do_and_leaves_nothing_behind(
 def test_a_handshake_is_accepted_and_messages_come_back_in_order(server: Server) -> None:
     server.open(1)
     (accept,) = server.wait_for(Kind.ACCEPT)
-    assert (accept.websocket, accept.number, accept.payload) == (1, 1, b'')
+    assert (accept.websocket, accept.number) == (1, 1)
+    assert Acceptance.unsealed(accept.payload) == Acceptance()
     server.send(Kind.TEXT, 1, 2, b'hello')
     server.send(Kind.BINARY, 1, 3, b'\xff')
     server.wait_for(Kind.SEND_BINARY)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.multiprocess.acceptance import Acceptance
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse, unpack_code
 from ws4redis.handlers.multiprocess.links import CommandLink, StreamLink
 from ws4redis.handlers.multiprocess.names import (
@@ -111,8 +112,10 @@ class RemoteBackend:
             outcome = Refusal(503, 'The handler of this websocket is not available.')
         if isinstance(outcome, Refusal):
             raise HandshakeError(outcome.status, outcome.sentence)
-        if outcome:
-            opening.count_user(outcome)
+        accepted = Acceptance.unsealed(outcome)
+        opening.identify(accepted.identity)
+        if accepted.user is not None:
+            opening.count_user(accepted.user)
         opening.complete()
 
     # From here on all runs in the loop
@@ -228,7 +231,7 @@ class RemoteBackend:
         elif answer.kind == Kind.CLOSE:
             outbox.close_websocket(*unpack_code(answer.payload))
         elif answer.kind == Kind.ACCEPT:
-            outbox.answer(answer.payload.decode())
+            outbox.answer(answer.payload)
         elif answer.kind == Kind.REFUSE:
             outbox.answer(Refusal(*unpack_code(answer.payload)))
 

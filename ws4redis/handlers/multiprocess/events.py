@@ -21,7 +21,7 @@ class Kind(bytes, Enum):
     REPORT = b'report'  # tell the state of all websockets of this server
 
     # From a worker to a server: words are the worker, the websocket and the answer's number.
-    ACCEPT = b'accept'  # payload: the user whom to count, if any
+    ACCEPT = b'accept'  # payload: sealed JSON: the user to count, the identity
     REFUSE = b'refuse'  # payload: HTTP status and sentence
     SEND_TEXT = b'send-text'
     SEND_BINARY = b'send-binary'

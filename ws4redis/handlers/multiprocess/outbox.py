@@ -65,16 +65,16 @@ class Outbox:
         self.unseen_bytes = 0
         self.last_answer = 0
         self.has_ended = False
-        # The handshake waits for this; the outcome is the user to count, '' for none.
+        # The handshake waits for this; the outcome is the sealed answer of the worker.
         self.answered: Callable[[], object] | None = None
-        self.outcome: str | Refusal | None = None
+        self.outcome: bytes | Refusal | None = None
         self._backend = backend
         self._events = 0
         self._full = False
 
     # Opening
 
-    def answer(self, outcome: str | Refusal) -> None:
+    def answer(self, outcome: bytes | Refusal) -> None:
         """Take the answer of the handler to the handshake."""
         answered, self.answered = self.answered, None
         if answered is not None:
@@ -101,11 +101,18 @@ class Outbox:
     def websocket_drained(self, websocket: WebSocket) -> None:
         pass
 
+    def websocket_ended(self, websocket: WebSocket, code: int, reason: str) -> None:
+        """Take the end of what was granted, before the client has answered the close frame."""
+        self._end(code, reason)
+
     def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
         self.websocket = None
+        self._end(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
         if self.worker is None:
             self._backend.forget(self)
-        else:
+        elif not self.has_ended:
             self.has_ended = True
             self.put(Kind.END, pack_code(code, reason))
 

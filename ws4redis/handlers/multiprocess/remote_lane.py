@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.lanes import HandlerLane
+from ws4redis.handlers.multiprocess.acceptance import Acceptance
 from ws4redis.handlers.multiprocess.events import Kind, pack_code
 from ws4redis.handlers.multiprocess.sealing import WrongSeal, unseal
 from ws4redis.handlers.requests import make_lasting_request
 from ws4redis.handlers.session import HandlerSession
+from ws4redis.handshake.identity import identity_to_keep
 from ws4redis.handshake.policy import authorise, refusing_errors, user_to_count
 from ws4redis.protocol.frames import CloseCode, Opcode
 
@@ -95,7 +97,7 @@ class RemoteLane(HandlerLane):
     def _open(self, payload: bytes) -> None:
         """Apply the policy, then ask the handler; send the answer."""
         try:
-            user = self._connect(json.loads(unseal(payload)))
+            accepted = self._connect(json.loads(unseal(payload)))
         except HandshakeError as error:
             self.session = None
             self._answer(Kind.REFUSE, pack_code(error.status, error.body))
@@ -108,16 +110,16 @@ class RemoteLane(HandlerLane):
             self.session = None
             self._answer(Kind.REFUSE, pack_code(500, 'Internal server error.'))
         else:
-            self._answer(Kind.ACCEPT, user.encode())
+            self._answer(Kind.ACCEPT, accepted.sealed())
 
-    def _connect(self, opening: Any) -> str:
+    def _connect(self, opening: Any) -> Acceptance:
         handler_class = self._worker.handler_class(opening['handler'])
         request = make_lasting_request(opening['environ'])
         authorise(request)
         self.session = HandlerSession(handler_class, request, opening['kwargs'], self)
         with refusing_errors(request):
             self.session.connect()
-        return user_to_count(request) or ''
+        return Acceptance(user_to_count(request), identity_to_keep(request))
 
     # The connection: called in any thread
 

@@ -1,0 +1,252 @@
+"""The control channel as a process hears it: it acts on each message once, and misses none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ws4redis.broker.control import (
+    HISTORY_SECONDS,
+    ControlMessage,
+    Do,
+    control_keys,
+    messages_in,
+    newest_command,
+    read_command,
+)
+from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Outcome, Position, parse_reading
+from ws4redis.broker.link import error_code, ignore
+from ws4redis.broker.scripts import script_of
+from ws4redis.hub.identity import Identity
+
+if TYPE_CHECKING:
+    from ws4redis.broker.publication import Command
+    from ws4redis.hub.bus import Bus
+    from ws4redis.hub.bus_link import BusLink
+
+logger = logging.getLogger('ws4redis')
+
+# Clocks of hosts differ by so much at most.
+CLOCK_SKEW_SECONDS: Final = 5.0
+# How long a handshake may take that has asked who somebody is before a message came.
+RECENT_SECONDS: Final = 60.0
+
+
+def concerns(message: ControlMessage, identity: Identity) -> bool:
+    """Tell whether a message means an identity."""
+    if message.session is not None and message.session != identity.session_digest:
+        return False
+    if message.user is None and message.user_id is None:
+        return message.session is not None or identity.session_digest is not None
+    return (message.user is not None and message.user == identity.user) or (
+        message.user_id is not None and message.user_id == identity.user_id
+    )
+
+
+class Ended:
+    """What has ended lately, for those who show a ticket, and for handshakes under way."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # By wall clock: before that, something may have ended of which nothing is known here.
+        self.known_since = float('inf')
+        self._recent: deque[tuple[float, ControlMessage]] = deque()
+        # The latest message's time for each session, user and primary key.
+        self._latest: dict[tuple[str, str], float] = {}
+        self._everybody = 0.0
+
+    def note(self, message: ControlMessage) -> None:
+        now = self._clock()
+        self._recent.append((now, message))
+        while self._recent[0][0] < now - RECENT_SECONDS:
+            self._recent.popleft()
+        self.note_past(message)
+
+    def note_past(self, message: ControlMessage) -> None:
+        """Take note of a message that concerns no handshake under way."""
+        names = [
+            (kind, name)
+            for kind, name in (
+                ('user', message.user),
+                ('id', message.user_id),
+                ('session', message.session),
+            )
+            if name is not None
+        ]
+        if not names:
+            self._everybody = max(self._everybody, message.at)
+        for name in names:
+            # The latest goes to the end, so that the oldest are found at the beginning.
+            self._latest[name] = max(self._latest.pop(name, 0.0), message.at)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        until = time.time() - HISTORY_SECONDS
+        while self._latest:
+            oldest = next(iter(self._latest))
+            if self._latest[oldest] >= until:
+                return
+            del self._latest[oldest]
+
+    def since(self, moment: float) -> list[ControlMessage]:
+        """Return what came after a moment of the loop's clock."""
+        messages = []
+        for came, message in reversed(self._recent):
+            if came < moment:
+                break
+            messages.append(message)
+        return messages
+
+    def has_ended(self, identity: Identity, granted_at: float) -> bool:
+        """Tell whether what was granted at a time may have ended since; when in doubt, it has."""
+        since = granted_at - CLOCK_SKEW_SECONDS
+        if since < self.known_since or since <= self._everybody:
+            return True
+        names = (
+            ('user', identity.user),
+            ('id', identity.user_id),
+            ('session', identity.session_digest),
+        )
+        return any(
+            name is not None and self._latest.get((kind, name), 0.0) >= since
+            for kind, name in names
+        )
+
+
+class Control:
+    """Read the control channel on the bus.
+
+    ``apply`` takes each message, in order. ``unsure`` is called when messages may have been
+    missed. All of it runs in the loop.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        prefix: str,
+        *,
+        clock: Callable[[], float],
+        apply: Callable[[ControlMessage], object],
+        unsure: Callable[[], object],
+    ) -> None:
+        self.ended = Ended(clock)
+        self._link: BusLink | None = None
+        self._prefix = prefix
+        self._name = control_keys(prefix).plain
+        self._apply = apply
+        self._unsure = unsure
+        self._position: Position | None = None
+        self._began = time.time()
+        self._is_reading = False
+        self._rang = False
+        # Whether all that was published before this connection was made has been read.
+        self._is_current = False
+        self._complaint = ''
+        bus.own_listeners[self._name] = self
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether all that has ended until now is known here."""
+        return self._is_current
+
+    # What the bus tells
+
+    def connected(self, link: BusLink) -> None:
+        self._link = link
+        link.subscribe(self._name, confirmed=ignore, refused=self._refused)
+        if self._position is None:
+            link.send(*newest_command(self._prefix), replied=self._past_read, refused=self._refused)
+        self._read()
+
+    def disconnected(self, link: BusLink) -> None:
+        if link is not self._link:
+            return
+        self._link = None
+        self._is_reading = self._rang = self._is_current = False
+
+    def heard(self) -> None:
+        if self._is_reading:
+            self._rang = True
+        elif self._link is not None:
+            self._read()
+
+    # Reading
+
+    def _read(self) -> None:
+        assert self._link is not None
+        self._is_reading = True
+        self._rang = False
+        command = read_command(self._prefix, self._position)
+        self._link.send(
+            *command,
+            replied=self._replied,
+            refused=lambda error: self._script_refused(error, command),
+        )
+
+    def _script_refused(self, error: Exception, command: Command) -> None:
+        if error_code(error) == 'NOSCRIPT' and self._link is not None:
+            with_text = script_of(command).with_text(command)
+            self._link.send(*with_text, replied=self._replied, refused=self._refused)
+        else:
+            self._is_reading = False
+            self._refused(error)
+
+    def _refused(self, error: Exception) -> None:
+        self._is_reading = self._is_current = False
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            logger.error(
+                'Redis refuses the control channel: %s; logouts reach this process by the sweep '
+                'alone',
+                error,
+            )
+
+    def _past_read(self, entries: Sequence[Any]) -> None:
+        """Take the newest messages that were there when this process began to listen."""
+        payloads = [
+            dict(zip(fields[::2], fields[1::2], strict=True)).get(b'd', b'')
+            for _, fields in reversed(entries)
+        ]
+        messages = messages_in(payloads)
+        now = time.time()
+        self.ended.known_since = (
+            now - HISTORY_SECONDS
+            if len(entries) < MAX_ENTRIES_PER_READ or not messages
+            else messages[0].at
+        )
+        for message in messages:
+            self.ended.note_past(message)
+            if message.at >= self._began - CLOCK_SKEW_SECONDS:
+                self._apply_late(message)
+
+    def _replied(self, reply: Sequence[Any]) -> None:
+        reading = parse_reading(reply)
+        was_known, self._position = self._position, reading.newest
+        self._is_reading = False
+        if reading.outcome is not Outcome.OK:
+            logger.warning('control messages were missed (%s): all is checked', reading.outcome)
+            self.ended.known_since = time.time()
+            self._is_current = True
+            self._unsure()
+        elif was_known is not None and reading.entries:
+            last = reading.entries[-1]
+            self._position = Position(reading.newest.epoch, last.offset, last.tag)
+            for message in messages_in([entry.payload for entry in reading.entries]):
+                self._take(message)
+        if self._link is not None and (self._rang or self._position.offset < reading.newest.offset):
+            self._read()
+        else:
+            self._is_current = True
+
+    def _apply_late(self, message: ControlMessage) -> None:
+        # It may have come before the handshakes of those who are here. No session comes again, but
+        # of a user only a look-up tells.
+        self._apply(message if message.session is not None else replace(message, do=Do.CHECK))
+
+    def _take(self, message: ControlMessage) -> None:
+        self.ended.note(message)
+        self._apply(message)
