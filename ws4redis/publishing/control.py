@@ -99,7 +99,7 @@ def message_to(do: Do, *, user: Any = None, session: Any = None, **more: Any) ->
     return ControlMessage(do, user=name, user_id=user_id, session=digest, **more)
 
 
-def _disconnection(user: Any, session: Any, code: int, reason: str) -> ControlMessage:
+def _disconnection(user: Any, session: Any, code: int, reason: Any) -> ControlMessage:
     if not is_sendable_close_code(code):
         raise ValueError(f'{code} cannot be sent as a close code')
     if not isinstance(reason, str) or len(reason.encode()) > MAX_REASON_BYTES:
