@@ -21,7 +21,7 @@ from ws4redis.servers.opening import Opening, make_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from django.http import HttpRequest
+    from django.core.handlers.wsgi import WSGIRequest
 
     from ws4redis.hub.hub import Hub
     from ws4redis.protocol.wire import WireFormat
@@ -86,13 +86,14 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
         raise
 
 
-def _visit(opening: Opening, request: HttpRequest) -> Steps[tuple[Visitor, str | None]]:
-    def visit() -> tuple[Visitor, str | None]:
-        return visitor_of(request), user_to_count(request)
-
+def _visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | None]]:
     if claims_nothing(request):
         return visitor_of(request), None
-    return (yield from opening.admit(visit))
+    return (yield from opening.admit(_visitor_and_user, request))
+
+
+def _visitor_and_user(request: WSGIRequest) -> tuple[Visitor, str | None]:
+    return visitor_of(request), user_to_count(request)
 
 
 def open_connection(

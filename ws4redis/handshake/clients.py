@@ -17,7 +17,6 @@ from django.utils.functional import SimpleLazyObject
 
 from ws4redis.broker.client_names import ClientName
 from ws4redis.broker.history import Page, PageRequest
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.conf import conf
 from ws4redis.exceptions import ClientError
 from ws4redis.handshake.blocking import with_database
@@ -174,9 +173,6 @@ class DjangoProject:
             raise ClientError(
                 ErrorCode.PERMISSION_DENIED, ErrorCode.PERMISSION_DENIED.message
             ) from None
-
-    def publish(self, outgoing: Outgoing) -> None:
-        current_broker().publish(outgoing, transaction=False)
 
     def read_page(self, request: PageRequest) -> Page:
         return current_broker().read_page(request)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4redis.broker.history import Kind, Outcome, Page, PageRequest, Position
-from ws4redis.broker.outgoing import Outgoing, options_of_channel
+from ws4redis.broker.outgoing import options_of_channel
 from ws4redis.exceptions import ClientError
 from ws4redis.hub.clients.wire import encoded
 from ws4redis.hub.publication import publication_of
@@ -121,22 +121,27 @@ def _publish_on(
         end()
         return
     has_history = options_of_channel(channel).has_history
-    outgoing = Outgoing(
-        (channel,),
-        content,
-        Kind.JSON if is_json else Kind.TEXT,
-        # Without a history there is nothing to tell repetitions by.
-        once=(_once_of(connection, request) if has_history else None),
-    )
 
-    def answer(result: None, error: BaseException | None) -> None:
+    def done(positions: object, error: Exception | None) -> None:
+        if not connection.is_alive:
+            return
         if error is not None:
-            connection.fail(number, error)
+            # Whoever gave it up has logged why.
+            connection.fail(number, ErrorCode.INTERNAL)
         else:
             connection.reply(number, 'publish', {})
-        end()
 
-    connection.call('publishing', answer, connection.service.project.publish, outgoing)
+    connection.service.hub.publish(
+        connection.websocket,
+        (channel,),
+        content,
+        kind=Kind.JSON if is_json else Kind.TEXT,
+        # Without a history there is nothing to tell repetitions by.
+        once=_once_of(connection, request) if has_history else None,
+        done=done,
+    )
+    # Redis gets them in the order of these calls.
+    end()
 
 
 def _once_of(connection: ClientConnection, request: PublishRequest) -> str | None:

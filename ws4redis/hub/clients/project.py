@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ws4redis.broker.client_names import ClientName
 from ws4redis.broker.history import Page, PageRequest
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.identity import Identity
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ class Project(Protocol):
 
     def call(self, visitor: Visitor, method: str, data: Any) -> Any:
         """Run the project's code for a method, and return its result."""
-
-    def publish(self, outgoing: Outgoing) -> None: ...
 
     def read_page(self, request: PageRequest) -> Page: ...
 
