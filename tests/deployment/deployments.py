@@ -15,6 +15,7 @@ from websockets.typing import Origin
 
 from tests.deployment.installation import Installation
 from tests.deployment.processes import Apache, Gunicorn, IniUwsgi, Nginx, RunWsserver, UwsgiEmperor
+from tests.event_stream_client import EventStreamClient
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS
 
@@ -44,6 +45,14 @@ class Deployment:
         with urllib.request.urlopen(url, timeout=SOON_SECONDS, context=self._tls()) as response:
             body: bytes = response.read()
         return body.decode()
+
+    def event_stream(self, facility: str) -> EventStreamClient:
+        """Open an event stream as a page of this site would, whose network blocks websockets."""
+        return EventStreamClient(
+            f'http{"s" * self.is_encrypted}://{self.address}/ws/{facility}?subscribe-broadcast',
+            ssl_context=self._tls(),
+            headers={'Accept-Encoding': 'gzip, deflate'},
+        )
 
     def websocket(self, facility: str, options: str = 'subscribe-broadcast') -> ClientConnection:
         """Open a websocket as a page of this site would."""

@@ -52,6 +52,20 @@ def test_the_browsers_client_is_a_static_file(deployment: Deployment) -> None:
     assert 'WS4Redis' in deployment.get('/static/js/ws4redis.js')
 
 
+def test_an_event_stream_passes_each_event_at_once(
+    deployment: Deployment, own_redis: RedisServer, facility: str
+) -> None:
+    with own_redis.client() as client:
+        client.set(f'broadcast:{facility}', 'kept')
+        with deployment.event_stream(facility) as stream:
+            assert stream.status == 200
+            assert stream.headers['content-type'].startswith('text/event-stream')
+            assert stream.receive().data == 'kept'
+            for number in range(3):
+                assert client.publish(f'broadcast:{facility}', number) >= 1
+                assert stream.receive().data == str(number)
+
+
 def test_a_published_message_reaches_all_websockets(
     deployment: Deployment, own_redis: RedisServer, facility: str
 ) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
+from tests.standalone.server import StandaloneServer
 
-Server = UwsgiServer | RunserverProcess
+Server = UwsgiServer | RunserverProcess | StandaloneServer
 
 SETTINGS: dict[str, Any] = {
     'ROOT_URLCONF': 'tests.e2e.urls',
@@ -64,6 +65,14 @@ def uwsgi_patched_late(redis_server: RedisServer, settings: Mapping[str, Any]) -
     )
 
 
+def run_wsserver(redis_server: RedisServer, settings: Mapping[str, Any]) -> StandaloneServer:
+    """Return the standalone server, with the native door."""
+    return StandaloneServer(
+        redis_server=redis_server,
+        django_settings={**SETTINGS, 'WS4REDIS_DRAIN_SECONDS': 0.2, **settings},
+    )
+
+
 #: By their names in the tests' ids.
 KINDS: dict[str, Callable[[RedisServer, Mapping[str, Any]], Server]] = {
     'gevent': uwsgi,
@@ -72,6 +81,7 @@ KINDS: dict[str, Callable[[RedisServer, Mapping[str, Any]], Server]] = {
     'patched-early': uwsgi_patched_early,
     'alone': uwsgi_of_the_websocket_loop,
     'alone-patched': uwsgi_patched_late,
+    'alone-native': run_wsserver,
     'runserver': runserver,
 }
 

@@ -87,6 +87,7 @@ class Member:
     ) -> None:
         self.hub = hub
         self.peer: Peer = hub.peer(**kind)
+        self._name = name
         self.joined: Joined | None = None
         self.gaps: list[Gap] = []
         websocket = self.peer.websocket
@@ -97,7 +98,7 @@ class Member:
     def _done(self, joined: Joined) -> None:
         assert self.joined is None
         self.joined = joined
-        self.peer.websocket.take_joined(joined)
+        self.peer.websocket.take_joined(self._name, joined)
 
     def _delayed(self, why: str) -> None:
         self.delays.append(why)

@@ -198,7 +198,7 @@ def test_while_the_server_stops_handshakes_are_refused(url: str) -> None:
 def test_without_a_descriptor_left_the_handshake_is_refused(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EMFILE, 'Too many open files')
 
     monkeypatch.setattr(opening_module, 'take_socket', fail)
@@ -213,7 +213,7 @@ def test_without_a_descriptor_left_the_handshake_is_refused(
 def test_a_client_that_left_during_its_handshake_costs_nothing(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
 
     monkeypatch.setattr(opening_module, 'take_socket', fail)

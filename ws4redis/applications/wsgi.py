@@ -19,7 +19,7 @@ from ws4redis.applications.clients import (
 )
 from ws4redis.applications.former_hooks import RefusesFormerHooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
-from ws4redis.broker.tokens import Since, encode_positions, since_of
+from ws4redis.broker.tokens import Since, encode_positions
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandoverNotSupported, HandshakeError
 from ws4redis.handlers.server import HandlerServer
@@ -107,7 +107,7 @@ class WebSocketServer(RefusesFormerHooks):
             return
         environ = _under_websocket_url(environ)
         # Received
-        opening = Opening(environ, start_response)
+        opening = Opening(environ, start_response, streams=True)
         admission: Admission | None = None
         try:
             request = make_request(environ)
@@ -115,7 +115,11 @@ class WebSocketServer(RefusesFormerHooks):
             if admission.user is not None:
                 opening.count_user(admission.user)
             # Admitted
-            if offers_protocol(opening) and type(admission.subscriber) is RedisSubscriber:
+            if (
+                offers_protocol(opening)
+                and type(admission.subscriber) is RedisSubscriber
+                and not opening.is_stream
+            ):
                 _connect_client(opening, admission, request)
             else:
                 yield from self._connect(opening, admission)
@@ -142,15 +146,20 @@ class WebSocketServer(RefusesFormerHooks):
         """Make the websocket and let it join its channels."""
         subscriber = admission.subscriber
         bridge = SubscriberBridge(opening.hub, subscriber) if needs_bridge(subscriber) else None
-        websocket = opening.make_websocket(
-            bridge or self._shared_receiver(opening.hub),
-            echo=admission.echo,
-            heartbeats=admission.heartbeats,
-            publishes=publishers_of(subscriber),
-            companion=bridge,
-        )
-        opening.identify(admission.identity)
         hub = opening.hub
+        receiver = bridge or self._shared_receiver(hub)
+        websocket: WebSocket
+        if opening.is_stream:
+            websocket = opening.make_stream(receiver, _names_so_far(subscriber), companion=bridge)
+        else:
+            websocket = opening.make_websocket(
+                receiver,
+                echo=admission.echo,
+                heartbeats=admission.heartbeats,
+                publishes=publishers_of(subscriber),
+                companion=bridge,
+            )
+        opening.identify(admission.identity)
         if bridge is not None:
             bridge.begin(websocket)
             yield from opening.run(bridge.take_descriptor)
@@ -161,10 +170,10 @@ class WebSocketServer(RefusesFormerHooks):
         if type(subscriber) is not RedisSubscriber:
             # Before it sends anything: it may add channels while it does.
             _follow_changes(hub, websocket, subscriber)
-        since = since_of(opening.query_string)
+        since = opening.since
         seconds = min(JOIN_SECONDS, opening.seconds_left)
         answer = yield from join(hub, websocket, names, seconds, since)
-        if since is not None:
+        if since is not None and not opening.is_stream:
             opening.answer_headers += _position_headers(answer)
         if bridge is not None:
             yield from opening.run(bridge.prepare, websocket)
@@ -235,6 +244,12 @@ def _position_headers(answer: Answer) -> list[tuple[str, str]]:
     if answer.gaps:
         headers.append(('WS4Redis-Gap', ', '.join(sorted(set(answer.gaps.values())))))
     return headers
+
+
+def _names_so_far(subscriber: RedisSubscriber) -> list[str]:
+    """Return the channels that a subscriber has subscribed to, without asking it."""
+    subscription = getattr(subscriber, '_subscription', None)
+    return subscription.names if isinstance(subscription, Subscription) else []
 
 
 def _names_of(subscriber: RedisSubscriber, *, reads_itself: bool) -> list[str]:

@@ -262,7 +262,7 @@ class Hub:
 
     def opened(self, websocket: WebSocket) -> None:
         self.open_count += 1
-        self.statistics.handshakes[101] += 1
+        self.statistics.handshakes[websocket.status] += 1
         self.highest_fd = max(self.highest_fd, websocket.fd)
 
     def count_refused_handshake(self, status: int) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ws4redis.hub.channel import Delay, Outcome, Request
-from ws4redis.protocol.client.codes import DisconnectCode
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Position
@@ -69,7 +68,7 @@ class Joining:
 
     def _joined(self, name: str, joined: Joined) -> None:
         self._remaining -= 1
-        self._websocket.take_joined(joined)
+        self._websocket.take_joined(name, joined)
         if self._done is None:
             self._tell_late(joined.outcome)
         elif joined.position is not None:
@@ -81,8 +80,7 @@ class Joining:
 
     def _tell_late(self, outcome: Outcome) -> None:
         if self._since is not None and outcome.is_gap:
-            code = DisconnectCode.INSUFFICIENT_STATE
-            self._websocket.close_when_open(code, f'gap: {outcome}')
+            self._websocket.tell_late_gap(outcome)
 
     def _delayed(self, why: Delay) -> None:
         if why is Delay.REFUSED and self._done is not None and self._refused is not None:

@@ -10,19 +10,20 @@ import logging
 import math
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ws4redis.hub.messages import HeldBack, Messages
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import OwnMessages, fingerprint
 from ws4redis.hub.peer import Paused, Peer, Phase
+from ws4redis.hub.receiver import Receiver
 from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.protocol.client.codes import DisconnectCode
 from ws4redis.protocol.connection import ServerConnection, State
 from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 
 if TYPE_CHECKING:
-    from ws4redis.hub.channel import Channel, Gap, Joined
+    from ws4redis.hub.channel import Channel, Gap, Joined, Outcome
     from ws4redis.hub.hub import Hub
     from ws4redis.protocol.wire import WireFormat
 
@@ -36,20 +37,11 @@ LINGER_SECONDS = 2.0
 _RESET_ON_CLOSE = struct.pack('ii', 1, 0)
 
 
-class Receiver(Protocol):
-    """Takes what websockets send; one object may serve many. Called in the loop: must not block."""
-
-    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None: ...
-
-    def websocket_drained(self, websocket: WebSocket) -> None:
-        """Go on sending, if that waited: all output that was queued has gone out."""
-
-    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
-        """Take the end; called once, whatever ended the websocket."""
-
-
 class WebSocket(Peer):
     """One connection to a browser."""
+
+    # Of the answer to its handshake.
+    status: ClassVar[int] = 101
 
     __slots__ = (
         '_farewell',
@@ -236,12 +228,16 @@ class WebSocket(Peer):
             chunk = self.hub.kept_frames.framed(self.wire, payload)
             self.send(chunk.data, messages=1, shared=chunk)
 
-    def take_joined(self, joined: Joined) -> None:
+    def take_joined(self, name: str, joined: Joined) -> None:
         """Send what it gets as it joins a channel: the kept message, or what it has missed."""
         if joined.kept is not None and not (self.heeds_gaps and joined.position is not None):
             self.send_kept(joined.kept)
         if joined.messages is not None:
             self.deliver(joined.messages)
+
+    def tell_late_gap(self, cause: Outcome) -> None:
+        """Tell of a gap that came up when the handshake was answered already."""
+        self.close_when_open(DisconnectCode.INSUFFICIENT_STATE, f'gap: {cause}')
 
     def gap(self, channel: Channel, gap: Gap) -> None:
         if self.heeds_gaps:

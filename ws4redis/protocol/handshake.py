@@ -42,10 +42,7 @@ def check_upgrade(
     break inside a header), 426 (another version) or 431 (headers of more than
     ``max_header_bytes``).
     """
-    if sum(map(len, headers)) + sum(map(len, headers.values())) > max_header_bytes:
-        raise HandshakeError(431, 'The headers of the request are too large.')
-    if any(map(_LINE_BREAK.search, headers.values())):
-        raise HandshakeError(400, 'A header of the request has a line break in its value.')
+    check_headers(headers, max_header_bytes=max_header_bytes)
     if (
         method.upper() != 'GET'
         or 'websocket' not in _tokens(headers.get('upgrade', ''))
@@ -68,6 +65,14 @@ def check_upgrade(
         )
     if not _is_key(headers.get('sec-websocket-key', '').strip()):
         raise HandshakeError(400, 'The header Sec-WebSocket-Key is missing or malformed.')
+
+
+def check_headers(headers: Mapping[str, str], *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
+    """Check the headers of any request; raise ``HandshakeError`` 400 or 431."""
+    if sum(map(len, headers)) + sum(map(len, headers.values())) > max_header_bytes:
+        raise HandshakeError(431, 'The headers of the request are too large.')
+    if any(map(_LINE_BREAK.search, headers.values())):
+        raise HandshakeError(400, 'A header of the request has a line break in its value.')
 
 
 def _tokens(value: str) -> set[str]:

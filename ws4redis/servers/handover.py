@@ -35,9 +35,13 @@ _NOT_SUPPORTED = (
 
 
 def take_socket(
-    environ: WSGIEnvironment, start_response: StartResponse | None, headers: Headers
+    environ: WSGIEnvironment,
+    start_response: StartResponse | None,
+    headers: Headers,
+    *,
+    status: str = STATUS,
 ) -> _socket.socket:
-    """Answer the handshake with 101 and these headers, and return the request's socket.
+    """Answer the handshake with a status and these headers, and return the request's socket.
 
     The request then has no more to do than to return an empty body. Raise ``HandoverNotSupported``
     when the server keeps its socket to itself, and ``OSError`` when the client has gone or no
@@ -48,12 +52,12 @@ def take_socket(
     """
     connection = environ.get(CONNECTION)
     if connection is not None:
-        native: _socket.socket = connection.hand_over(headers)
+        native: _socket.socket = connection.hand_over(headers, status)
         return native
     if start_response is None:
         sock = _handover_in_view(environ)(environ, headers)
     else:
-        sock = _handover_of(environ, start_response)(environ, start_response, headers)
+        sock = _handover_of(environ, start_response)(environ, start_response, headers, status)
     sock.settimeout(0)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Frames are small and wait for nothing: Nagle's algorithm would delay every second one.
@@ -61,7 +65,7 @@ def take_socket(
     return sock
 
 
-Handover = Callable[['WSGIEnvironment', 'StartResponse', Headers], _socket.socket]
+Handover = Callable[['WSGIEnvironment', 'StartResponse', Headers, str], _socket.socket]
 HandoverInView = Callable[['WSGIEnvironment', Headers], _socket.socket]
 
 
@@ -121,8 +125,8 @@ def _handover_in_view(environ: WSGIEnvironment) -> HandoverInView:
     return _from_under_reader
 
 
-def _answer(headers: Headers) -> bytes:
-    lines = [f'HTTP/1.1 {STATUS}', *(f'{name}: {value}' for name, value in headers), '', '']
+def _answer(headers: Headers, status: str = STATUS) -> bytes:
+    lines = [f'HTTP/1.1 {status}', *(f'{name}: {value}' for name, value in headers), '', '']
     return '\r\n'.join(lines).encode('latin-1')
 
 
@@ -139,7 +143,7 @@ def _refuse_https_socket(environ: WSGIEnvironment) -> None:
 
 
 def _from_uwsgi(
-    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
+    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers, status: str
 ) -> _socket.socket:
     _refuse_https_socket(environ)
     # Duplicated, it stays open when uWSGI closes its own descriptor at the request's end. What
@@ -148,7 +152,7 @@ def _from_uwsgi(
     fd = os.dup(server_fd)
     try:
         _forget_in_gevent(server_fd)
-        write = start_response(STATUS, list(headers))
+        write = start_response(status, list(headers))
         # Sends the headers now, before the loop may send frames.
         write(b'')
         return _socket.socket(fileno=fd)
@@ -209,18 +213,18 @@ def _unregister_in_gevent(fd: int) -> None:
 
 
 def _from_wsgiref(
-    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
+    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers, status: str
 ) -> _socket.socket:
     handler: Any = start_response.__self__  # type: ignore[attr-defined]
     connection: socket.socket = handler.request_handler.connection
     _refuse_early_data(handler.request_handler.rfile, connection)
     # wsgiref refuses Connection and Upgrade in the headers of an application (PEP 3333 reserves
     # them for the server), so write the answer here and mark the headers as sent.
-    handler.status = STATUS
+    handler.status = status
     handler.headers = handler.headers_class(list(headers))
     handler.headers_sent = True
     handler.request_handler.close_connection = True
-    connection.sendall(_answer(headers))
+    connection.sendall(_answer(headers, status))
     # Detached, the server's own object has no descriptor left that it could shut down or close.
     return _socket.socket(fileno=connection.detach())
 
@@ -242,18 +246,18 @@ def _handler_of(start_response: StartResponse) -> Any:
 
 
 def _from_pywsgi(
-    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
+    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers, status: str
 ) -> _socket.socket:
     handler = _handler_of(start_response)
     connection = handler.socket
     _refuse_early_data(handler.rfile, connection)
     # pywsgi frames the body of any response to HTTP/1.1, so the answer is written here.
-    handler.status = STATUS.encode()
-    handler._orig_status = STATUS
-    handler.code = 101
+    handler.status = status.encode()
+    handler._orig_status = status
+    handler.code = int(status[:3])
     handler.headers_sent = True
     handler.close_connection = True
-    connection.sendall(_answer(headers))
+    connection.sendall(_answer(headers, status))
     sock = _detach(connection)
     _unregister_in_gevent(sock.fileno())
     return sock
@@ -277,12 +281,14 @@ def _connection_behind(reader: Any) -> Any:
     return getattr(raw, 'tls_connection', None)
 
 
-def _from_under_reader(environ: WSGIEnvironment, headers: Headers) -> _socket.socket:
+def _from_under_reader(
+    environ: WSGIEnvironment, headers: Headers, status: str = STATUS
+) -> _socket.socket:
     """Take the socket while the server goes on with the request, and leave it an empty shell."""
     reader = _reader_of(environ)
     connection = _connection_behind(reader)
     _refuse_early_data(reader, connection)
-    connection.sendall(_answer(headers))
+    connection.sendall(_answer(headers, status))
     sock = _detach(connection)
     _forget_in_gevent(sock.fileno())
     # A hack, since the server holds this very object and would log an error when it finds no
@@ -292,12 +298,12 @@ def _from_under_reader(environ: WSGIEnvironment, headers: Headers) -> _socket.so
 
 
 def _from_under_middleware(
-    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers
+    environ: WSGIEnvironment, start_response: StartResponse, headers: Headers, status: str
 ) -> _socket.socket:
-    sock = _from_under_reader(environ, headers)
+    sock = _from_under_reader(environ, headers, status)
     # The rest of the response is discarded, but the server needs one. Headers of a connection
     # would be refused.
-    start_response(STATUS, [])
+    start_response(status, [])
     return sock
 
 

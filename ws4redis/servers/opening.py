@@ -11,31 +11,44 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 
+from ws4redis.broker.history import Position
+from ws4redis.broker.outgoing import options_of_channel
+from ws4redis.broker.tokens import Since, since_of
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.admissions import admissions
 from ws4redis.handshake.connection_limits import Place, connection_limits
 from ws4redis.handshake.machine import Call, Steps
 from ws4redis.handshake.sessions import READ_SESSION, ReadSession, can_read_many
+from ws4redis.hub.event_stream import EventStream, OwnStreamWire, shared_wire
 from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.hub.websocket import Receiver, WebSocket
 from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
+from ws4redis.protocol.event_stream import response_headers as stream_headers
+from ws4redis.protocol.event_stream import wants_event_stream
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import CloseCode
-from ws4redis.protocol.handshake import check_upgrade, choose_subprotocol, response_headers
+from ws4redis.protocol.handshake import (
+    check_headers,
+    check_upgrade,
+    choose_subprotocol,
+    response_headers,
+)
 from ws4redis.protocol.wire import PLAIN, WireFormat
-from ws4redis.servers.handover import check_supported, take_socket
+from ws4redis.servers.handover import STATUS, check_supported, take_socket
 from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.process import get_hub, session_reader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from django.http import HttpRequest
 
 T = TypeVar('T')
 
 logger = logging.getLogger('ws4redis')
 
+STREAM_STATUS = '200 OK'
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
@@ -65,16 +78,27 @@ class Opening:
 
     Making it checks the request and takes a place among the limits; raises ``HandshakeError`` or
     ``HandoverNotSupported``. Then either :meth:`complete` or :meth:`abandon` has to be called.
-    Inside a view there is no ``start_response``.
+    Inside a view there is no ``start_response``. With ``streams`` it may as well be a request for
+    an event stream.
     """
 
-    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> None:
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse | None,
+        *,
+        streams: bool = False,
+    ) -> None:
         self.headers = handshake_headers(environ)
-        check_upgrade(
-            environ['REQUEST_METHOD'],
-            self.headers,
-            http_version=environ.get('SERVER_PROTOCOL', 'HTTP/1.1'),
-        )
+        self.is_stream = streams and wants_event_stream(environ['REQUEST_METHOD'], self.headers)
+        if self.is_stream:
+            check_headers(self.headers)
+        else:
+            check_upgrade(
+                environ['REQUEST_METHOD'],
+                self.headers,
+                http_version=environ.get('SERVER_PROTOCOL', 'HTTP/1.1'),
+            )
         check_supported(environ, start_response)
         self.hub = get_hub()
         if self.hub.is_draining:
@@ -97,6 +121,12 @@ class Opening:
     def seconds_left(self) -> float:
         """How many seconds the handshake may take yet, 0 if its time is over."""
         return max(0.0, self._deadline - monotonic())
+
+    @property
+    def since(self) -> Since | None:
+        """What the client says that it has seen; a browser says it of an event stream by itself."""
+        last_event = self.headers.get('last-event-id') if self.is_stream else None
+        return Since(last_event) if last_event else since_of(self.query_string)
 
     @property
     def query_string(self) -> str:
@@ -130,8 +160,8 @@ class Opening:
 
     def admit(
         self,
-        function: Callable[[WSGIRequest], T],
-        request: WSGIRequest,
+        function: Callable[[Any], T],
+        request: HttpRequest,
         *,
         too_late: Callable[[T], object] | None = None,
     ) -> Steps[T]:
@@ -224,8 +254,31 @@ class Opening:
         )
         return self.websocket
 
+    def make_stream(
+        self, receiver: Receiver, names: list[str], *, companion: Any = None
+    ) -> EventStream:
+        """Return the event stream for some channels, which has no socket yet."""
+        since = self.since
+        seen: dict[str, Position] = {}
+        with_history = [name for name in names if options_of_channel(name).has_history]
+        for name in with_history:
+            position = None if since is None else since.position_on(name)
+            if position is not None:
+                seen[name] = position
+        # An event has to tell the positions on all channels, in case it is the last.
+        wire = shared_wire() if len(with_history) <= 1 else OwnStreamWire(seen)
+        self.websocket = stream = EventStream(
+            self.hub,
+            wire,
+            receiver,
+            heeds_gaps=since is not None,
+            companion=companion,
+            place=self._place,
+        )
+        return stream
+
     def complete(self) -> None:
-        """Answer with 101 and hand the socket over to the loop.
+        """Answer with 101 (an event stream: 200) and hand the socket over to the loop.
 
         When the client has gone the websocket is closed, and nothing is raised. Raise
         ``HandshakeError`` 503 when no descriptor is left.
@@ -234,22 +287,13 @@ class Opening:
         assert websocket is not None
         if self._identity_of is not None:
             self.identify(self._identity_of())
-        subprotocol = self.subprotocol
-        offered = self.offered
-        if offered and subprotocol is None:
-            logger.warning(
-                'a client offers the subprotocols %.200r, of which WS4REDIS_SUBPROTOCOLS has none: '
-                'browsers give up its websocket',
-                offered,
-            )
-        answer = response_headers(
-            self.headers['sec-websocket-key'],
-            subprotocol=subprotocol,
-            extensions=self._extensions,
-        )
-        answer += self.answer_headers
+        if self.is_stream:
+            # A page of another site that may read it was checked as that of any websocket.
+            answer, status = stream_headers(self.headers.get('origin')), STREAM_STATUS
+        else:
+            answer, status = self._upgrade_headers() + self.answer_headers, STATUS
         try:
-            sock = take_socket(self._environ, self._start_response, answer)
+            sock = take_socket(self._environ, self._start_response, answer, status=status)
         except OSError as exc:
             if exc.errno in _NO_DESCRIPTOR:
                 logger.error('no descriptor is left for another websocket')
@@ -260,6 +304,21 @@ class Opening:
             self.abandon()
             return
         self.hub.loop.call_soon(websocket.attach, sock)
+
+    def _upgrade_headers(self) -> list[tuple[str, str]]:
+        subprotocol = self.subprotocol
+        offered = self.offered
+        if offered and subprotocol is None:
+            logger.warning(
+                'a client offers the subprotocols %.200r, of which WS4REDIS_SUBPROTOCOLS has none: '
+                'browsers give up its websocket',
+                offered,
+            )
+        return response_headers(
+            self.headers['sec-websocket-key'],
+            subprotocol=subprotocol,
+            extensions=self._extensions,
+        )
 
     def abandon(self) -> None:
         """Give back what was taken; the handshake is refused."""

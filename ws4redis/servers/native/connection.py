@@ -253,8 +253,10 @@ class Connection:
         # Another request, or something that is refused when this one is answered.
         self._watch(0)
 
-    def hand_over(self, headers: list[tuple[str, str]]) -> _socket.socket:
-        """Answer with 101 and these headers, and give up the socket.
+    def hand_over(
+        self, headers: list[tuple[str, str]], status: str = '101 Switching Protocols'
+    ) -> _socket.socket:
+        """Answer with a status and these headers, and give up the socket.
 
         Raise ``OSError`` when the client has gone, and ``HandshakeError`` 400 when it has sent
         something too early (RFC 6455, section 4.1).
@@ -265,10 +267,11 @@ class Connection:
             # Nor is it another request.
             self.keeps_alive = False
             raise HandshakeError(400, _TOO_EARLY)
-        answer = encode_response(101, headers, b'')
+        code = int(status[:3])
+        answer = encode_response(code, headers, b'')
         if self._sock.send(answer, SEND_FLAGS) != len(answer):
             raise ConnectionAbortedError('the client takes no answer')
-        self._log(101)
+        self._log(code)
         self._unwatch()
         sock: _socket.socket = self._sock
         self._leave()

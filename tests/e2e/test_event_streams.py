@@ -1,0 +1,100 @@
+"""Event streams on the URLs of websockets, on every kind of server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.http import HttpRequest
+
+from tests.e2e.conftest import cookie_of
+from tests.e2e.kinds import KINDS, Server
+from tests.event_stream_client import EventStreamClient, StreamEvent
+from tests.programs import RedisServer
+from ws4redis.publisher import RedisPublisher
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stream(server: Server, address: str, **options: Any) -> EventStreamClient:
+    return EventStreamClient(f'{server.url}/ws/{address}', **options)
+
+
+@contextlib.contextmanager
+def opened(server: Server, address: str, **options: Any) -> Iterator[EventStreamClient]:
+    with stream(server, address, **options) as client:
+        assert client.status == 200, client.status
+        yield client
+
+
+def test_it_brings_the_kept_message_and_what_is_published(server: Server) -> None:
+    publisher = RedisPublisher(facility='stream', broadcast=True)
+    publisher.publish_message('kept')
+    with opened(server, 'stream?subscribe-broadcast') as client:
+        assert client.headers['content-type'] == 'text/event-stream; charset=utf-8'
+        assert 'no-cache' in client.headers['cache-control']
+        assert client.headers['x-accel-buffering'] == 'no'
+        assert client.receive() == StreamEvent('kept')
+        publisher.publish_message('two\nlines')
+        assert client.receive() == StreamEvent('two\nlines')
+        publisher.publish_message(b'\xff\x00')
+        assert client.receive() == StreamEvent('/wA=', 'binary')
+
+
+def test_it_brings_what_is_meant_for_its_user(server: Server, john: HttpRequest) -> None:
+    headers = {'Cookie': cookie_of(john)}
+    with opened(server, 'personal?subscribe-user', headers=headers) as client:
+        RedisPublisher(facility='personal', users=['john']).publish_message('for john')
+        assert client.receive() == StreamEvent('for john')
+
+
+def test_a_page_of_another_site_may_not_read_it(server: Server) -> None:
+    headers = {'Origin': 'http://evil.example'}
+    with stream(server, 'x?subscribe-broadcast', headers=headers) as client:
+        assert client.status == 403
+    with opened(server, 'x?subscribe-broadcast', headers={'Origin': server.url}) as client:
+        assert client.headers['access-control-allow-origin'] == server.url
+        assert client.headers['access-control-allow-credentials'] == 'true'
+
+
+def test_who_does_not_ask_for_a_stream_is_told_to_upgrade(server: Server) -> None:
+    with stream(server, 'x?subscribe-broadcast', headers={'Accept': '*/*'}) as client:
+        assert client.status == 400
+
+
+@pytest.mark.parametrize('kind', ['gevent', 'threads', 'runserver', 'alone-native'])
+def test_a_stream_is_taken_up_where_it_broke(
+    redis_server: RedisServer, django_db_setup: None, kind: str
+) -> None:
+    settings = {
+        'WS4REDIS_FACILITIES': {'kept/*': {'HISTORY_SIZE': 10}},
+        'WS4REDIS_DRAIN_SECONDS': 0,
+    }
+    with KINDS[kind](redis_server, settings) as server, redis_server.client() as client:
+        address = f'kept/{kind}?subscribe-broadcast'
+        with opened(server, address) as first:
+            publish_with_history(client, f'broadcast:kept/{kind}', b'1')
+            assert first.receive() == StreamEvent('1')
+            seen = first.parser.last_event_id
+        assert seen
+        publish_with_history(client, f'broadcast:kept/{kind}', b'2', b'3')
+        with opened(server, address, last_event_id=seen) as second:
+            assert [second.receive().data for _ in range(2)] == ['2', '3']
+        with opened(server, f'{address}&since={seen}') as third:
+            assert [third.receive().data for _ in range(2)] == ['2', '3']
+        with opened(server, address, last_event_id='nonsense') as gap:
+            assert gap.receive().name == 'gap'
+            if kind == 'runserver':
+                # It ends without a word, as it does for everybody.
+                return
+            server.stop()
+            assert gap.receive().name == 'close'
+
+
+def publish_with_history(client: redis.Redis, name: str, *payloads: bytes) -> None:
+    from tests.hub.test_histories import publish
+
+    publish(client, *payloads, name=name)

@@ -1,0 +1,21 @@
+"""Who takes what websockets send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ws4redis.hub.websocket import WebSocket
+    from ws4redis.protocol.frames import Opcode
+
+
+class Receiver(Protocol):
+    """Takes what websockets send; one object may serve many. Called in the loop: must not block."""
+
+    def receive_message(self, websocket: WebSocket, opcode: Opcode, payload: bytes) -> None: ...
+
+    def websocket_drained(self, websocket: WebSocket) -> None:
+        """Go on sending, if that waited: all output that was queued has gone out."""
+
+    def websocket_closed(self, websocket: WebSocket, code: int, reason: str) -> None:
+        """Take the end; called once, whatever ended the websocket."""
