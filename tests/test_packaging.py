@@ -81,6 +81,7 @@ def test_every_module_of_the_wheel_imports_without_the_extras(
 import importlib, pkgutil
 import django
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 settings.configure(
     SECRET_KEY='x',
     INSTALLED_APPS=[
@@ -90,7 +91,14 @@ settings.configure(
 django.setup()
 import ws4redis
 for module in pkgutil.walk_packages(ws4redis.__path__, 'ws4redis.'):
-    importlib.import_module(module.name)
+    # Only pytest loads its plugin.
+    if module.name == 'ws4redis.pytest_plugin':
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ImproperlyConfigured as exc:
+        assert module.name == 'ws4redis.dashboard.metrics', exc
+        assert 'pip install django-websocket-redis[metrics]' in str(exc)
 from django.contrib.staticfiles import finders
 print(finders.find('js/ws4redis.js'))
 """

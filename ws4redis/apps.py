@@ -23,6 +23,7 @@ class Ws4redisConfig(AppConfig):
     def ready(self) -> None:
         """Connect receivers and register system checks."""
         from ws4redis.applications.changed_settings import follow_changed_setting
+        from ws4redis.dashboard.permissions import create_permissions
         from ws4redis.log_filter import escape_what_is_logged
         from ws4redis.publishing.receivers import store_groups_in_session
         from ws4redis.settings.checks import check_settings
@@ -30,6 +31,7 @@ class Ws4redisConfig(AppConfig):
         from ws4redis.settings.project_checks import check_project, check_publishing
 
         escape_what_is_logged()
+        signals.post_migrate.connect(create_permissions, dispatch_uid='ws4redis.create_permissions')
         user_logged_in.connect(
             store_groups_in_session, dispatch_uid='ws4redis.store_groups_in_session'
         )

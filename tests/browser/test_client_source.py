@@ -19,7 +19,7 @@ EXAMPLES = Path(ws4redis.__file__).parent.parent / 'examples'
 
 @pytest.mark.parametrize(
     'script',
-    [*sorted(CLIENT.parent.glob('*.js')), *sorted(EXAMPLES.glob('*/static/**/*.js'))],
+    [*sorted(CLIENT.parent.parent.rglob('*.js')), *sorted(EXAMPLES.glob('*/static/**/*.js'))],
     ids=lambda script: script.name,
 )
 def test_a_linter_accepts_the_script(node_modules: Path, script: Path, tmp_path: Path) -> None:

@@ -11,17 +11,27 @@ from ws4redis.conf import conf
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-PERMISSION = 'ws4redis.view_live'
+VIEW = 'ws4redis.view_live'
+CHANGE = 'ws4redis.change_live'
 
 
 def may_view(request: HttpRequest) -> bool:
     """Tell whether the user of a request may see what goes on: active staff, permitted to."""
+    return _is_permitted(request, VIEW)
+
+
+def may_act(request: HttpRequest) -> bool:
+    """Tell whether the user of a request may send test messages as well."""
+    return may_view(request) and _is_permitted(request, CHANGE)
+
+
+def _is_permitted(request: HttpRequest, permission: str) -> bool:
     user = getattr(request, 'user', None)
     return (
         user is not None
         and bool(getattr(user, 'is_active', False))
         and bool(getattr(user, 'is_staff', False))
-        and bool(user.has_perm(PERMISSION))
+        and bool(user.has_perm(permission))
     )
 
 

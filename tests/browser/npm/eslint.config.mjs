@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 
 const browser = ['AbortSignal', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment', 'Element',
-    'HTMLElement', 'URL', 'WebSocket', 'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
+    'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
     'fetch', 'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self',
     'setInterval', 'setTimeout', 'window'];
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));

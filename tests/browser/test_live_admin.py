@@ -1,0 +1,186 @@
+"""The live page in Chromium: with two processes, by mouse and keyboard, in all its looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.test import override_settings
+
+from tests.dashboard.snapshots import snapshot, tell
+from tests.programs import RedisServer, UwsgiServer, run_management_command
+from tests.settings import INSTALLED_APPS, MIDDLEWARE
+from tests.timeouts import wait_until
+from tests.websocket_client import RawWebSocket
+from ws4redis.publisher import RedisPublisher
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SETTINGS = {
+    'INSTALLED_APPS': ['django.contrib.admin', *INSTALLED_APPS],
+    'MIDDLEWARE': [*MIDDLEWARE, 'tests.dashboard.csp.strict'],
+    'ROOT_URLCONF': 'tests.dashboard.urls',
+    'WS4REDIS_SNAPSHOT_INTERVAL': 0.3,
+    'WS4REDIS_FACILITIES': {'chat/*': {'HISTORY_SIZE': 50}},
+}
+MAKE_USERS = """
+from django.contrib.auth.models import Permission, User
+User.objects.create_superuser('admin', password='secret')
+viewer = User.objects.create_user('viewer', password='secret', is_staff=True)
+viewer.user_permissions.add(Permission.objects.get(codename='view_live'))
+User.objects.create_user('stranger', password='secret', is_staff=True)
+"""
+PATH = '/admin/ws4redis/'
+NewPage = Callable[..., 'Page']
+
+
+@pytest.fixture(scope='module')
+def site(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[UwsgiServer]:
+    import json
+
+    database = str(tmp_path_factory.mktemp('admin') / 'admin.sqlite3')
+    env = {'WS4REDIS_TEST_DATABASE': database}
+    of_commands = {**env, 'WS4REDIS_TEST_SETTINGS': json.dumps(SETTINGS)}
+    run_management_command('migrate', '--verbosity=0', env=of_commands)
+    run_management_command('shell', '--command', MAKE_USERS, env=of_commands)
+    with UwsgiServer(redis_server=redis_server, django_settings=SETTINGS, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser: Browser, site: UwsgiServer) -> Iterator[NewPage]:
+    """Open the page as a user; a test fails when it throws or breaks its policy."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_it(username: str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(15_000)
+        context.on('weberror', lambda error: complaints.append(str(error.error)))
+        context.on(
+            'console',
+            lambda message: (
+                complaints.append(message.text)
+                if 'Content Security Policy' in message.text
+                else None
+            ),
+        )
+        page = context.new_page()
+        page.goto(site.url + PATH)
+        page.fill('#id_username', username)
+        page.fill('#id_password', 'secret')
+        page.click('[type=submit]')
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@override_settings(WS4REDIS_FACILITIES=SETTINGS['WS4REDIS_FACILITIES'])
+def test_it_shows_what_goes_on(open_page: NewPage, site: UwsgiServer, redis_client: Any) -> None:
+    page = open_page('admin')
+    publisher = RedisPublisher(facility='chat/7', broadcast=True)
+    with RawWebSocket(site.ws_url + '/ws/chat/7?subscribe-broadcast') as websocket:
+        page.locator('[data-total=open]', has_text='1').wait_for()
+        assert page.locator('[data-rows=processes] tr').count() == 1
+
+        def is_shown() -> bool:
+            publisher.publish_message('<b>hello</b>')
+            return bool(page.get_by_role('button', name='chat/7').count())
+
+        wait_until(is_shown)
+        page.get_by_role('button', name='chat/7').click()
+        page.locator('#live-messages li', has_text='<b>hello</b>').first.wait_for()
+        tell(redis_client, snapshot(7, open=4711))
+        page.locator('[data-total=open]', has_text='4,712').wait_for()
+
+        page.fill('[name=message]', 'a test')
+        page.get_by_role('button', name='Send').click()
+        page.locator('#live-answer', has_text='Sent to broadcast:chat/7.').wait_for()
+        while websocket.receive() != 'a test':
+            pass
+    page.goto(site.url + '/admin/')
+    page.locator('#recent-actions-module', has_text='broadcast:chat/7').wait_for()
+
+
+def test_who_may_only_look_sees_no_form_to_send(open_page: NewPage) -> None:
+    page = open_page('viewer')
+    page.locator('#live-state', has_text='Now').wait_for()
+    assert page.locator('[name=message]').count() == 0
+    page.fill('[name=facility]', 'nothing')
+    page.keyboard.press('Enter')
+    page.locator('#live-answer', has_text='There is no message.').wait_for()
+
+
+def test_strangers_see_nothing(open_page: NewPage, site: UwsgiServer) -> None:
+    page = open_page('stranger')
+    page.get_by_text('403 Forbidden').wait_for()
+    statuses = page.evaluate(
+        """paths => Promise.all(paths.map(
+            ([method, path]) => fetch(path, {method: method}).then(answer => answer.status)))""",
+        [['GET', 'data/'], ['GET', 'channel/?facility=x'], ['POST', 'publish/']],
+    )
+    assert statuses == [403, 403, 403]
+
+
+def test_it_says_when_it_is_not_up_to_date_and_comes_back(
+    open_page: NewPage, redis_server: RedisServer
+) -> None:
+    page = open_page('admin')
+    page.locator('#live-state', has_text='Now').wait_for()
+    redis_server.kill()
+    page.locator('#live-state', has_text='Redis does not answer.').wait_for()
+    redis_server.start()
+    page.locator('#live-state', has_text='Now').wait_for()
+
+
+LOOKS = {
+    'desktop-light': {'viewport': {'width': 1280, 'height': 1100}, 'color_scheme': 'light'},
+    'desktop-dark': {'viewport': {'width': 1280, 'height': 1100}, 'color_scheme': 'dark'},
+    'phone-light': {'viewport': {'width': 390, 'height': 844}, 'color_scheme': 'light'},
+    'phone-dark': {'viewport': {'width': 390, 'height': 844}, 'color_scheme': 'dark'},
+}
+
+
+@pytest.mark.parametrize('look', LOOKS)
+def test_it_can_be_used_by_everybody_in_every_look(
+    open_page: NewPage, redis_client: Any, node_modules: Path, look: str
+) -> None:
+    busy = snapshot(7, open=48_210, queued_bytes=5_300_000)
+    busy['rates'] = {
+        'load': 0.91,
+        'lag_p50': 0.0004,
+        'lag_p99': 0.12,
+        'redis_seconds': 0.0003,
+        'sent_per_second': 81_234.5,
+        'received_per_second': 120,
+    }
+    busy['past'] = [
+        [40_000 + 90 * n, 80_000 + (n * 37) % 900, 5, 0.01 * (n % 9)] for n in range(90)
+    ]
+    busy['facilities'] = [['chat/a-room-with-quite-a-long-name', 42.5, 4_000], ['news', 1, 48_000]]
+    tell(redis_client, busy, snapshot(8, redis_connected=False))
+    page = open_page('admin', **LOOKS[look])
+    page.locator('[data-rows=processes] tr').nth(1).wait_for()
+    page.evaluate((node_modules / 'axe-core' / 'axe.min.js').read_text(encoding='utf-8'))
+    result = page.evaluate('axe.run("#live")')
+    violations = {
+        violation['id']: [node['html'] for node in violation['nodes']]
+        for violation in result['violations']
+    }
+    assert violations == {}
+    width = page.evaluate('document.documentElement.scrollWidth')
+    assert width <= LOOKS[look]['viewport']['width']  # type: ignore[index]
+    if directory := os.environ.get('WS4REDIS_TEST_SCREENSHOTS'):
+        page.screenshot(path=Path(directory) / f'live-{look}.png', full_page=True)

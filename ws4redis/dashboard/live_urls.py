@@ -1,0 +1,15 @@
+"""The live page: ``path('admin/ws4redis/', include('ws4redis.dashboard.live_urls'))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from ws4redis.dashboard import live
+
+app_name = 'ws4redis_live'
+urlpatterns = [
+    path('', live.page, name='page'),
+    path('data/', live.data, name='data'),
+    path('channel/', live.channel, name='channel'),
+    path('publish/', live.publish, name='publish'),
+]
