@@ -27,6 +27,7 @@ from tests.websocket_client import (
 from ws4redis.broker.link import pack_command
 from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.bus_link import BusLink
+from ws4redis.hub.cluster_links import ClusterConnector
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.links import OneRedis
@@ -206,6 +207,7 @@ class Home(Hub):
         self,
         *,
         connect: Callable[[], socket.socket] | None = None,
+        cluster: ClusterConnector | None = None,
         pack: PackPublication = pack_publish_only,
         options: HubOptions | None = None,
         clock: Clock | None = None,
@@ -215,6 +217,7 @@ class Home(Hub):
         super().__init__(
             StepDriver(),
             connect=connect or self.redis.connect,
+            cluster=cluster,
             pack=pack,
             options=options,
             give_back=give_back,

@@ -100,7 +100,7 @@ def _ask(target: Target, node: Node) -> tuple[SlotsMap, bool]:
         connection.connect()
         version = _reply(connection, b'INFO', b'server')
         _refuse_old(node, version)
-        info = _pairs(_reply(connection, b'CLUSTER', b'INFO'))
+        info = info_of(_reply(connection, b'CLUSTER', b'INFO'))
         slots = _reply(connection, b'CLUSTER', b'SLOTS')
     except redis.ResponseError as exc:
         if NO_CLUSTER_WORDS in str(exc):
@@ -120,7 +120,7 @@ def _reply(connection: Any, *words: bytes) -> Any:
 
 
 def _refuse_old(node: Node, info: Any) -> None:
-    version = _pairs(info).get('redis_version', '')
+    version = info_of(info).get('redis_version', '')
     major = version.partition('.')[0]
     if major.isdigit() and int(major) < OLDEST_VERSION:
         raise ClusterUnusable(
@@ -129,7 +129,8 @@ def _refuse_old(node: Node, info: Any) -> None:
         )
 
 
-def _pairs(text: bytes | str) -> dict[str, str]:
+def info_of(text: bytes | str) -> dict[str, str]:
+    """Read the reply to ``INFO`` or ``CLUSTER INFO``."""
     lines = _text(text).splitlines()
     return dict(line.split(':', 1) for line in lines if ':' in line)
 

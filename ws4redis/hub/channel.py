@@ -191,6 +191,7 @@ class Channel:
         'joining',
         'keys',
         'last',
+        'life',
         'link',
         'name',
         'observer',
@@ -210,6 +211,8 @@ class Channel:
         self.observer: Observer | None = None
         # Where it is; None while nobody knows.
         self.link: BusLink | None = None
+        # How often it has started over: what was asked before that does not count.
+        self.life = 0
         # Whether SUBSCRIBE was written to the present connection, and not refused.
         self.subscribed = False
         # Whether what is told of the channel beside payloads is wanted, and subscribed to.
@@ -278,6 +281,7 @@ class Channel:
         self.asking.clear()
         self.subscribed = self.tells_events = False
         self.resumes = True
+        self.life += 1
 
     def requests(self) -> list[Request]:
         """Return the wishes of all who are about to join."""

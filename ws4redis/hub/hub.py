@@ -14,6 +14,8 @@ from ws4redis.hub.attendance import Attendance
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
+from ws4redis.hub.cluster_bus import ClusterBus
+from ws4redis.hub.cluster_links import ClusterConnector, ClusterLinks
 from ws4redis.hub.endings import Checks, Endings
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.identity import Identity
@@ -44,7 +46,8 @@ class Hub:
     """Open websockets, connect them with Redis, and close them.
 
     ``connect`` returns a connected and authenticated socket to Redis that speaks RESP3; it may
-    block, and raises when Redis cannot be reached. ``pack`` turns channels and a message into the
+    block, and raises when Redis cannot be reached; in its stead ``cluster`` finds the nodes of a
+    Cluster. ``pack`` turns channels and a message into the
     commands that publish it. ``give_back`` is called with the ``place`` of each websocket that
     ends. ``checks`` looks identities up; without it nobody is asked, and nothing that was granted
     ends.
@@ -55,6 +58,7 @@ class Hub:
         driver: Driver,
         *,
         connect: Callable[[], socket.socket],
+        cluster: ClusterConnector | None = None,
         pack: PackPublication,
         give_back: Callable[[Any], object] | None = None,
         checks: Checks | None = None,
@@ -68,26 +72,21 @@ class Hub:
         self.queues = QueueMemory(self.options.max_total_queue_bytes)
         self.intake = Intake(self.loop, self.options)
         self.fanout = Fanout(self.statistics, self.loop.timers.clock)
-        self.bus = Bus(
+        make_bus = Bus if cluster is None else ClusterBus
+        self.bus = make_bus(
             self.loop,
             self._link_of,
             fanout=self.fanout,
             statistics=self.statistics,
             options=self.options,
         )
-        self.links: Links = OneRedis(
-            self.loop,
-            self.bus,
-            connect,
-            pack=pack,
-            statistics=self.statistics,
-            options=self.options,
-        )
+        self.links = self._make_links(connect, cluster, pack)
         self.publications: PublishesForClients = self.links.publications
         self.presence = Presence(
             self.loop,
             self.links.commands,
             prefix=self.options.key_prefix,
+            publish=b'PUBLISH' if cluster is None else b'SPUBLISH',
             renewed=self._changes_may_be_missing,
         )
         self.mirrors = Mirrors(self.loop, self.presence)
@@ -125,6 +124,22 @@ class Hub:
 
     def _changes_may_be_missing(self) -> None:
         self.mirrors.read_all()
+
+    def _make_links(
+        self,
+        connect: Callable[[], socket.socket],
+        cluster: ClusterConnector | None,
+        pack: PackPublication,
+    ) -> Links:
+        statistics, options = self.statistics, self.options
+        if cluster is None:
+            return OneRedis(
+                self.loop, self.bus, connect, pack=pack, statistics=statistics, options=options
+            )
+        assert isinstance(self.bus, ClusterBus)
+        return ClusterLinks(
+            self.loop, self.bus, cluster, pack=pack, statistics=statistics, options=options
+        )
 
     def _link_of(self, name: bytes) -> BusLink | None:
         return self.links.link_of(name)

@@ -14,6 +14,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import hiredis
@@ -60,6 +61,9 @@ PackPublication = Callable[[Outgoing, str, bool], Packed]
 Done = Callable[[dict[str, Position] | None, Exception | None], object]
 
 
+_numbers = count()
+
+
 class NotPublished(Exception):
     """Tell that a message was given up; ``code`` is the close code for who sent it."""
 
@@ -69,18 +73,19 @@ class NotPublished(Exception):
         self.reason = reason
 
 
-class _Publication:
+class Publication:
     """A message whose publication Redis has not answered."""
 
     __slots__ = (
-        '_publications',
         'done',
         'error',
         'exchange',
+        'number',
         'outgoing',
         'packed_bytes',
         'peer',
         'positions',
+        'publications',
         'replies',
         'since',
         'size',
@@ -96,7 +101,9 @@ class _Publication:
         done: Done | None,
         since: float,
     ) -> None:
-        self._publications = publications
+        self.publications = publications
+        # By it messages that wait in several places find their order again.
+        self.number = next(_numbers)
         self.peer = peer
         self.outgoing = outgoing
         self.done = done
@@ -125,11 +132,11 @@ class _Publication:
             for part in reply:
                 if isinstance(part, hiredis.HiredisError):
                     self.note_error(part)
-        self._publications.settled(self)
+        self.publications.settled(self)
 
     def refused(self, error: Exception) -> None:
         self.note_error(error)
-        self._publications.settled(self)
+        self.publications.settled(self)
 
     # Where a channel has a history, each reply tells something
 
@@ -139,7 +146,7 @@ class _Publication:
         if len(self.replies) == len(self.exchange.commands):
             unknown = [place for place, r in enumerate(self.replies) if _is_unknown_script(r)]
             if unknown:
-                self._publications.repeat_with_text(self, unknown)
+                self.publications.repeat_with_text(self, unknown)
             else:
                 self.all_replied()
 
@@ -150,13 +157,13 @@ class _Publication:
                 self.note_error(reply)
         if self.error is None:
             self.positions = self.exchange.positions(self.replies)
-        self._publications.settled(self)
+        self.publications.settled(self)
 
 
 class _Repetition:
     """Commands that are repeated with the text of their script, which Redis had forgotten."""
 
-    def __init__(self, publication: _Publication, places: Sequence[int]) -> None:
+    def __init__(self, publication: Publication, places: Sequence[int]) -> None:
         self._publication = publication
         self._places = list(places)
 
@@ -187,15 +194,16 @@ class Publications(RedisLink):
         moved: Callable[[], object],
         statistics: Statistics,
         timeout_seconds: float,
+        name: str = 'commands',
     ) -> None:
-        super().__init__(loop, connect, name='commands', timeout_seconds=timeout_seconds)
+        super().__init__(loop, connect, name=name, timeout_seconds=timeout_seconds)
         self._pack = pack
         self._is_heard = is_heard
         self._moved = moved
         self._statistics = statistics
         # In the order in which they came; all of the former before all of the latter.
-        self._under_way: dict[_Publication, None] = {}
-        self._waiting: deque[_Publication] = deque()
+        self._under_way: dict[Publication, None] = {}
+        self._waiting: deque[Publication] = deque()
         self._under_way_bytes = 0
         self._unanswered_bytes = 0
         # How much of that is each sender's.
@@ -224,7 +232,11 @@ class Publications(RedisLink):
 
         Without ``done`` a sender whose message is not published is closed.
         """
-        publication = _Publication(self, peer, outgoing, done, since=self.loop.timers.clock())
+        self._add(Publication(self, peer, outgoing, done, since=self.loop.timers.clock()))
+
+    def _add(self, publication: Publication) -> None:
+        peer = publication.peer
+        publication.publications = self
         self._waiting.append(publication)
         self._unanswered_bytes += publication.size
         self._shares[peer] = self._shares.get(peer, 0) + publication.size
@@ -268,11 +280,11 @@ class Publications(RedisLink):
             else:
                 self._write(publication, packed)
 
-    def _not_packed(self, publication: _Publication, reason: str) -> None:
+    def _not_packed(self, publication: Publication, reason: str) -> None:
         self._take_off(publication)
         self._give_up(publication, CloseCode.TRY_AGAIN_LATER, reason)
 
-    def _write(self, publication: _Publication, packed: Packed) -> None:
+    def _write(self, publication: Publication, packed: Packed) -> None:
         publication.packed_bytes = len(packed.data)
         publication.was_written = True
         self._under_way[publication] = None
@@ -287,7 +299,7 @@ class Publications(RedisLink):
             self.expect(ignore, publication.note_error, commands=packed.replies - 1)
         self.expect(publication.answered, publication.refused)
 
-    def repeat_with_text(self, publication: _Publication, places: Sequence[int]) -> None:
+    def repeat_with_text(self, publication: Publication, places: Sequence[int]) -> None:
         """Write some commands of a publication again: Redis has forgotten their script."""
         assert publication.exchange is not None
         repetition = _Repetition(publication, places)
@@ -296,7 +308,7 @@ class Publications(RedisLink):
             self.write(pack_command(*script_of(command).with_text(command)))
             self.expect(repetition.take, repetition.take)
 
-    def settled(self, publication: _Publication) -> None:
+    def settled(self, publication: Publication) -> None:
         """Count a message that Redis has answered; close its sender if it was refused."""
         del self._under_way[publication]
         self._under_way_bytes -= publication.packed_bytes
@@ -313,7 +325,7 @@ class Publications(RedisLink):
             logger.error('Redis refuses a message of %r: %s', publication.peer, publication.error)
             self._give_up(publication, CloseCode.INTERNAL_ERROR, 'not published')
 
-    def _take_off(self, publication: _Publication) -> None:
+    def _take_off(self, publication: Publication) -> None:
         """Let a message count no more among what waits."""
         self._unanswered_bytes -= publication.size
         peer = publication.peer
@@ -323,7 +335,7 @@ class Publications(RedisLink):
         else:
             del self._shares[peer]
 
-    def _give_up(self, publication: _Publication, code: CloseCode, reason: str) -> None:
+    def _give_up(self, publication: Publication, code: CloseCode, reason: str) -> None:
         self._statistics.messages_not_published[code] += 1
         if publication.done is not None:
             publication.done(None, NotPublished(code, reason))
@@ -341,7 +353,10 @@ class Publications(RedisLink):
         if self._unanswered_bytes <= MAX_UNANSWERED_BYTES // 2 and self._may_write:
             held_back, self._held_back = self._held_back, set()
             for peer in held_back:
-                peer.resume_reading(Paused.REDIS)
+                self._resume(peer)
+
+    def _resume(self, peer: Peer) -> None:
+        peer.resume_reading(Paused.REDIS)
 
     def forget(self, peer: Peer) -> None:
         """Let go of a peer that has closed; what it sent is published all the same."""
@@ -358,7 +373,7 @@ class Publications(RedisLink):
             excess -= self._shares[peer]
             closed.add(peer)
         waiting, self._waiting = self._waiting, deque()
-        dropped: list[_Publication] = []
+        dropped: list[Publication] = []
         for publication in waiting:
             if publication.peer in closed:
                 self._take_off(publication)
@@ -381,7 +396,7 @@ class Publications(RedisLink):
         if oldest is not None and oldest.since <= overdue_since:
             # It is connected, so only a hanging Redis can have left it unanswered.
             self.lost(f'no answer for {self._timeout_seconds:g} seconds')
-        overdue: list[_Publication] = []
+        overdue: list[Publication] = []
         while self._waiting and self._waiting[0].since <= overdue_since:
             publication = self._waiting.popleft()
             self._take_off(publication)

@@ -11,10 +11,11 @@ import ssl
 import sys
 from typing import Any
 
-from ws4redis.broker.connections import make_bus_connection
+from ws4redis.broker.connections import make_bus_connection, make_node_connection, redis_target
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
 from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel
+from ws4redis.broker.slots import SlotsMap, fetch_slots
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.handshake.look_ups import LookUps
@@ -28,6 +29,7 @@ from ws4redis.servers.shutdown import close_hub_at_exit
 from ws4redis.servers.snapshots import tell_snapshots
 from ws4redis.servers.statistics import log_statistics_every
 from ws4redis.settings.checks import validate_settings
+from ws4redis.settings.topologies import Node, Target
 
 logger = logging.getLogger('ws4redis')
 
@@ -117,6 +119,7 @@ def make_hub() -> Hub:
     return Hub(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,
+        cluster=Cluster(redis_target()) if conf.uses_cluster else None,
         pack=publication_packer(),
         give_back=connection_limits.give_back,
         checks=LookUps(),
@@ -158,6 +161,21 @@ def connect_to_redis(key: str = '') -> Any:
     while blocking. Raise ``RedisError`` or ``OSError`` when Redis cannot be reached.
     """
     return take_socket(make_bus_connection(key))
+
+
+class Cluster:
+    """The nodes of the Cluster that the settings name. All of it blocks."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def fetch_slots(self, known: SlotsMap | None) -> SlotsMap:
+        """Ask the nodes who has which slots; see ``slots``."""
+        return fetch_slots(self._target, known)
+
+    def connect(self, node: Node) -> Any:
+        """Return a socket to a node as :func:`connect_to_redis` does."""
+        return take_socket(make_node_connection(self._target, node))
 
 
 def take_socket(connection: Any) -> Any:

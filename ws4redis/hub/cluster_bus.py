@@ -1,0 +1,143 @@
+"""The bus in a Cluster: channels change links, and Redis may say that one is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ws4redis.broker.link import AWAY_ERRORS, Refused, Replied, error_code, ignore
+from ws4redis.hub.bus import Bus
+from ws4redis.hub.bus_link import SHARDED, BusLink
+from ws4redis.hub.channel import Channel, Delay
+from ws4redis.hub.cluster_publications import MOVING_ERRORS
+
+if TYPE_CHECKING:
+    from ws4redis.hub.cluster_links import ClusterLinks
+
+RETRY_SECONDS = 0.1
+
+
+class NodeBusLink(BusLink):
+    """Subscribe on one node."""
+
+    words = SHARDED
+    away_errors = AWAY_ERRORS - MOVING_ERRORS
+    bus: ClusterBus
+
+    def push_received(self, push: list[Any]) -> None:
+        if push[0] == b'sunsubscribe':
+            # Nobody asked for it: the slot has left this node.
+            self.bus.unsubscribed(self, push[1])
+        else:
+            super().push_received(push)
+
+
+class ClusterBus(Bus):
+    """Subscribe on the node of each channel, and follow it to another one."""
+
+    links: ClusterLinks
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Channels that begin again when a slot has had time to arrive.
+        self._to_retry: dict[Channel, None] = {}
+
+    def send(
+        self,
+        channel: Channel,
+        *words: bytes | str | int,
+        replied: Replied = ignore,
+        refused: Refused = ignore,
+    ) -> None:
+        link, life = channel.link, channel.life
+        assert link is not None
+
+        def is_current() -> bool:
+            # What a channel asked on its former link makes no difference any more.
+            return channel.link is link and channel.life == life
+
+        def take(reply: Any) -> None:
+            if is_current():
+                replied(reply)
+
+        def take_error(error: Exception) -> None:
+            if not is_current():
+                return
+            code = error_code(error)
+            if code == 'ASK' and self.links.ask(error, words, take, refuse_asked):
+                return
+            if code in MOVING_ERRORS:
+                self._redirect(channel, error)
+            else:
+                refused(error)
+
+        def refuse_asked(error: Exception) -> None:
+            if is_current():
+                if error_code(error) in MOVING_ERRORS:
+                    self._retry_later(channel)
+                else:
+                    refused(error)
+
+        link.send(*words, replied=take, refused=take_error)
+
+    def _subscription_refused(
+        self, channel: Channel, link: BusLink, name: bytes, error: Exception
+    ) -> None:
+        if error_code(error) not in MOVING_ERRORS:
+            super()._subscription_refused(channel, link, name, error)
+        elif channel.link is link:
+            self._redirect(channel, error)
+
+    def _redirect(self, channel: Channel, error: Exception) -> None:
+        """Take a channel to where Redis says that it is, or try again."""
+        if error_code(error) == 'MOVED':
+            self.move(channel, self.links.moved(error))
+        else:
+            self.links.refresh()
+            self._retry_later(channel)
+
+    def _retry_later(self, channel: Channel) -> None:
+        self._start_over(channel)
+        for request in channel.requests():
+            request.delay(Delay.AWAY)
+        if not self._to_retry:
+            self.loop.call_later(RETRY_SECONDS, self._retry)
+        self._to_retry[channel] = None
+
+    def _retry(self) -> None:
+        channels, self._to_retry = self._to_retry, {}
+        self._changed.update(channels)
+
+    def move(self, channel: Channel, link: BusLink | None) -> None:
+        """Let a channel be on another link, or on none."""
+        self._unsubscribe(channel)
+        self._start_over(channel)
+        self._refused.pop(channel, None)
+        channel.link = link
+        self._changed[channel] = None
+        if link is None or link.is_away:
+            for request in channel.requests():
+                request.delay(Delay.AWAY)
+
+    def unsubscribed(self, link: BusLink, name: bytes) -> None:
+        """Subscribe anew: the node has ended a subscription of its own accord."""
+        channel = self.channels.get(name) or self.channel_of_events(name)
+        if channel is not None and channel.link is link and channel.subscribed:
+            self._start_over(channel)
+            # It says where the slot is.
+            self._changed[channel] = None
+            self.links.refresh()
+
+    def place_all(self, link_of: Callable[[bytes], BusLink | None]) -> None:
+        """Take all channels to where they are by a new map."""
+        for channel in list(self.channels.values()):
+            link = link_of(channel.name)
+            if link is not channel.link:
+                self.move(channel, link)
+
+    def nobody_knows(self) -> None:
+        """Let nobody wait: the Cluster cannot be reached."""
+        for channel in self.channels.values():
+            if channel.link is None:
+                for request in channel.requests():
+                    request.delay(Delay.AWAY)
