@@ -251,10 +251,10 @@ class ClusterLinks:
             self.refresh()
 
     def _not_fetched(self, exc: BaseException | None) -> None:
-        complaint = f'cannot find out who is in the Cluster: {exc}'
-        if complaint != self._complaint:
-            self._complaint = complaint
-            logger.error('%s', complaint)
+        # Each change is logged once, not each attempt.
+        if str(exc) != self._complaint:
+            self._complaint = str(exc)
+            logger.error('cannot find out who is in the Cluster: %s', exc)
         self._bus.nobody_knows()
         self._failed_fetches += 1
         self._loop.call_later(retry_delay(self._failed_fetches), self.refresh)
