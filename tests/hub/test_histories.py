@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import redis
 from django.test import override_settings
 
-from tests.hub.rig import Home, Peer, bus_link_of
+from tests.hub.rig import Clock, Home, Peer, bus_link_of
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from ws4redis.broker.history import (
@@ -17,13 +19,16 @@ from ws4redis.broker.history import (
     Position,
     parse_published,
     publish_command,
+    read_command,
 )
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.scripts import script_of
+from ws4redis.hub import histories
 from ws4redis.hub.channel import Gap, Joined, Outcome
-from ws4redis.hub.history_channel import HistoryChannel
+from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import NotPublished
+from ws4redis.protocol.client.codes import DisconnectCode
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.process import connect_to_redis, publication_packer
 from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
@@ -41,8 +46,13 @@ def options(**more: Any) -> HubOptions:
     return HubOptions(ping_interval_seconds=None, facility_of_channel=facility_of_channel, **more)
 
 
-def home(**more: Any) -> Home:
-    return Home(connect=connect_to_redis, pack=publication_packer(), options=options(**more))
+def home(clock: Clock | None = None, **more: Any) -> Home:
+    return Home(
+        connect=connect_to_redis,
+        pack=publication_packer(),
+        options=options(**more),
+        clock=clock,
+    )
 
 
 @pytest.fixture
@@ -318,6 +328,259 @@ def test_redis_restarted_with_its_data_loses_nothing() -> None:
             publish(client, b'2')
         member.receive(b'1', b'2')
         assert not hub.statistics.gaps
+
+
+# What goes wrong in Redis
+
+
+def is_at(hub: Home, position: Position) -> Callable[[], bool]:
+    return lambda: channel_of(hub).position == position and channel_of(hub).state is State.LIVE
+
+
+def outage(hub: Home, act: Callable[[], object]) -> None:
+    """Do something while the bus is away."""
+    bus_link_of(hub).lost('for the test')
+    act()
+    hub.turn_until(lambda: bus_link_of(hub).is_connected)
+    hub.turn_until(lambda: channel_of(hub).state is State.LIVE)
+
+
+@pytest.mark.parametrize(
+    ('lost', 'gap'),
+    [
+        (('stream',), None),
+        (('position',), None),
+        (('stream', 'position'), Outcome.EPOCH),
+    ],
+)
+@pytest.mark.parametrize('while_away', [True, False])
+def test_keys_that_are_lost_cost_at_most_a_gap(
+    hub: Home,
+    client: redis.Redis,
+    lost: tuple[str, ...],
+    gap: Outcome | None,
+    while_away: bool,
+) -> None:
+    publish(client, b'1')
+    member = Member(hub, publish(client, b'2'))
+    member.wait()
+
+    def lose() -> None:
+        client.delete(*(getattr(KEYS, kind) for kind in lost))
+
+    if while_away:
+        outage(hub, lose)
+    else:
+        lose()
+    last = publish(client, b'3')
+    hub.turn_until(is_at(hub, last))
+    if gap is None:
+        member.receive(b'3')
+        assert not hub.statistics.gaps
+    else:
+        assert member.peer.frames_until_end()[0].close_code == DisconnectCode.INSUFFICIENT_STATE
+        assert hub.statistics.gaps == {gap: 1}
+
+
+def test_what_was_trimmed_while_the_bus_was_away_is_a_gap_for_all(
+    hub: Home, client: redis.Redis
+) -> None:
+    seen = publish(client, b'0')
+    member, plain = Member(hub, seen), Member(hub)
+    member.wait()
+    plain.wait()
+    outage(
+        hub,
+        lambda: (
+            publish(client, *numbered(1, 9)),
+            client.xtrim(KEYS.stream, maxlen=3, approximate=False),
+        ),
+    )
+    assert hub.statistics.gaps == {Outcome.TRIMMED: 1}
+    assert member.peer.frames_until_end()[0].close_reason == 'gap: trimmed'
+    # A plain one goes on with the kept message, as without a history.
+    plain.receive(b'0', b'9')
+
+
+def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: redis.Redis) -> None:
+    publish(client, b'1', b'2')
+    kept = {name: client.dump(getattr(KEYS, name)) for name in ('stream', 'position')}
+    last = publish(client, b'3', b'4')
+    member = Member(hub, last)
+    member.wait()
+
+    def promote_a_replica_that_lacks_two() -> None:
+        for name, value in kept.items():
+            client.restore(getattr(KEYS, name), 0, value, replace=True)
+        publish(client, b'other 3', b'other 4')
+
+    outage(hub, promote_a_replica_that_lacks_two)
+    assert hub.statistics.gaps == {Outcome.BROKEN: 1}
+    assert member.peer.frames_until_end()[0].close_reason == 'gap: broken'
+    position = channel_of(hub).position
+    assert position is not None
+    assert position.epoch != last.epoch
+    assert publish(client, b'5').epoch == position.epoch
+    again = Member(hub, last)
+    assert again.wait().outcome is Outcome.EPOCH
+
+
+def test_another_process_that_finds_the_chain_broken_tells_this_one(
+    hub: Home, client: redis.Redis
+) -> None:
+    last = publish(client, b'1', b'2')
+    member = Member(hub, last)
+    member.wait()
+    seen_by_the_other = Position(last.epoch, 9, 'lost')
+    run(client, read_command(KEYS, seen_by_the_other, has_seen=True))
+    hub.turn_until(lambda: hub.statistics.gaps)
+    assert hub.statistics.gaps == {Outcome.BROKEN: 1}
+    assert member.peer.frames_until_end()[0].close_reason == 'gap: broken'
+    before = reads(hub)
+    plain = Member(hub)
+    plain.wait()
+    publish(client, b'3')
+    plain.receive(b'2', b'3')
+    assert reads(hub) == before
+
+
+def test_keys_of_other_types_are_put_right(hub: Home, client: redis.Redis) -> None:
+    member = Member(hub, publish(client, b'0'))
+    member.wait()
+
+    def spoil() -> None:
+        for key in (KEYS.stream, KEYS.position, KEYS.plain):
+            client.delete(key)
+            client.rpush(key, 'nonsense')
+
+    spoil()
+    assert published_by(hub, hub.peer(), b'1')[NAME].offset == 1
+    outage(hub, spoil)
+    plain = Member(hub)
+    assert plain.wait().kept is None
+    last = publish(client, b'2')
+    hub.turn_until(is_at(hub, last))
+    plain.receive(b'2')
+
+
+def test_messages_without_a_position_are_delivered_in_their_order(
+    hub: Home, client: redis.Redis
+) -> None:
+    member = Member(hub, publish(client, b'0'))
+    member.wait()
+    publish(client, b'1')
+    client.publish(NAME, 'plain')
+    publish(client, b'2')
+    client.publish(KEYS.events, b'P forged 7 tag before t')
+    client.publish(NAME, 'forged')
+    publish(client, b'3')
+    received: list[str | bytes] = []
+
+    def has_last() -> bool:
+        received.extend(member.peer.messages())
+        return bool(received) and received[-1] == '3'
+
+    hub.turn_until(has_last)
+    # What claims a position that Redis does not know is no publication.
+    assert received == ['1', 'plain', '2', '3']
+    assert not hub.statistics.gaps
+
+
+def test_a_message_that_follows_no_other_makes_the_channel_catch_up(
+    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = Member(hub, publish(client, b'0'))
+    member.wait()
+    monkeypatch.setattr(histories, 'MAX_WAITING_BYTES', 1000)
+    link = bus_link_of(hub)
+    take, dropped = link.push_received, []
+
+    def drop_some(push: list[Any]) -> None:
+        if push[1] == KEYS.plain and push[2] in (b'2', b'3', b'7'):
+            dropped.append(push[2])
+        else:
+            take(push)
+
+    monkeypatch.setattr(link, 'push_received', drop_some)
+    publish(client, *numbered(1, 20))
+    member.receive(*numbered(1, 20))
+    assert dropped == [b'2', b'3', b'7']
+    assert not hub.statistics.gaps
+
+
+def test_thousands_of_channels_are_verified_without_holding_up_the_loop(
+    hub: Home, client: redis.Redis
+) -> None:
+    names = [f'broadcast:chat{number}' for number in range(2000)]
+    peers = [hub.peer() for _ in range(20)]
+    joined: list[Joined] = []
+    for number, name in enumerate(names):
+        hub.join(peers[number % 20].websocket, name, joined.append)
+    hub.turn_until(lambda: len(joined) == len(names))
+    bus_link_of(hub).lost('for the test')
+    publish(client, b'missed', name=names[-1])
+    longest = 0.0
+    channels = [channel_of(hub, name) for name in names]
+    while not all(channel.state is State.LIVE for channel in channels):
+        timeout = hub.loop.timeout()
+        begin = time.thread_time()
+        hub.loop.turn(0.01 if timeout is None else min(timeout, 0.01))
+        longest = max(longest, time.thread_time() - begin)
+    assert longest < 0.02
+    hub.turn_until(lambda: gc.isenabled())
+    assert peers[1999 % 20].messages() == ['missed']
+
+
+def test_the_tails_of_all_channels_have_a_bound(redis_server: RedisServer) -> None:
+    with (
+        redis_server.client() as client,
+        home(max_tail_bytes=50_000) as hub,
+    ):
+        names = [f'broadcast:chat{number}' for number in range(10)]
+        members = [Member(hub, name=name) for name in names]
+        for member in members:
+            member.wait()
+        seen = {name: publish(client, b'0', name=name) for name in names}
+        for name in names:
+            publish(client, *(b'x' * 1000 for _ in range(10)), name=name)
+        hub.turn_until(
+            lambda: all(
+                position is not None and position.offset == 11
+                for position in (channel_of(hub, name).position for name in names)
+            )
+        )
+        assert hub.bus.histories.tail_bytes <= 50_000
+        assert sum(channel_of(hub, name).tail.bytes for name in names) <= 50_000
+        # What is not in memory any more is read.
+        first = Member(hub, seen[names[0]], name=names[0])
+        assert len(first.wait().publications) == 10
+        assert hub.bus.histories.tail_bytes <= 50_000
+
+
+def test_a_channel_stays_subscribed_for_a_while_after_the_last_one_left(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    with redis_server.client() as client, home(clock=clock) as hub:
+        seen = publish(client, b'1')
+        Member(hub, seen).wait()
+        [websocket] = [*channel_of(hub).audiences.popitem()[1]]
+        channel_of(hub).add(websocket)
+        hub.leave(websocket, [NAME])
+        hub.turn(2)
+        publish(client, b'2')
+        hub.turn_until(lambda: channel_of(hub).tail.end == 2)
+        before = reads(hub)
+        again = Member(hub, seen)
+        again.receive(b'2')
+        assert reads(hub) == before
+        hub.leave(again.peer.websocket, [NAME])
+        hub.turn()
+        clock.advance(histories.LINGER_SECONDS + 1)
+        hub.turn(3)
+        assert hub.bus.get(NAME) is None
+        wait_until(lambda: client.pubsub_numsub(NAME)[0][1] == 0)
+        assert hub.bus.histories.tail_bytes == 0
 
 
 # Publishing from the loop

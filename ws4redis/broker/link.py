@@ -30,6 +30,9 @@ logger = logging.getLogger('ws4redis')
 READ_BYTES = 65536
 # A turn reads at most this much, so that a flood of messages cannot starve the websockets.
 MAX_READ_BYTES_PER_TURN = 1024 * 1024
+# Thousands of short replies fit into that, so there is a bound in time, looked at now and then.
+TURN_SECONDS = 0.005
+REPLIES_BETWEEN_LOOKS = 32
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 5.0
@@ -144,6 +147,8 @@ class RedisLink:
         self._sock: socket.socket | None = None
         self._fd = -1
         self._reader: Any = None
+        # Whether replies that were read have yet to be taken.
+        self._has_more = False
         self._output = bytearray()
         # Who takes the next answers, in order, and the push that some of them are.
         self._expected: deque[tuple[Replied, Refused, list[bytes] | None]] = deque()
@@ -319,6 +324,7 @@ class RedisLink:
         self._sock.close()
         self._sock = None
         self._reader = None
+        self._has_more = False
         self._output.clear()
         self._expected.clear()
         self.disconnected()
@@ -363,7 +369,10 @@ class RedisLink:
 
     def _read(self) -> None:
         read = 0
-        while self._sock is not None and read < MAX_READ_BYTES_PER_TURN:
+        deadline = self.loop.timers.clock() + TURN_SECONDS
+        if self._has_more:
+            self._take_replies(deadline)
+        while self._sock is not None and not self._has_more and read < MAX_READ_BYTES_PER_TURN:
             if not self.wants_replies():
                 self._watch()
                 return
@@ -380,19 +389,31 @@ class RedisLink:
             read += len(data)
             self._heard = True
             self._reader.feed(data)
-            self._take_replies()
+            self._take_replies(deadline)
             # A short read from a plain socket has emptied it.
-            if len(data) < READ_BYTES and not isinstance(self._sock, ssl.SSLSocket):
+            if (
+                len(data) < READ_BYTES
+                and not self._has_more
+                and not isinstance(self._sock, ssl.SSLSocket)
+            ):
                 return
-        # Under TLS, decrypted data may be left of which the poller knows nothing.
-        if isinstance(self._sock, ssl.SSLSocket):
+        # The poller knows nothing of replies that were read, nor, under TLS, of data that was
+        # decrypted.
+        if self._has_more or isinstance(self._sock, ssl.SSLSocket):
             self.loop.call_soon(self._read)
 
-    def _take_replies(self) -> None:
+    def _take_replies(self, deadline: float) -> None:
+        """Take what was read, for as long as a turn may; the rest is taken in the next one."""
         reader = self._reader
         expected = self._expected
+        taken = 0
+        self._has_more = False
         try:
             while self._reader is reader:
+                taken += 1
+                if taken % REPLIES_BETWEEN_LOOKS == 0 and self.loop.timers.clock() >= deadline:
+                    self._has_more = True
+                    return
                 reply = reader.gets()
                 if reply is _NOTHING:
                     return

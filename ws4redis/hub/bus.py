@@ -296,14 +296,14 @@ class Bus:
 
     # What the links tell
 
-    def connected(self, link: BusLink) -> bool:
-        """Subscribe to the channels of a link that is connected; tell whether there are any."""
+    def connected(self, link: BusLink) -> int:
+        """Subscribe to the channels of a link that is connected; return how many there are."""
         mine = [channel for channel in self.channels.values() if channel.link is link]
         self._changed.update(dict.fromkeys(mine))
         for name, listener in self.own_listeners.items():
             if self._link_of(name) is link:
                 listener.connected(link)
-        return bool(mine)
+        return len(mine)
 
     def disconnected(self, link: BusLink) -> None:
         """Let the channels of a link that is lost start over when it is back."""

@@ -276,9 +276,10 @@ class Channel:
 
     def start_over(self) -> None:
         """Let all ask again: the connection was lost."""
-        asked = {peer: question.joining[peer] for peer, question in self.asking.items()}
-        self.joining = {**asked, **self.joining}
-        self.asking.clear()
+        if self.asking:
+            asked = {peer: question.joining[peer] for peer, question in self.asking.items()}
+            self.joining = {**asked, **self.joining}
+            self.asking.clear()
         self.subscribed = self.tells_events = False
         self.resumes = True
         self.life += 1

@@ -113,8 +113,9 @@ class HistoryChannel(Channel):
 
     def look_again(self) -> None:
         """Let those who wait for what is older than the tail be looked at again."""
-        self.joining = {**self.returning, **self.joining}
-        self.returning = {}
+        if self.returning:
+            self.joining = {**self.returning, **self.joining}
+            self.returning = {}
 
     def requests(self) -> list[Request]:
         return [*super().requests(), *self.returning.values()]
