@@ -411,6 +411,7 @@ def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: r
 
     def promote_a_replica_that_lacks_two() -> None:
         for name, value in kept.items():
+            assert value is not None
             client.restore(getattr(KEYS, name), 0, value, replace=True)
         publish(client, b'other 3', b'other 4')
 

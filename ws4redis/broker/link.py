@@ -391,11 +391,8 @@ class RedisLink:
             self._reader.feed(data)
             self._take_replies(deadline)
             # A short read from a plain socket has emptied it.
-            if (
-                len(data) < READ_BYTES
-                and not self._has_more
-                and not isinstance(self._sock, ssl.SSLSocket)
-            ):
+            is_empty = len(data) < READ_BYTES and not isinstance(self._sock, ssl.SSLSocket)
+            if is_empty and not self._has_more:
                 return
         # The poller knows nothing of replies that were read, nor, under TLS, of data that was
         # decrypted.
