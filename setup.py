@@ -29,6 +29,7 @@ EXTRAS = {
     'docs': ['sphinx>=8', 'furo>=2024.8.6', 'myst-parser>=4'],
     'demo': ['pyuwsgi>=2.0.28', 'wsaccel>=0.6.7'],
     'test': [
+        'cent>=5',
         'centrifuge-python>=0.7',
         'coverage[toml]>=7.17',
         'cryptography>=43',
@@ -111,7 +112,13 @@ setup(
     },
     zip_safe=False,
     python_requires='>=3.11',
-    install_requires=['Django>=5.2', 'gevent>=24.2', 'httptools>=0.6.4', 'redis[hiredis]>=5.1'],
+    install_requires=[
+        'Django>=5.2',
+        'gevent>=24.2',
+        'httptools>=0.6.4',
+        'PyJWT>=2.10',
+        'redis[hiredis]>=5.1',
+    ],
     extras_require=EXTRAS,
     entry_points={'pytest11': ['ws4redis = ws4redis.pytest_plugin']},
 )

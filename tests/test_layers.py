@@ -58,6 +58,7 @@ PUBLIC_NAMES = {
     'ws4redis.statistics': ['get_snapshots', 'get_statistics'],
     'ws4redis.subscriber': ['RedisSubscriber'],
     'ws4redis.test': ['WebSocketClient', 'WebSocketTestCase'],
+    'ws4redis.tokens': ['connection_token', 'connection_token_view', 'subscription_token'],
     'ws4redis.uwsgi_runserver': [
         'uWSGIBothLoops',
         'uWSGIWebSocketServer',

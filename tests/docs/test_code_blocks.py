@@ -44,7 +44,7 @@ from ws4redis.settings.checks import check_settings
 
 DEPLOY = ROOT / 'examples' / 'deploy'
 #: Blocks in these languages are no code.
-TEXT_LANGUAGES = {'text', 'json', 'http', ''}
+TEXT_LANGUAGES = {'dart', 'kotlin', 'swift', 'text', 'json', 'http', ''}
 #: Pages whose code is tested apart.
 TESTED_APART = {'docs/tutorial.md'}
 

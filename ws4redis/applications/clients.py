@@ -40,7 +40,9 @@ def service_of(hub: Hub) -> ClientService:
     service = _services.get(hub)
     if service is None:
         # Two threads may make one each at the same moment; one of them stays.
-        service = _services.setdefault(hub, ClientService(hub, DjangoProject(), client_options()))
+        control = None if hub.endings is None else hub.endings.control
+        project = DjangoProject(control)
+        service = _services.setdefault(hub, ClientService(hub, project, client_options()))
     return service
 
 
@@ -119,5 +121,6 @@ def open_connection(
         connection, echo=echo, websocket_class=ClientWebSocket, wire_over=wire_over
     )
     assert isinstance(websocket, ClientWebSocket)
+    opening.identify(visitor.identity)
     opening.hub.loop.call_soon(connection.begin, websocket)
     return websocket

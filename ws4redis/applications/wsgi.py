@@ -36,7 +36,6 @@ from ws4redis.handshake.subscriber import (
 from ws4redis.handshake.subscriber_bridge import SubscriberBridge, needs_bridge
 from ws4redis.hub.clients.project import Visitor
 from ws4redis.hub.hub import Hub, PublishingReceiver
-from ws4redis.hub.identity import ANONYMOUS
 from ws4redis.hub.joining import Answer, Joining
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.servers.opening import Opening, make_request
@@ -190,7 +189,7 @@ def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest
     subscriber = admission.subscriber
     open_connection(
         opening,
-        Visitor(ANONYMOUS, record_of(request), publishers_of(subscriber)),
+        Visitor(admission.identity, record_of(request), publishers_of(subscriber)),
         joins=tuple(_names_of(subscriber, reads_itself=False)),
         is_classic=True,
         echo=admission.echo,

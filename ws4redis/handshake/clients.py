@@ -23,14 +23,17 @@ from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.grants import may, may_at_once
 from ws4redis.handshake.identity import identity_of
 from ws4redis.handshake.policy import authenticate, authorise, verify_origin
+from ws4redis.handshake.tokens import expiry_of_grant, identity_of_token
 from ws4redis.hub.clients.project import Grant, Visitor
 from ws4redis.hub.identity import ANONYMOUS, Identity
-from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode
+from ws4redis.protocol.client.codes import ErrorCode
 from ws4redis.publishing.broker import current_broker
 from ws4redis.settings.hooks import call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+    from ws4redis.hub.control import Control
 
 logger = logging.getLogger('ws4redis')
 
@@ -131,7 +134,13 @@ def _user_named(name: str | None) -> Any:
 
 
 class DjangoProject:
-    """The project's settings and code, for connections in the loop."""
+    """The project's settings and code, for connections in the loop.
+
+    ``control`` knows what has ended lately.
+    """
+
+    def __init__(self, control: Control | None = None) -> None:
+        self._control = control
 
     def decide(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant | None:
         if token:
@@ -145,20 +154,24 @@ class DjangoProject:
         return with_database(self._may, visitor, verb, name, token)
 
     def _may(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant:
-        if token:
-            # No token is valid as long as nobody can make one.
-            raise ClientError(ErrorCode.PERMISSION_DENIED, 'permission denied')
+        expires = expiry_of_grant(token, name, visitor.identity) if token else None
         request = request_of(visitor, name.facility)
         allowed = may(
-            request, visitor.identity, name.facility, name.audience, verb, group=name.group
+            request,
+            visitor.identity,
+            name.facility,
+            name.audience,
+            verb,
+            group=name.group,
+            has_token=bool(token),
         )
-        return Grant(allowed)
+        return Grant(allowed, expires)
 
     def needs_identifying(self, visitor: Visitor, token: str) -> bool:
         return bool(token)
 
     def identify(self, visitor: Visitor, token: str) -> Identity:
-        raise ClientError(DisconnectCode.INVALID_TOKEN, 'invalid token')
+        return with_database(identity_of_token, token, self._control)
 
     def call(self, visitor: Visitor, method: str, data: Any) -> Any:
         function = conf.rpc_function(method)

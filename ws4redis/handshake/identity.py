@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -20,6 +18,7 @@ from ws4redis.publishing.identity import (
     name_of_user,
     regrouped_key,
     sessions_of,
+    stamp_of,
     user_of,
 )
 
@@ -86,29 +85,6 @@ def refresh_groups(request: HttpRequest) -> None:
             is_regrouped = b'1'
         if is_regrouped is not None:
             session[MEMBEROF_SESSION_KEY] = group_names(user)
-
-
-def stamp_of(user: Any) -> str | None:
-    """Return what changes when a user's password does; None for users who have none."""
-    auth_hash = getattr(user, 'get_session_auth_hash', None)
-    return _stamp(auth_hash()) if callable(auth_hash) else None
-
-
-def is_stamp_of(stamp: str, user: Any) -> bool:
-    """Tell whether a stamp is that of a user now, also one of before ``SECRET_KEY`` changed."""
-    return any(hmac.compare_digest(stamp, _stamp(auth_hash)) for auth_hash in auth_hashes(user))
-
-
-def auth_hashes(user: Any) -> list[str]:
-    """Return the hashes by which sessions of a user are known to be of the same password."""
-    if not callable(getattr(user, 'get_session_auth_hash', None)):
-        return []
-    fallbacks = getattr(user, 'get_session_auth_fallback_hash', None)
-    return [user.get_session_auth_hash(), *(fallbacks() if callable(fallbacks) else ())]
-
-
-def _stamp(auth_hash: str) -> str:
-    return hmac.new(b'ws4redis.stamp', auth_hash.encode(), sha256).hexdigest()[:24]
 
 
 def _user_id_in_session(request: HttpRequest) -> str | None:

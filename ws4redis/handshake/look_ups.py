@@ -18,11 +18,16 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 
 from ws4redis.handshake.blocking import with_database
-from ws4redis.handshake.identity import auth_hashes, is_stamp_of
 from ws4redis.hub.endings import Verdict
 from ws4redis.hub.identity import Identity
 from ws4redis.protocol.end_codes import EndCode
-from ws4redis.publishing.identity import drop_unknown_key, group_names, name_of_user
+from ws4redis.publishing.identity import (
+    auth_hashes,
+    drop_unknown_key,
+    group_names,
+    is_stamp_of,
+    name_of_user,
+)
 
 logger = logging.getLogger('ws4redis')
 

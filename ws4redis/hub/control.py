@@ -101,6 +101,10 @@ class Ended:
             messages.append(message)
         return messages
 
+    def session_has_ended(self, digest: str) -> bool:
+        """Tell whether a session is known to have ended; none ever comes again."""
+        return ('session', digest) in self._latest
+
     def has_ended(self, identity: Identity, granted_at: float) -> bool:
         """Tell whether what was granted at a time may have ended since; when in doubt, it has."""
         since = granted_at - CLOCK_SKEW_SECONDS

@@ -178,6 +178,7 @@ class Hub:
         Without a session, a user or an expiry there is nothing to note.
         """
         if self.endings is not None and peer.phase <= Phase.OPEN:
+            self.endings.identities.remove(peer)
             self.endings.identify(peer, identity, asked_at)
 
     def connections_of(self, *, user: str | None = None, session: str | None = None) -> list[Peer]:

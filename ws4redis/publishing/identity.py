@@ -6,7 +6,9 @@ that either of one that is no model, such as the user of a token.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
@@ -34,6 +36,29 @@ def name_of_user(user: Any) -> str | None:
 def id_of_user(user: Any) -> str | None:
     """Return the primary key of a user of ``AUTH_USER_MODEL`` as text; None for any other."""
     return key_of_user(user) if isinstance(user, get_user_model()) else None
+
+
+def stamp_of(user: Any) -> str | None:
+    """Return what changes when a user's password does; None for users who have none."""
+    auth_hash = getattr(user, 'get_session_auth_hash', None)
+    return _stamp(auth_hash()) if callable(auth_hash) else None
+
+
+def is_stamp_of(stamp: str, user: Any) -> bool:
+    """Tell whether a stamp is that of a user now, also one of before ``SECRET_KEY`` changed."""
+    return any(hmac.compare_digest(stamp, _stamp(auth_hash)) for auth_hash in auth_hashes(user))
+
+
+def auth_hashes(user: Any) -> list[str]:
+    """Return the hashes by which sessions of a user are known to be of the same password."""
+    if not callable(getattr(user, 'get_session_auth_hash', None)):
+        return []
+    fallbacks = getattr(user, 'get_session_auth_fallback_hash', None)
+    return [user.get_session_auth_hash(), *(fallbacks() if callable(fallbacks) else ())]
+
+
+def _stamp(auth_hash: str) -> str:
+    return hmac.new(b'ws4redis.stamp', auth_hash.encode(), sha256).hexdigest()[:24]
 
 
 def name_of_group(group: object) -> str | None:

@@ -154,6 +154,21 @@ class Conf(ClientSettings):
         hint="Give origins as browsers send them, such as ['https://example.com', "
         "'https://*.example.org', 'file://']; ['*'] lets every site connect.",
     )
+    WS4REDIS_TOKEN_KEYS = Setting['str | Sequence[str] | None'](
+        'ws4redis.E073',
+        default=None,
+        judge=must_be(
+            'a key, a list of keys, or None',
+            lambda value: (
+                value is None
+                or judges.is_filled_string(value)
+                or (bool(value) and judges.is_list_of(judges.is_filled_string)(value))
+            ),
+        ),
+        about='The keys with which tokens are signed and checked',
+        hint='Give the secret of HMAC as text, or a public key (PEM), or a list of them, of which '
+        'the first secret signs; None: a key is derived from SECRET_KEY.',
+    )
     WEBSOCKET_ACCEPT_ALL = Setting[bool](
         'ws4redis.E029',
         default=False,

@@ -13,8 +13,10 @@ from django.utils.translation import gettext
 
 from ws4redis.conf import conf
 from ws4redis.context_processors import websocket_uri
+from ws4redis.handshake.token_view import token_for
 from ws4redis.live.models import live_id
 from ws4redis.publishing.history import get_position
+from ws4redis.publishing.identity import user_of
 from ws4redis.publishing.store import SELF
 
 if TYPE_CHECKING:
@@ -38,6 +40,13 @@ def websocket_position(context: RequestContext, facility: str, *audiences: str) 
         )
     options: dict[str, Any] = dict(_OPTIONS[audience] for audience in chosen)
     return get_position(facility, request=context.get('request'), **options)
+
+
+@register.simple_tag(takes_context=True)
+def websocket_token(context: RequestContext) -> str:
+    """Return a token for the user of the request; empty where nobody is logged in."""
+    request = context.get('request')
+    return '' if request is None or user_of(request) is None else token_for(request)
 
 
 register.filter('live_id', live_id)

@@ -265,6 +265,8 @@ def _send_as_websocket(connection: ClientConnection, request: SendRequest) -> No
 
 
 def _refresh(connection: ClientConnection, number: int, request: RefreshRequest) -> None:
+    asked_at = connection.service.loop.timers.clock()
+
     def answer(identity: Identity | None, error: BaseException | None) -> None:
         if isinstance(error, ClientError) and error.disconnects:
             connection.disconnect(error.code)
@@ -275,6 +277,7 @@ def _refresh(connection: ClientConnection, number: int, request: RefreshRequest)
             connection.fail(number, ErrorCode.PERMISSION_DENIED)
         else:
             connection.visitor.identity = identity
+            connection.note_identity(asked_at)
             result = {'client': connection.id, 'version': 'ws4redis', **connection.expiry()}
             connection.reply(number, 'refresh', result)
 

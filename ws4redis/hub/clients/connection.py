@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -268,8 +269,9 @@ class ClientConnection:
     def _connect(self, number: int, request: ConnectRequest) -> None:
         self.state = ConnectionState.CONNECTING
         self._set_timer(None)
+        asked_at = self.service.loop.timers.clock()
         if not self.service.project.needs_identifying(self.visitor, request.token):
-            self._identified(number, request, self.visitor.identity)
+            self._identified(number, request, self.visitor.identity, asked_at)
             return
 
         def answer(identity: Identity | None, error: BaseException | None) -> None:
@@ -277,7 +279,7 @@ class ClientConnection:
                 self._fail_connecting(number, error)
             else:
                 assert identity is not None
-                self._identified(number, request, identity)
+                self._identified(number, request, identity, asked_at)
 
         identify = self.service.project.identify
         self.call('identifying', answer, identify, self.visitor, request.token)
@@ -294,12 +296,16 @@ class ClientConnection:
         )
         self.go_on()
 
-    def _identified(self, number: int, request: ConnectRequest, identity: Identity) -> None:
+    def _identified(
+        self, number: int, request: ConnectRequest, identity: Identity, asked_at: float
+    ) -> None:
         if not identity.is_authenticated and not self.service.options.allows_anonymous:
             self._fail_connecting(number, ClientError(ErrorCode.UNAUTHORIZED, 'unauthorized'))
             return
         self.visitor.identity = identity
         self.visitor.is_by_token = bool(request.token)
+        if request.token:
+            self.note_identity(asked_at)
         names = (*self.names, *identity.channels)
 
         def joined(subs: Mapping[str, Any]) -> None:
@@ -319,6 +325,12 @@ class ClientConnection:
         result.update(self.expiry())
         self.reply(number, 'connect', result)
         self.go_on()
+
+    def note_identity(self, asked_at: float) -> None:
+        """Let the connection end with its identity; ``asked_at``: when that was asked."""
+        # It ends by itself when the identity expires, after a grace.
+        lasting = replace(self.identity, expires=None)
+        self.service.hub.identify(self.websocket, lasting, asked_at)
 
     def expiry(self) -> dict[str, Any]:
         """Note when the identity ends, and return what the client is told about it."""
