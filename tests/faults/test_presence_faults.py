@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
 from django.test import override_settings
 
 from tests.faults.presence_clients import Client, Crowd, PresenceProcess
@@ -55,6 +56,7 @@ def members_in_redis(server: RedisServer) -> dict[str, set[str]]:
         }
 
 
+@pytest.mark.timeout(max(120, 2 * SOAK_SECONDS + 200) * TIMEOUT_FACTOR)
 def test_after_each_kill_members_are_the_truth_and_joins_minus_leaves_are_the_members() -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)

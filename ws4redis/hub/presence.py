@@ -47,7 +47,7 @@ GRACE_SECONDS: Final = 10.0
 # So old is a life before it buries others: after a restart of Redis all need the time to come back.
 BURIAL_AGE_SECONDS: Final = 7.0
 VERIFICATION_SECONDS: Final = 60.0
-VERIFICATIONS_PER_RENEWAL: Final = 30
+VERIFICATIONS_PER_RENEWAL: Final = 8
 # How long after Redis refused a command a new life is tried.
 REFUSED_SECONDS: Final = 5.0
 # What a turn writes at most, a few milliseconds of work.
