@@ -244,6 +244,14 @@ def test_the_user_is_named_only_where_there_is_a_limit_per_user() -> None:
         assert admit(handshake()).user is None
 
 
+def test_who_subscribes_is_found_out_where_others_see_who_is_there() -> None:
+    login = logged_in_request(make_user('john'))
+    assert admit(handshake(login=login)).identity.user is None
+    with override_settings(WS4REDIS_FACILITIES={'foo': {'PRESENCE': True}}):
+        assert admit(handshake(login=login)).identity.user == 'john'
+        assert admit(handshake('', login=login)).identity.user is None
+
+
 def allow_all(request: HttpRequest, channels: list[str]) -> list[str]:
     return channels
 
@@ -260,6 +268,8 @@ def allow_all(request: HttpRequest, channels: list[str]) -> list[str]:
         ('subscribe-broadcast', {'WS4REDIS_PROCESS_REQUEST': process_request}, True),
         ('subscribe-broadcast', {'WS4REDIS_SUBSCRIBER': ListensOnly}, True),
         ('subscribe-broadcast', {'WS4REDIS_MAX_CONNECTIONS_PER_USER': 5}, True),
+        ('subscribe-broadcast', {'WS4REDIS_FACILITIES': {'foo': {'PRESENCE': True}}}, True),
+        ('publish-broadcast', {'WS4REDIS_FACILITIES': {'foo': {'PRESENCE': True}}}, False),
     ],
 )
 def test_only_an_anonymous_broadcast_with_stock_settings_cannot_block(

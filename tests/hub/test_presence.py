@@ -11,6 +11,7 @@ import redis
 
 from tests.hub.rig import Home, bus_link_of
 from ws4redis.broker.keys import keys_of
+from ws4redis.broker.link import RedisLink
 from ws4redis.broker.presence import (
     MEMBERS_PER_CALL,
     ChangeKind,
@@ -56,6 +57,11 @@ class Process:
         self.pubsub.subscribe(KEYS.events)
         self.told: list[str] = []
         self.seen: list[str] = []
+
+    def lose_commands(self) -> None:
+        link = self.hub.links.commands
+        assert isinstance(link, RedisLink)
+        link.lost('a test')
 
     def turn(self) -> None:
         self.hub.turn()
@@ -125,7 +131,7 @@ def process(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(module, 'BURIAL_AGE_SECONDS', 0.1)
     monkeypatch.setattr(module, 'REFUSED_SECONDS', 0.2)
     with Home(connect=connect_to_redis) as hub:
-        hub.turn_until(lambda: hub.publications.is_connected)
+        hub.turn_until(lambda: hub.links.commands.is_connected)
         process = Process(hub, redis_client)
         with process.pubsub:
             yield process
@@ -257,7 +263,7 @@ def test_a_connection_that_was_lost_begins_another_life_and_nothing_is_told(
         process.presence.joined(CHAT, number, member(str(number)))
     process.turn_until(lambda: len(process.told) == 500)
     former = process.presence.name
-    process.hub.publications.lost('a test')
+    process.lose_commands()
     process.presence.left(CHAT, 7, at_once=True)
     process.turn_until(lambda: process.presence.state is State.ALIVE)
     assert process.presence.name != former
@@ -348,8 +354,10 @@ def test_who_listens_gets_the_members_and_then_each_change(
     process.turn_until(lambda: len(process.seen) == 5)
     assert process.seen[:3] == ['= mary', 'J john', 'J peter']
     assert sorted(process.seen[3:]) == ['L john', 'L mary']
-    assert process.mirrors.members(CHAT) == [member('peter')]
-    later: list[list[Member]] = []
+    later: list[list[Member] | None] = []
+    process.mirrors.ask(CHAT, later.append)
+    assert later == [[member('peter')]]
+    later.clear()
     process.mirrors.listen(CHAT, lambda *change: None, later.append)
     assert later == [[member('peter')]]
 
@@ -378,7 +386,6 @@ def test_after_a_reconnection_mirrors_are_read_again(process: Process, database:
     process.presence.joined(CHAT, 1, member('john'))
     process.turn_until(lambda: len(database.members()) == 2)
     process.listen()
-    process.turn_until(lambda: process.mirrors.members(CHAT) is not None)
     process.pubsub.unsubscribe()
     database.client.flushall()
     process.turn_until(lambda: process.seen[-1] == 'L mary')
@@ -388,16 +395,40 @@ def test_after_a_reconnection_mirrors_are_read_again(process: Process, database:
 def test_a_read_that_failed_is_tried_again(process: Process, database: Database) -> None:
     database.begin(OTHER)
     database.join(OTHER, 'mary')
-    process.hub.publications.lost('a test')
+    process.lose_commands()
     process.listen()
     assert process.seen == ['= mary']
+
+
+def test_who_asks_is_answered_by_redis_or_by_the_mirror_once_it_is_read(
+    process: Process, database: Database
+) -> None:
+    database.begin(OTHER)
+    database.join(OTHER, 'mary')
+    answers: list[list[Member] | None] = []
+    process.mirrors.ask(CHAT, answers.append)
+    assert answers == []
+    process.turn_until(lambda: answers == [[member('mary')]])
+    process.mirrors.listen(CHAT, process._changed, process._ready)
+    process.mirrors.ask(CHAT, answers.append)
+    process.turn_until(lambda: len(answers) == 2)
+    process.mirrors.stop_listening(CHAT, process._changed)
+    process.mirrors.listen(CHAT, process._changed, process._ready)
+    process.mirrors.ask(CHAT, answers.append)
+    # Nobody listens any more: who asked is answered all the same.
+    process.mirrors.stop_listening(CHAT, process._changed)
+    process.turn_until(lambda: len(answers) == 3)
+    assert answers == [[member('mary')]] * 3
+    process.lose_commands()
+    process.mirrors.ask(CHAT, answers.append)
+    assert answers[3:] == [None]
 
 
 def test_the_last_who_listens_lets_the_mirror_go(process: Process) -> None:
     process.listen()
     process.mirrors.stop_listening(CHAT, process._changed)
     process.mirrors.stop_listening(CHAT, process._changed)
-    assert process.mirrors.members(CHAT) is None
+    assert not process.mirrors._mirrors
     process.mirrors.event_received(CHAT, b'J e 1 ' + member('john').encode())
 
 

@@ -179,7 +179,10 @@ def _admit(request: HttpRequest) -> Admission:
     subscriber = subscriber_class(get_client())
     try:
         call('set_pubsub_channels()', subscriber.set_pubsub_channels, request, channels)
-        identity = identity_asked_for(request, with_groups=with_groups)
+        if _shows_who_is_there(request, channels):
+            identity = identity_of(request, with_groups=with_groups)
+        else:
+            identity = identity_asked_for(request, with_groups=with_groups)
     except BaseException:
         release(subscriber)
         raise
@@ -189,6 +192,13 @@ def _admit(request: HttpRequest) -> Admission:
         heartbeats='no-heartbeat' not in options,
         user=user_to_count(request),
         identity=identity,
+    )
+
+
+def _shows_who_is_there(request: HttpRequest, options: Iterable[str]) -> bool:
+    """Tell whether others see who subscribes, so that it has to be found out."""
+    return conf.facility_options(_facility_of(request)).presence and any(
+        option.startswith('subscribe-') for option in options
     )
 
 
@@ -229,5 +239,6 @@ def may_block(request: HttpRequest) -> bool:
         or conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is not None
         or conf.load_subscriber() is not RedisSubscriber
         or any(option.endswith(_PERSONAL) for option in requested_options(request))
+        or _shows_who_is_there(request, requested_options(request))
         or asks_for_more_than_a_name(_facility_of(request))
     )

@@ -32,7 +32,11 @@ class Attendance:
 
 def member_of(peer: object) -> Member:
     """Return who a peer is to others: its user, else its session, else nobody but itself."""
-    identity: Identity = getattr(peer, 'identity', None) or ANONYMOUS
+    receiver = getattr(peer, 'receiver', None)
+    # A connection of the client protocol may have shown a token, which its handshake had not.
+    identity: Identity = (
+        getattr(receiver, 'identity', None) or getattr(peer, 'identity', None) or ANONYMOUS
+    )
     info = dict(identity.info) or None
     if identity.user is not None:
         return Member(member_id_of_user(identity.user), identity.user, info)
@@ -40,4 +44,5 @@ def member_of(peer: object) -> Member:
         # Others must not learn the key.
         digest = blake2b(identity.session.encode(), digest_size=8).hexdigest()
         return Member(f'session:{digest}', None, info)
-    return Member(f'connection:{secrets.token_hex(8)}', None, info)
+    name = getattr(receiver, 'id', None) or secrets.token_hex(8)
+    return Member(f'connection:{name}', None, info)

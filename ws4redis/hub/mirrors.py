@@ -26,17 +26,28 @@ MAX_WAITING: Final = 1000
 
 Listener: TypeAlias = Callable[[bytes, ChangeKind, Member], object]
 Ready: TypeAlias = Callable[[list[Member]], object]
+Answered: TypeAlias = Callable[[list[Member] | None], object]
 
 
 class Mirror:
     """The members of one channel, and who listens."""
 
-    __slots__ = ('is_reading', 'listeners', 'members', 'version', 'waiting', 'wants_read')
+    __slots__ = (
+        'asking',
+        'is_reading',
+        'listeners',
+        'members',
+        'version',
+        'waiting',
+        'wants_read',
+    )
 
     def __init__(self) -> None:
         # Those who are not told yet wait for the members that their changes follow.
         self.listeners: dict[Listener, Ready | None] = {}
         self.members: dict[str, Member] = {}
+        # Who asked before it was read.
+        self.asking: list[Answered] = []
         # None until it was read.
         self.version: Version | None = None
         self.is_reading = False
@@ -75,13 +86,21 @@ class Mirrors:
             mirror.listeners.pop(listener, None)
             if not mirror.listeners:
                 del self._mirrors[channel]
+                for done in mirror.asking:
+                    self.ask(channel, done)
 
-    def members(self, channel: bytes) -> list[Member] | None:
-        """Return the members as those who listen know them; None where nobody does."""
+    def ask(self, channel: bytes, done: Answered) -> None:
+        """Call ``done`` with the members, as those who listen know them; else Redis is asked.
+
+        It gets None if Redis cannot tell.
+        """
         mirror = self._mirrors.get(channel)
-        if mirror is None or mirror.version is None:
-            return None
-        return list(mirror.members.values())
+        if mirror is None:
+            self._presence.read(channel, lambda roll: done(None if roll is None else roll.members))
+        elif mirror.version is None:
+            mirror.asking.append(done)
+        else:
+            done(list(mirror.members.values()))
 
     # What is told
 
@@ -141,10 +160,15 @@ class Mirrors:
         mirror.is_reading = False
         if self._mirrors.get(channel) is not mirror:
             return
+        asking, mirror.asking = mirror.asking, []
         if roll is None:
             self._loop.call_later(RETRY_SECONDS, self._read_again, channel, mirror)
+            for done in asking:
+                done(None)
             return
         self._take_members(channel, mirror, roll)
+        for done in asking:
+            done(list(mirror.members.values()))
         for listener, ready in list(mirror.listeners.items()):
             if ready is not None:
                 mirror.listeners[listener] = None

@@ -196,22 +196,20 @@ def _page(page: Page, *, with_entries: bool) -> dict[str, Any]:
 
 def _presence(connection: ClientConnection, number: int, request: ChannelRequest) -> None:
     def go_on(channel: str) -> None:
-        presence = connection.service.presence
-        if presence is None or not options_of_channel(channel).presence:
+        if not options_of_channel(channel).presence:
             connection.fail(number, ErrorCode.NOT_AVAILABLE)
         else:
-            presence.tell_members(connection, number, channel)
+            connection.service.presence.tell_members(connection, number, channel)
 
     _with_grant(connection, number, 'subscribe', request.channel, go_on)
 
 
 def _presence_stats(connection: ClientConnection, number: int, request: ChannelRequest) -> None:
     def go_on(channel: str) -> None:
-        presence = connection.service.presence
-        if presence is None or not options_of_channel(channel).presence:
+        if not options_of_channel(channel).presence:
             connection.fail(number, ErrorCode.NOT_AVAILABLE)
         else:
-            presence.tell_counts(connection, number, channel)
+            connection.service.presence.tell_counts(connection, number, channel)
 
     _with_grant(connection, number, 'subscribe', request.channel, go_on)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ws4redis.broker.client_names import ClientName
 from ws4redis.broker.history import Page, PageRequest
 from ws4redis.hub.identity import Identity
-
-if TYPE_CHECKING:
-    from ws4redis.hub.clients.connection import ClientConnection
 
 
 class Visitor:
@@ -63,11 +60,3 @@ class Project(Protocol):
         """Run the project's code for a method, and return its result."""
 
     def read_page(self, request: PageRequest) -> Page: ...
-
-
-class PresenceOfClients(Protocol):
-    """Who is subscribed to a channel; answers commands by itself, in the loop."""
-
-    def tell_members(self, connection: ClientConnection, number: int, channel: str) -> None: ...
-
-    def tell_counts(self, connection: ClientConnection, number: int, channel: str) -> None: ...

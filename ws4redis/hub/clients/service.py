@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ws4redis.broker.client_names import ClientName, full_name, parse_client_name
 from ws4redis.hub.clients.options import ClientOptions
-from ws4redis.hub.clients.project import PresenceOfClients, Project, Visitor
+from ws4redis.hub.clients.presence import ClientPresence
+from ws4redis.hub.clients.project import Project, Visitor
 
 if TYPE_CHECKING:
     from ws4redis.hub.hub import Hub
@@ -24,8 +25,7 @@ class ClientService:
         self.loop = hub.loop
         self.project = project
         self.options = options or ClientOptions()
-        # Who is subscribed, where somebody keeps account of that.
-        self.presence: PresenceOfClients | None = None
+        self.presence = ClientPresence(hub)
         self._logged_at: dict[str, float] = {}
 
     @property

@@ -142,6 +142,8 @@ class Subscriptions:
             result = _result(request, joined, as_text=connection.is_classic)
             result.update(self.expiry(subscription, grant))
             connection.reply(number, 'subscribe', result)
+            if subscription.wants_joins:
+                connection.service.presence.watch(connection, subscription)
             subscription.settle(SubscriptionState.SUBSCRIBED)
 
         def delayed(why: Delay) -> None:
@@ -288,6 +290,8 @@ class Subscriptions:
         return True
 
     def _cancel(self, subscription: Subscription) -> None:
+        if subscription.wants_joins:
+            self._connection.service.presence.unwatch(subscription)
         if subscription.timer is not None:
             self._connection.service.loop.timers.cancel(subscription.timer)
             subscription.timer = None
