@@ -31,6 +31,7 @@ from ws4redis.hub.cluster_links import ClusterConnector
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.joining import Joining
 from ws4redis.hub.links import OneRedis
+from ws4redis.hub.master_watch import Sentinels
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publications import Packed, PackPublication, Publications
 from ws4redis.hub.websocket import WebSocket
@@ -208,6 +209,7 @@ class Home(Hub):
         *,
         connect: Callable[[], socket.socket] | None = None,
         cluster: ClusterConnector | None = None,
+        sentinels: Sentinels | None = None,
         pack: PackPublication = pack_publish_only,
         options: HubOptions | None = None,
         clock: Clock | None = None,
@@ -218,6 +220,7 @@ class Home(Hub):
             StepDriver(),
             connect=connect or self.redis.connect,
             cluster=cluster,
+            sentinels=sentinels,
             pack=pack,
             options=options,
             give_back=give_back,

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, wait_until
+from ws4redis.broker.outgoing import Outgoing
 from ws4redis.servers import process
 from ws4redis.servers.process import (
     connect_to_redis,
@@ -148,7 +149,7 @@ def commands(packed: bytes) -> list[Any]:
 
 def test_a_publication_is_kept_and_published_in_one_transaction() -> None:
     with override_settings(WS4REDIS_EXPIRE=60):
-        packed, replies = publication_packer()(('a', 'grüße'), b'\xff')
+        packed, replies, _ = publication_packer()(Outgoing(('a', 'grüße'), b'\xff'), 'tag', False)
     assert commands(packed) == [
         [b'MULTI'],
         [b'SET', b'a', b'\xff', b'EX', b'60'],
@@ -163,6 +164,6 @@ def test_a_publication_is_kept_and_published_in_one_transaction() -> None:
 @pytest.mark.parametrize('expire', [0, None])
 def test_a_publication_that_is_not_kept_is_one_command(expire: int | None) -> None:
     with override_settings(WS4REDIS_EXPIRE=expire):
-        packed, replies = publication_packer()(('a',), b'x')
+        packed, replies, _ = publication_packer()(Outgoing(('a',), b'x'), 'tag', False)
     assert commands(packed) == [[b'PUBLISH', b'a', b'x']]
     assert replies == 1

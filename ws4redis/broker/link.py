@@ -305,6 +305,21 @@ class RedisLink:
         self._drop()
         self._retry()
 
+    def start_over(self, why: str) -> None:
+        """Connect anew at once, as to another server; what was tried before does not count."""
+        if self._stopped:
+            return
+        self._attempts = 0
+        if self._sock is not None:
+            self.lost(why)
+        elif self._attempt is not None:
+            # It may lead to where nobody answers; should it come late, it is closed.
+            assert self._attempt_timer is not None
+            self.loop.timers.cancel(self._attempt_timer)
+            self._attempt = None
+            self._stuck_attempts += 1
+            self._retry()
+
     def away(self, error: Exception) -> None:
         """Start over, later, since Redis cannot serve now."""
         self.lost(error)

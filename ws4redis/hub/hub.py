@@ -24,6 +24,7 @@ from ws4redis.hub.joining import Joining
 from ws4redis.hub.keepalive import Heartbeats, Pings
 from ws4redis.hub.kept import KeptFrames
 from ws4redis.hub.links import Links, OneRedis, PublishesForClients
+from ws4redis.hub.master_watch import Sentinels
 from ws4redis.hub.mirrors import Mirrors
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.output import QueueMemory
@@ -47,7 +48,7 @@ class Hub:
 
     ``connect`` returns a connected and authenticated socket to Redis that speaks RESP3; it may
     block, and raises when Redis cannot be reached; in its stead ``cluster`` finds the nodes of a
-    Cluster. ``pack`` turns channels and a message into the
+    Cluster; ``sentinels`` tell when it leads to another Redis. ``pack`` turns a message into the
     commands that publish it. ``give_back`` is called with the ``place`` of each websocket that
     ends. ``checks`` looks identities up; without it nobody is asked, and nothing that was granted
     ends.
@@ -59,6 +60,7 @@ class Hub:
         *,
         connect: Callable[[], socket.socket],
         cluster: ClusterConnector | None = None,
+        sentinels: Sentinels | None = None,
         pack: PackPublication,
         give_back: Callable[[Any], object] | None = None,
         checks: Checks | None = None,
@@ -80,7 +82,7 @@ class Hub:
             statistics=self.statistics,
             options=self.options,
         )
-        self.links = self._make_links(connect, cluster, pack)
+        self.links = self._make_links(connect, cluster, sentinels, pack)
         self.publications: PublishesForClients = self.links.publications
         self.presence = Presence(
             self.loop,
@@ -129,12 +131,19 @@ class Hub:
         self,
         connect: Callable[[], socket.socket],
         cluster: ClusterConnector | None,
+        sentinels: Sentinels | None,
         pack: PackPublication,
     ) -> Links:
         statistics, options = self.statistics, self.options
         if cluster is None:
             return OneRedis(
-                self.loop, self.bus, connect, pack=pack, statistics=statistics, options=options
+                self.loop,
+                self.bus,
+                connect,
+                pack=pack,
+                statistics=statistics,
+                options=options,
+                sentinels=sentinels,
             )
         assert isinstance(self.bus, ClusterBus)
         return ClusterLinks(

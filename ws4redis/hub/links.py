@@ -14,6 +14,7 @@ from ws4redis.broker.link import Commands
 from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.bus_link import BusLink
+from ws4redis.hub.master_watch import MasterWatch, Sentinels
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.peer import Peer
 from ws4redis.hub.publications import Done, PackPublication, Publications
@@ -83,6 +84,7 @@ class OneRedis:
         pack: PackPublication,
         statistics: Statistics,
         options: HubOptions,
+        sentinels: Sentinels | None = None,
     ) -> None:
         timeout = options.redis_timeout_seconds
         self.bus_link = BusLink(loop, connect, bus, timeout_seconds=timeout)
@@ -95,6 +97,16 @@ class OneRedis:
             statistics=statistics,
             timeout_seconds=timeout,
         )
+        self.watch: MasterWatch | None = None
+        if sentinels is not None:
+            self.watch = MasterWatch(
+                loop, sentinels, switched=self._follow, timeout_seconds=timeout
+            )
+
+    def _follow(self) -> None:
+        """Connect to the new master: the connections there are may lead to a former one."""
+        for link in (self.bus_link, self.publications):
+            link.start_over('there is another master')
 
     @property
     def commands(self) -> Commands:
@@ -114,11 +126,17 @@ class OneRedis:
     def start(self) -> None:
         self.bus_link.start()
         self.publications.start()
+        if self.watch is not None:
+            self.watch.start()
 
     def turn_end(self) -> bool:
         has_more = self.bus_link.turn_end()
+        if self.watch is not None:
+            self.watch.flush()
         return self.publications.turn_end() or has_more
 
     def stop(self) -> None:
         self.bus_link.stop()
         self.publications.stop()
+        if self.watch is not None:
+            self.watch.stop()

@@ -6,14 +6,18 @@ import _socket
 import gc
 import logging
 import os
+import random
 import socket
 import ssl
 import sys
 from typing import Any
 
+from redis import RedisError
+
 from ws4redis.broker.connections import make_bus_connection, make_node_connection, redis_target
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
+from ws4redis.broker.masters import sentinel_connection
 from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel
 from ws4redis.broker.slots import SlotsMap, fetch_slots
 from ws4redis.conf import conf
@@ -29,7 +33,7 @@ from ws4redis.servers.shutdown import close_hub_at_exit
 from ws4redis.servers.snapshots import tell_snapshots
 from ws4redis.servers.statistics import log_statistics_every
 from ws4redis.settings.checks import validate_settings
-from ws4redis.settings.topologies import Node, Target
+from ws4redis.settings.topologies import Node, Target, Topology
 
 logger = logging.getLogger('ws4redis')
 
@@ -119,7 +123,7 @@ def make_hub() -> Hub:
     return Hub(
         (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
         connect=connect_to_redis,
-        cluster=Cluster(redis_target()) if conf.uses_cluster else None,
+        **what_finds_redis(),
         pack=publication_packer(),
         give_back=connection_limits.give_back,
         checks=LookUps(),
@@ -161,6 +165,35 @@ def connect_to_redis(key: str = '') -> Any:
     while blocking. Raise ``RedisError`` or ``OSError`` when Redis cannot be reached.
     """
     return take_socket(make_bus_connection(key))
+
+
+def what_finds_redis() -> dict[str, Any]:
+    """Return what tells a hub where Redis is by now, where that changes."""
+    target = redis_target()
+    if target.topology is Topology.CLUSTER:
+        return {'cluster': Cluster(target)}
+    if target.topology is Topology.SENTINEL:
+        return {'sentinels': Sentinels(target)}
+    return {}
+
+
+class Sentinels:
+    """The Sentinels that the settings name."""
+
+    def __init__(self, target: Target) -> None:
+        self.service_name = target.service_name
+        self._target = target
+
+    def connect(self) -> Any:
+        """Return a socket to one of them that answers. Blocks."""
+        complaint: Exception | None = None
+        for node in random.sample(self._target.nodes, len(self._target.nodes)):
+            try:
+                return take_socket(sentinel_connection(self._target, node, protocol=3))
+            except (RedisError, OSError) as exc:
+                complaint = exc
+        assert complaint is not None
+        raise complaint
 
 
 class Cluster:

@@ -1,0 +1,107 @@
+"""The loop under real Sentinels: it follows the master, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.test import override_settings
+
+from tests.hub.rig import Home, bus_link_of
+from tests.timeouts import scaled
+from tests.topologies import DOWN_AFTER_MS, RedisWithSentinels
+from ws4redis.broker.connections import drop_client
+from ws4redis.publisher import RedisPublisher
+from ws4redis.servers.process import (
+    connect_to_redis,
+    options_from_settings,
+    publication_packer,
+    what_finds_redis,
+)
+
+pytestmark = pytest.mark.slow
+
+FACILITIES = {'hist*': {'HISTORY_SIZE': 5000}}
+
+
+@pytest.fixture(scope='module')
+def servers() -> Iterator[RedisWithSentinels]:
+    with RedisWithSentinels(password='secret', sentinel_password='other') as running:
+        yield running
+
+
+@pytest.fixture
+def service(servers: RedisWithSentinels) -> Iterator[RedisWithSentinels]:
+    servers.wait_until_whole()
+    settings = {
+        'WS4REDIS_CONNECTION': servers.connection,
+        'WS4REDIS_FACILITIES': FACILITIES,
+        'WS4REDIS_PING_INTERVAL': None,
+        'WS4REDIS_REDIS_TIMEOUT': 60,
+    }
+    with override_settings(**settings):
+        yield servers
+        drop_client()
+
+
+@pytest.fixture
+def hub(service: RedisWithSentinels) -> Iterator[Home]:
+    with Home(
+        connect=connect_to_redis,
+        pack=publication_packer(),
+        options=options_from_settings(),
+        **what_finds_redis(),
+    ) as hub:
+        hub.turn_until(lambda: hub.links.is_connected)
+        yield hub
+
+
+def publish(message: str) -> None:
+    RedisPublisher(facility='hist', broadcast=True).publish_message(message, expire=0)
+
+
+def test_a_failover_is_followed_within_a_second(hub: Home, service: RedisWithSentinels) -> None:
+    peer = hub.peer()
+    joined: list[bool] = []
+    hub.join_names(peer.websocket, ['broadcast:hist'], lambda: joined.append(True))
+    hub.turn_until(lambda: joined)
+    publish('before')
+
+    service.fail_over()
+    hub.turn_until(lambda: bus_link_of(hub).reconnects and bus_link_of(hub).is_subscribed)
+    service.wait_until_whole()
+    hub.turn_until(lambda: bus_link_of(hub).is_subscribed)
+    drop_client()
+    publish('after')
+
+    messages: list[str | bytes] = []
+
+    def have_come() -> bool:
+        messages.extend(peer.messages())
+        return len(messages) >= 2
+
+    hub.turn_until(have_come)
+    assert messages == ['before', 'after']
+    assert not hub.statistics.gaps
+
+
+def test_a_master_that_hangs_is_left_as_soon_as_the_sentinels_say_so(
+    hub: Home, service: RedisWithSentinels
+) -> None:
+    before = service.master()
+    reconnects = bus_link_of(hub).reconnects
+    before.pause()
+    try:
+        hub.turn_until(lambda: service.master() is not before, message='no failover')
+        switched = time.monotonic()
+        hub.turn_until(
+            lambda: bus_link_of(hub).reconnects > reconnects and bus_link_of(hub).is_connected
+        )
+        took = time.monotonic() - switched
+    finally:
+        before.resume()
+
+    # Asking the Sentinels and connecting; the time-outs of the connection are a minute.
+    assert took < scaled(1) < 60
+    assert DOWN_AFTER_MS < 60_000
