@@ -40,13 +40,15 @@ class StandaloneServer(HttpServerProcess):
         self,
         *options: str,
         redis_server: RedisServer | None = None,
+        settings: str = 'tests.settings',
         django_settings: Mapping[str, Any] | None = None,
         address: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        settings = settings_with_handlers() if django_settings is None else django_settings
+        if django_settings is None:
+            django_settings = settings_with_handlers()
         super().__init__(
-            env=_django_environment('tests.settings', redis_server, settings) | dict(env or {})
+            env=_django_environment(settings, redis_server, django_settings) | dict(env or {})
         )
         self.port = free_port()
         self._address = address or f'{self.host}:{self.port}'
