@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from conformance.settings import *  # noqa: F403
 
-WSGI_APPLICATION = None
 WEBSOCKET_URL = '/ws/'
 DEFAULT_WS_HANDLERS = {'default': 'conformance.echo_handler.Echo'}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ws4redis.broker.connections import drop_client
+from ws4redis.handshake.strangers import strangers
 
 
 def follow_changed_setting(
@@ -11,6 +12,7 @@ def follow_changed_setting(
     **kwargs: object,
 ) -> None:
     """Let what was made from a setting be made anew, when a test changes the setting."""
+    strangers.forget()
     if setting == 'WS4REDIS_CONNECTION':
         drop_client()
     if setting in ('WS4REDIS_HANDLERS', 'DEFAULT_WS_HANDLERS'):

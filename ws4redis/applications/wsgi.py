@@ -27,6 +27,7 @@ from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.clients import record_of
 from ws4redis.handshake.machine import Steps, Until, run_waiting
 from ws4redis.handshake.policy import Admission, admit, may_block
+from ws4redis.handshake.strangers import key_of, strangers
 from ws4redis.handshake.subscriber import (
     RedisSubscriber,
     Subscription,
@@ -109,16 +110,11 @@ class WebSocketServer(RefusesFormerHooks):
         opening = Opening(environ, start_response, streams=True)
         admission: Admission | None = None
         try:
-            request = make_request(environ)
-            admission = yield from self._admit(opening, request)
+            admission, request = yield from self._admit(opening, environ)
             if admission.user is not None:
                 opening.count_user(admission.user)
             # Admitted
-            if (
-                offers_protocol(opening)
-                and type(admission.subscriber) is RedisSubscriber
-                and not opening.is_stream
-            ):
+            if request is not None and _speaks_protocol(opening, admission):
                 _connect_client(opening, admission, request)
             else:
                 yield from self._connect(opening, admission)
@@ -129,17 +125,27 @@ class WebSocketServer(RefusesFormerHooks):
             if opening.websocket is not None and opening.websocket.companion is not None:
                 opening.websocket.companion.opened()
         except BaseException:
-            if admission is not None and opening.websocket is None:
+            if admission is not None and opening.websocket is None and not admission.is_shared:
                 # With a websocket the subscriber would be released at its end.
                 workers = opening.hub.loop.driver.workers
                 workers.submit(with_database, release, admission.subscriber)
             opening.abandon()
             raise
 
-    def _admit(self, opening: Opening, request: WSGIRequest) -> Steps[Admission]:
-        if not may_block(request):
-            return admit(request)
-        return (yield from opening.admit(admit, request, too_late=_release))
+    def _admit(
+        self, opening: Opening, environ: WSGIEnvironment
+    ) -> Steps[tuple[Admission, WSGIRequest | None]]:
+        """Return what is granted, and the request unless that was known without it."""
+        key = key_of(environ)
+        known = strangers.find(key)
+        if known is not None and not offers_protocol(opening):
+            return known, None
+        request = make_request(environ)
+        if may_block(request):
+            return (yield from opening.admit(admit, request, too_late=_release)), request
+        admission = admit(request)
+        strangers.remember(key, admission)
+        return admission, request
 
     def _connect(self, opening: Opening, admission: Admission) -> Steps[None]:
         """Make the websocket and let it join its channels."""
@@ -181,6 +187,14 @@ class WebSocketServer(RefusesFormerHooks):
         if self._receiver is None or self._receiver.hub is not hub:
             self._receiver = PublishingReceiver(hub)
         return self._receiver
+
+
+def _speaks_protocol(opening: Opening, admission: Admission) -> bool:
+    return (
+        not opening.is_stream
+        and offers_protocol(opening)
+        and type(admission.subscriber) is RedisSubscriber
+    )
 
 
 def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest) -> None:

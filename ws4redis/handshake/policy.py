@@ -55,6 +55,8 @@ class Admission:
     heartbeats: bool
     user: str | None
     identity: Identity = ANONYMOUS
+    # Whether other handshakes get it, too.
+    is_shared: bool = False
 
 
 def process_request(request: HttpRequest) -> None:
