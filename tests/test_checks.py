@@ -164,6 +164,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ('E084', 'WS4REDIS_METRICS_TOKEN', 7),
     ('E072', 'WS4REDIS_REVALIDATE_SECONDS', -1),
     ('E073', 'WS4REDIS_TOKEN_KEYS', []),
+    ('E074', 'WS4REDIS_API_KEY', 'short'),
     ('E073', 'WS4REDIS_TOKEN_KEYS', ''),
     ('E073', 'WS4REDIS_TOKEN_KEYS', ['key', 7]),
     ('E045', 'WS4REDIS_FACILITIES', {'chat/*': {'HISTORY': 100}}),

@@ -276,6 +276,16 @@ class Conf(ClientSettings):
         about='The secret by which Prometheus may read the metrics',
         hint='Give a random string, such as secrets.token_urlsafe() returns; None: none is taken.',
     )
+    WS4REDIS_API_KEY = Setting[str | None](
+        'ws4redis.E074',
+        default=None,
+        judge=must_be(
+            'a string of 16 characters or more, or None',
+            or_none(lambda value: isinstance(value, str) and len(value) >= 16),
+        ),
+        about='The secret by which other programs may use the API',
+        hint='Give a random string, such as secrets.token_urlsafe() returns; None: nobody may.',
+    )
     WS4REDIS_REVALIDATE_SECONDS = Setting[float | None](
         'ws4redis.E072',
         default=300,
