@@ -6,9 +6,8 @@ connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ws4redis.broker.channels import facility_in
 from ws4redis.broker.history import (
@@ -17,6 +16,7 @@ from ws4redis.broker.history import (
     header_without_position,
     parse_published,
     publish_command,
+    random_name,
 )
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.keys import keys_of
@@ -25,8 +25,7 @@ from ws4redis.conf import conf
 from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message, and the full names of the channels that it is published on.
 
     ``expire`` is the number of seconds for which it is kept, None: as the settings say. ``once`` is
@@ -54,11 +53,30 @@ def keep_seconds(options: FacilityOptions, expire: int | None) -> int:
     return conf.WS4REDIS_EXPIRE or 0
 
 
+class Route(NamedTuple):
+    """What the settings say of a channel, read once for many publications on it."""
+
+    name: bytes
+    options: FacilityOptions
+    # What keep_seconds() returns where a publication says nothing of it.
+    keep: int
+    # The command that publishes.
+    publish: bytes
+
+
+def route_to(channel: str) -> Route:
+    """Return what the settings say of a channel now."""
+    options = options_of_channel(channel)
+    name = channel.encode(errors='surrogateescape')
+    return Route(name, options, keep_seconds(options, None), conf.publish_word)
+
+
 class Exchange:
     """The commands of one publication, in order, and the meaning of their replies.
 
     ``kept`` bounds what is kept of it, where clients send it; raise ``NotKept`` where a history has
-    no room. ``tag`` and ``again`` are those of :func:`~ws4redis.broker.history.publish_command`.
+    no room. ``tag`` and ``again`` are those of :func:`~ws4redis.broker.history.publish_command`;
+    :attr:`tag` is empty where no channel has a history. ``find`` returns the route to a channel.
     """
 
     def __init__(
@@ -66,12 +84,16 @@ class Exchange:
         outgoing: Outgoing,
         *,
         kept: KeptByClients | None = None,
-        tag: str | None = None,
+        tag: str = '',
         again: bool = False,
+        find: Callable[[str], Route] = route_to,
     ) -> None:
         self._kept = kept
-        self._tag = tag
         self._again = again
+        self._find = find
+        self.tag = tag
+        # Whether any of the channels has one.
+        self.has_history = False
         self.commands: list[Command] = []
         # The channel whose position the command at the same place returns.
         self._channels: list[str | None] = []
@@ -79,10 +101,13 @@ class Exchange:
             self._add(channel, outgoing)
 
     def _add(self, channel: str, outgoing: Outgoing) -> None:
-        options = options_of_channel(channel)
-        keep = keep_seconds(options, outgoing.expire)
-        name = channel.encode(errors='surrogateescape')
+        name, options, keep, word = self._find(channel)
+        if outgoing.expire is not None:
+            keep = outgoing.expire
         if options.has_history:
+            self.has_history = True
+            # The same on all channels: the publication's name.
+            self.tag = self.tag or random_name()
             keys = keys_of(name, conf.key_prefix)
             if self._kept is not None and not self._again:
                 self._kept.admit_entry(
@@ -95,8 +120,8 @@ class Exchange:
                 keep_seconds=keep,
                 kind=outgoing.kind,
                 once=outgoing.once,
-                publish=conf.publish_word,
-                tag=self._tag,
+                publish=word,
+                tag=self.tag,
                 again=self._again,
             )
             self.commands.append(command)
@@ -107,7 +132,6 @@ class Exchange:
                 f'an idempotency key needs a history, which the facility of {channel!r} does not '
                 'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
             )
-        word = conf.publish_word
         may_keep = None if self._kept is None else self._kept.admits
         commands = publication_commands(
             [name], outgoing.payload, keep, may_keep=may_keep, publish=word
@@ -117,11 +141,6 @@ class Exchange:
             commands.insert(-1, (word, events, header_without_position(outgoing.kind)))
         self.commands += commands
         self._channels += [None] * len(commands)
-
-    @property
-    def has_history(self) -> bool:
-        """Tell whether any of the channels has a history."""
-        return any(channel is not None for channel in self._channels)
 
     def positions(self, replies: Sequence[Any]) -> dict[str, Position]:
         """Return the position on each channel that has a history."""

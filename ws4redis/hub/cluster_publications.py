@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis.crc import key_slot
@@ -127,7 +126,7 @@ class ClusterPublications:
             done = _Collected(len(outgoing.channels), done).take
         for name in outgoing.channels:
             slot = key_slot(name.encode(errors='surrogateescape'))
-            self._queue(slot).publish(peer, replace(outgoing, channels=(name,)), done)
+            self._queue(slot).publish(peer, outgoing._replace(channels=(name,)), done)
 
     def _queue(self, slot: int) -> NodePublications:
         if slot in self._blocked:

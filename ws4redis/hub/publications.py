@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from ws4redis.broker.history import Position, random_name
+from ws4redis.broker.history import Position
 from ws4redis.broker.kept import NotKept
 from ws4redis.broker.link import RedisLink, error_code, ignore, pack_command
 from ws4redis.broker.outgoing import Exchange, Outgoing
@@ -53,9 +53,9 @@ class Packed(NamedTuple):
     exchange: Exchange | None = None
 
 
-# From a message to the commands that publish it. The tag tells it from all others; the last
-# argument says that Redis may have published it already. Raises `NotKept`, and ``ValueError`` for
-# an idempotency key where there is no history.
+# From a message to the commands that publish it. The tag is what an earlier attempt gave it, or
+# empty; the last argument says that Redis may have published it already. Raises `NotKept`, and
+# ``ValueError`` for an idempotency key where there is no history.
 PackPublication = Callable[[Outgoing, str, bool], Packed]
 # Takes the position on each channel that has a history, or why the message was not published.
 Done = Callable[[dict[str, Position] | None, Exception | None], object]
@@ -270,7 +270,6 @@ class Publications(RedisLink):
         waiting = self._waiting
         while waiting and self._under_way_bytes < MAX_UNANSWERED_BYTES:
             publication = waiting.popleft()
-            publication.tag = publication.tag or random_name()
             try:
                 packed = self._pack(publication.outgoing, publication.tag, publication.was_written)
             except NotKept:
@@ -292,6 +291,7 @@ class Publications(RedisLink):
         self.write(packed.data)
         if packed.exchange is not None:
             publication.exchange = packed.exchange
+            publication.tag = packed.exchange.tag
             publication.replies = []
             self.expect(publication.take, publication.take, commands=packed.replies)
             return

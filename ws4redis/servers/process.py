@@ -10,15 +10,17 @@ import random
 import socket
 import ssl
 import sys
+from functools import lru_cache
 from typing import Any
 
 from redis import RedisError
 
 from ws4redis.broker.connections import make_bus_connection, make_node_connection, redis_target
+from ws4redis.broker.history import Kind
 from ws4redis.broker.kept import KeptByClients
 from ws4redis.broker.link import pack_command
 from ws4redis.broker.masters import sentinel_connection
-from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel
+from ws4redis.broker.outgoing import Exchange, Outgoing, options_of_channel, route_to
 from ws4redis.broker.slots import SlotsMap, fetch_slots
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
@@ -226,9 +228,24 @@ def take_socket(connection: Any) -> Any:
 def publication_packer() -> PackPublication:
     """Return what packs the commands that publish a message, as the settings have them now."""
     kept = KeptByClients(conf.WS4REDIS_MAX_KEPT_BYTES)
+    # Names of facilities are the clients' choice, so not all of them are remembered.
+    find = lru_cache(maxsize=4096)(route_to)
+
+    @lru_cache(maxsize=4096)
+    def plain_words(channels: tuple[str, ...]) -> tuple[bytes, bytes] | None:
+        """Return how to publish where one command does: on one channel that keeps nothing."""
+        if len(channels) != 1:
+            return None
+        name, options, keep, word = find(channels[0])
+        return None if keep or options.has_history else (word, name)
 
     def pack(outgoing: Outgoing, tag: str, again: bool) -> Packed:  # noqa: FBT001 - a callback
-        exchange = Exchange(outgoing, kept=kept, tag=tag, again=again)
+        channels, payload, kind, expire, once = outgoing
+        words = plain_words(channels)
+        if words is not None and kind is Kind.TEXT and expire is None and once is None:
+            # Much traffic is of this kind, and it needs nothing to be remembered.
+            return Packed(pack_command(*words, payload), 1)
+        exchange = Exchange(outgoing, kept=kept, tag=tag, again=again, find=find)
         packed = [pack_command(*command) for command in exchange.commands]
         if exchange.has_history:
             # Each script is all or nothing; in a transaction one that Redis does not know would
