@@ -156,6 +156,7 @@ class Presence:
         self._leave_timer: Timer | None = None
         self._renewal_timer: Timer | None = None
         self._retry_timer: Timer | None = None
+        self._has_scripts = False
         self._began_at = 0.0
         self._renewal_is_due = True
         # Whether a life has begun, and not all is registered yet.
@@ -229,6 +230,7 @@ class Presence:
         if not self._link.is_connected:
             done(None)
             return
+        self._load_scripts()
         keys = keys_of(channel, self._prefix)
         question = object()
         self._questions[question] = done
@@ -249,20 +251,27 @@ class Presence:
     # The connection
 
     def link_connected(self) -> None:
-        for script in SCRIPTS:
-            # Where that is refused, so is the call.
-            self._link.send(b'SCRIPT', b'LOAD', script.text)
         if self._held and self._retry_timer is None:
             self._begin()
 
+    def _load_scripts(self) -> None:
+        """Let Redis know the scripts, once for each connection that needs them."""
+        if not self._has_scripts:
+            self._has_scripts = True
+            for script in SCRIPTS:
+                # Where that is refused, so is the call.
+                self._link.send(b'SCRIPT', b'LOAD', script.text)
+
     def link_lost(self) -> None:
         self.state = State.AWAY
+        self._has_scripts = False
         questions, self._questions = self._questions, {}
         for done in questions.values():
             done(None)
 
     def _begin(self) -> None:
         """Begin a life under a new name; who was held under another is registered anew."""
+        self._load_scripts()
         self.name = secrets.token_hex(8)
         self.state = State.BEGINNING
         self._began_at = self._loop.timers.clock()
@@ -293,6 +302,8 @@ class Presence:
     def _refuse(self, error: Exception) -> None:
         """Begin anew, later: nothing of this life is certain any more."""
         forgotten = error_code(error) == 'NOSCRIPT'
+        if forgotten:
+            self._has_scripts = False
         if not forgotten and str(error) != self._complaint:
             self._complaint = str(error)
             logger.error('Redis refuses to keep presence: %s', error)
