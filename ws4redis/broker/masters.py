@@ -8,6 +8,10 @@ connected to a former master is replaced before it is used again.
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -16,7 +20,14 @@ from ws4redis.broker.nodes import with_addition
 from ws4redis.settings.redis_options import bus_arguments, make_connection
 from ws4redis.settings.topologies import Node, Target
 
+logger = logging.getLogger('ws4redis')
+
 Address = tuple[str, int]
+# The epoch of the latest failover, whether the master is up, and where it is.
+Answer = tuple[int, bool, Address]
+
+CHECK_SECONDS = 1.0
+SILENT_SECONDS = 10.0
 
 
 class NotMaster(redis.ConnectionError):
@@ -24,44 +35,77 @@ class NotMaster(redis.ConnectionError):
 
 
 class Service:
-    """A service under Sentinels; ``address`` is where its master was seen last."""
+    """A service under Sentinels; ``address`` is where its master was seen last.
+
+    The methods block. Safe among threads.
+    """
 
     def __init__(self, target: Target) -> None:
         self.name = target.service_name
         self.address: Address | None = None
         self._target = target
+        self._checked_at = float('-inf')
+        self._checking = threading.Lock()
+        # Sentinels that did not answer, and until when they are asked only if nobody else does.
+        self._silent: dict[Node, float] = {}
 
     def find(self) -> Address:
-        """Return the address of the master; raise ``redis.ConnectionError``. Blocks."""
-        self.address = find_master(self._target)
+        """Return the address of the master; raise ``redis.ConnectionError``.
+
+        All Sentinels are asked, and the one counts that knows of the latest failover.
+        """
+        self._checked_at = time.monotonic()
+        answering = [node for node in self._target.nodes if not self._is_silent(node)]
+        found = self._ask(answering) or self._ask(self._target.nodes)
+        self.address = _latest(self.name, found)
         return self.address
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the Sentinels were not asked for a while.
 
-def find_master(target: Target) -> Address:
-    """Ask the Sentinels for the master; raise ``redis.ConnectionError``. Blocks.
+        What was the master may go on for long, and take publications that will be lost.
+        """
+        return time.monotonic() - self._checked_at > CHECK_SECONDS
 
-    All are asked, and the one counts that knows of the latest failover: others may be behind.
-    """
-    found: list[tuple[int, bool, Address]] = []
-    complaint = 'none is named'
-    for node in target.nodes:
-        try:
-            found.append(ask_sentinel(target, node))
-        except (redis.RedisError, OSError) as exc:
-            complaint = f'{node}: {exc}'
+    def check(self) -> None:
+        """Ask the Sentinels whether the master is where it was, unless another thread does."""
+        if self._checking.acquire(blocking=False):
+            try:
+                self.find()
+            except redis.ConnectionError:
+                # The connections that are there may do.
+                pass
+            finally:
+                self._checking.release()
+
+    def _is_silent(self, node: Node) -> bool:
+        return time.monotonic() < self._silent.get(node, 0.0)
+
+    def _ask(self, nodes: Sequence[Node]) -> list[Answer]:
+        found: list[Answer] = []
+        for node in nodes:
+            try:
+                found.append(ask_sentinel(self._target, node))
+                self._silent.pop(node, None)
+            except (redis.RedisError, OSError) as exc:
+                self._silent[node] = time.monotonic() + SILENT_SECONDS
+                logger.debug('the Sentinel %s does not tell of %r: %s', node, self.name, exc)
+        return found
+
+
+def _latest(name: str, found: Sequence[Answer]) -> Address:
     if not found:
-        raise redis.ConnectionError(
-            f'no Sentinel knows a master of {target.service_name!r}: {complaint}'
-        )
+        raise redis.ConnectionError(f'no Sentinel knows a master of {name!r}')
     _, is_up, address = max(found)
     if not is_up:
         raise redis.ConnectionError(
-            f'the Sentinels hold {Node(*address)}, the master of {target.service_name!r}, for down'
+            f'the Sentinels hold {Node(*address)}, the master of {name!r}, for down'
         )
     return address
 
 
-def ask_sentinel(target: Target, node: Node) -> tuple[int, bool, Address]:
+def ask_sentinel(target: Target, node: Node) -> Answer:
     """Return what a Sentinel knows: the epoch, whether the master is up, and its address."""
     connection = sentinel_connection(target, node, protocol=2)
     try:
@@ -107,6 +151,8 @@ class _ToMaster:
         self.redis_connect_func = self._check
 
     def connect(self: Any) -> None:
+        if self._sock and self._service.is_due:
+            self._service.check()
         if self._sock and (self.host, self.port) != self._service.address:
             self.disconnect()
         super().connect()  # type: ignore[misc]
@@ -133,6 +179,8 @@ class _AsyncToMaster:
         self.redis_connect_func = self._check
 
     async def connect(self: Any) -> None:
+        if self.is_connected and self._service.is_due:
+            await asyncio.to_thread(self._service.check)
         if self.is_connected and (self.host, self.port) != self._service.address:
             await self.disconnect()
         await super().connect()  # type: ignore[misc]
