@@ -107,7 +107,7 @@ class Crowd:
         self._selector.close()
 
     def live(
-        self, seconds: float, *, comings_and_goings: int = 0, back_within: float = 1.0
+        self, seconds: float, *, comings_and_goings: float = 0, back_within: float = 1.0
     ) -> None:
         """Let time pass; so many clients per second come or go of their own will."""
         end = time.monotonic() + seconds

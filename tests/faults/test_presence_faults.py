@@ -98,22 +98,29 @@ def _kill_and_check(
         restart_redis()
         processes[0].start()
 
+    def cut_off() -> None:
+        # All connections of both processes, while clients come and go.
+        with server.client() as client:
+            for kind in ('pubsub', 'normal'):
+                client.client_kill_filter(_type=kind, skipme=True)
+
     faults: list[tuple[str, Callable[[], object]]] = [
         ('process', lambda: restart(chance.choice(processes))),
         ('Redis', restart_redis),
         ('both', both),
+        ('connections', cut_off),
     ]
-    crowd.live(5 / TEMPO, comings_and_goings=10)
+    crowd.live(5 / TEMPO, comings_and_goings=10 * TEMPO)
     end = time.monotonic() + SOAK_SECONDS
     rounds = 0
     while rounds < len(faults) or time.monotonic() < end:
         name, fault = faults[rounds] if rounds < len(faults) else chance.choice(faults)
         rounds += 1
-        crowd.live(2 / TEMPO, comings_and_goings=10)
+        crowd.live(2 / TEMPO, comings_and_goings=20 * TEMPO)
         fault()
         killed_at = time.monotonic()
         # Who goes now is there for ten seconds more, and nobody goes after that.
-        crowd.live(4 / TEMPO, comings_and_goings=10)
+        crowd.live(4 / TEMPO, comings_and_goings=10 * TEMPO)
         crowd.live(max(0.0, killed_at + 20 / TEMPO - time.monotonic()))
         wrong = explain(crowd, members_in_redis(server))
         assert wrong is None, f'seed {seed}, round {rounds}, 20 s after {name} was killed: {wrong}'
