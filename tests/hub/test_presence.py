@@ -337,6 +337,41 @@ def test_a_process_that_holds_nobody_sends_nothing(process: Process, database: D
     process.turn_until(lambda: database.members() == ids('john'))
 
 
+class Deaf:
+    """Commands of which none arrives."""
+
+    is_connected = True
+
+    def __init__(self) -> None:
+        self.users: list[Any] = []
+        self.lost = 0
+
+    def send(self, *words: object, **answers: object) -> None:
+        self.lost += 1
+
+
+def test_answers_that_do_not_come_are_given_up(
+    process: Process, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, 'READ_SECONDS', 0.2)
+    process.presence.joined(CHAT, 1, member('john'))
+    process.turn_until(lambda: database.members() == ids('john'))
+    name = process.presence.name
+    deaf = Deaf()
+    answers: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(process.presence, '_link', deaf)
+        process.mirrors.listen(CHAT, process._changed, process._ready)
+        process.mirrors.ask(CHAT, answers.append)
+        process.turn_until(lambda: process.presence.name != name)
+        process.turn_until(lambda: answers)
+        assert answers == [None]
+        assert process.presence.state is State.BEGINNING
+    process.turn_until(lambda: process.presence.state is State.ALIVE)
+    process.turn_until(lambda: process.seen == ['= john'])
+    assert database.members() == ids('john')
+
+
 # Mirrors
 
 

@@ -50,6 +50,14 @@ VERIFICATION_SECONDS: Final = 60.0
 VERIFICATIONS_PER_RENEWAL: Final = 8
 # How long after Redis refused a command a new life is tried.
 REFUSED_SECONDS: Final = 5.0
+# How long until it is tried when a slot of a Cluster is about to be elsewhere.
+MOVED_SECONDS: Final = 0.5
+_MOVED: Final = frozenset({'MOVED', 'ASK', 'TRYAGAIN', 'CLUSTERDOWN'})
+# How many renewals may be due before an answer that is under way is given up: one may be lost
+# where slots move.
+PATIENT_RENEWALS: Final = 5
+# The same for who asks for members.
+READ_SECONDS: Final = 10.0
 # What a turn writes at most, a few milliseconds of work.
 MEMBERS_PER_TURN: Final = 1000
 DROPS_PER_TURN: Final = 200
@@ -158,7 +166,8 @@ class Presence:
         self._retry_timer: Timer | None = None
         self._has_scripts = False
         self._began_at = 0.0
-        self._renewal_is_due = True
+        # How many more renewals were due since the one that is under way; None: none is.
+        self._renewals_due: int | None = None
         # Whether a life has begun, and not all is registered yet.
         self._is_renewing = False
         self._living: frozenset[str] = frozenset()
@@ -234,19 +243,25 @@ class Presence:
         keys = keys_of(channel, self._prefix)
         question = object()
         self._questions[question] = done
+        overdue = self._loop.call_later(READ_SECONDS, self._answer, question, None)
 
         def replied(reply: Any) -> None:
-            if self._questions.pop(question, None) is not None:
-                done(parse_roll(reply))
+            self._loop.timers.cancel(overdue)
+            self._answer(question, parse_roll(reply))
 
         def refused(error: Exception) -> None:
-            if self._questions.pop(question, None) is not None:
-                self._refuse(error)
-                done(None)
+            self._refuse(error)
+            self._loop.timers.cancel(overdue)
+            self._answer(question, None)
 
         self._link.send(
             *read_command(keys, only_count=only_count), replied=replied, refused=refused
         )
+
+    def _answer(self, question: object, roll: Roll | None) -> None:
+        done = self._questions.pop(question, None)
+        if done is not None:
+            done(roll)
 
     # The connection
 
@@ -301,10 +316,11 @@ class Presence:
 
     def _refuse(self, error: Exception) -> None:
         """Begin anew, later: nothing of this life is certain any more."""
-        forgotten = error_code(error) == 'NOSCRIPT'
-        if forgotten:
+        code = error_code(error)
+        wait = {'NOSCRIPT': 0.0}.get(code, MOVED_SECONDS if code in _MOVED else REFUSED_SECONDS)
+        if code == 'NOSCRIPT':
             self._has_scripts = False
-        if not forgotten and str(error) != self._complaint:
+        if wait == REFUSED_SECONDS and str(error) != self._complaint:
             self._complaint = str(error)
             logger.error('Redis refuses to keep presence: %s', error)
         if self.state is State.AWAY:
@@ -312,7 +328,6 @@ class Presence:
         self.state = State.AWAY
         self.name = ''
         if self._retry_timer is None:
-            wait = 0.0 if forgotten else REFUSED_SECONDS
             self._retry_timer = self._loop.call_later(wait, self._begin_again)
 
     def _begin_again(self) -> None:
@@ -329,13 +344,17 @@ class Presence:
             self.state = State.AWAY
             return
         self._renewal_timer = self._loop.call_later(RENEWAL_SECONDS, self._tick)
+        if self._renewals_due is not None:
+            self._renewals_due += 1
+        if self._renewals_due is None and self.state is State.ALIVE:
+            self._renew()
+        elif (self._renewals_due or 0) >= PATIENT_RENEWALS and self.state is not State.AWAY:
+            self._begin()
         if self.state is State.ALIVE:
-            if self._renewal_is_due:
-                self._renew()
             self._verify_some()
 
     def _renew(self) -> None:
-        self._renewal_is_due = False
+        self._renewals_due = 0
         age = self._loop.timers.clock() - self._began_at
         command = renew_command(
             self._processes_key,
@@ -346,7 +365,7 @@ class Presence:
         self._send(command, lambda reply: self._take_renewal(parse_renewal(reply)))
 
     def _take_renewal(self, renewal: Renewal) -> None:
-        self._renewal_is_due = True
+        self._renewals_due = None
         if not renewal.is_alive:
             logger.warning('presence: this process was taken for dead, and registers anew')
             self._begin()
