@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+import redis
 from django.test import override_settings
 from redis.crc import key_slot
 
@@ -15,6 +17,8 @@ from tests.topologies import ClusterOfRedis, require_cluster
 from ws4redis.broker.connections import drop_client, redis_target
 from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.cluster_links import ClusterLinks
+from ws4redis.hub.identity import Identity
+from ws4redis.presence import counts
 from ws4redis.publisher import RedisPublisher
 from ws4redis.servers.process import (
     Cluster,
@@ -26,7 +30,7 @@ from ws4redis.settings.topologies import Node
 
 pytestmark = pytest.mark.slow
 
-FACILITIES = {'hist*': {'HISTORY_SIZE': 5000}}
+FACILITIES = {'hist*': {'HISTORY_SIZE': 5000}, 'room*': {'PRESENCE': True}}
 
 
 @pytest.fixture(scope='module')
@@ -302,3 +306,54 @@ def test_all_nodes_down_and_up_again(hub: Home, cluster: ClusterOfRedis) -> None
     meanwhile(hub, threading.Thread(target=publish, args=(facility, 'after')))
 
     assert receive(hub, peer, 1) == ['after']
+
+
+def test_presence_follows_moved_slots_and_failovers_and_nothing_is_told_of_them(
+    hub: Home, cluster: ClusterOfRedis
+) -> None:
+    facilities = [f'room/{number}' for number in range(12)]
+    assert len({cluster.owner_of(slot_of(facility)).port for facility in facilities}) == 3
+    told: list[str] = []
+
+    def watch(facility: str) -> None:
+        hub.mirrors.listen(
+            f'broadcast:{facility}'.encode(),
+            lambda channel, kind, who: told.append(f'{kind} {channel.decode()} {who.user}'),
+            lambda members: None,
+        )
+
+    def enter(user: str) -> Peer:
+        peer = hub.peer()
+        peer.websocket.identity = Identity(user=user)
+        names = [f'broadcast:{facility}' for facility in facilities]
+        hub.join_names(peer.websocket, names, lambda: None)
+        return peer
+
+    def are_counted(number: int) -> bool:
+        # A Cluster that fails over has no answer for a moment.
+        with suppress(redis.RedisError):
+            return set(counts(facilities).values()) == {number}
+        return False
+
+    enter('john')
+    hub.turn_until(lambda: are_counted(1))
+    for facility in facilities:
+        watch(facility)
+    hub.turn_until(lambda: all(m.version is not None for m in hub.mirrors._mirrors.values()))
+    told.clear()
+
+    slot = slot_of('room/1')
+    target = next(node for node in cluster.masters() if node is not cluster.owner_of(slot))
+    meanwhile(hub, threading.Thread(target=cluster.migrate, args=(slot, target)))
+    (replica,) = cluster.replicas_of(cluster.owner_of(slot_of('room/2')))
+    meanwhile(hub, threading.Thread(target=cluster.fail_over, args=(replica,)))
+    mary = enter('mary')
+    hub.turn_until(lambda: are_counted(2))
+    hub.turn_until(lambda: len(told) >= len(facilities))
+    hub.turn_for(0.5)
+    assert sorted(told) == sorted(f'J broadcast:{facility} mary' for facility in facilities)
+    told.clear()
+    hub.leave(mary.websocket, [f'broadcast:{facility}' for facility in facilities])
+    hub.turn_until(lambda: are_counted(1))
+    hub.turn_until(lambda: len(told) >= len(facilities))
+    assert sorted(told) == sorted(f'L broadcast:{facility} mary' for facility in facilities)
