@@ -123,15 +123,71 @@ def test_who_may_only_look_sees_no_form_to_send(open_page: NewPage) -> None:
     page.locator('#live-answer', has_text='There is no message.').wait_for()
 
 
+def open_websocket(page: Page) -> None:
+    """Open a websocket with the session of the page, and note how it ends."""
+    page.evaluate(
+        """() => new Promise((opened) => {
+            const uri = location.origin.replace('http', 'ws') + '/ws/chat/7?subscribe-user';
+            const websocket = new WebSocket(uri);
+            websocket.onopen = opened;
+            websocket.onclose = (event) => { document.title = 'closed ' + event.code; };
+        })"""
+    )
+
+
+def test_it_shows_who_is_connected_and_ends_that(open_page: NewPage) -> None:
+    of_viewer = open_page('viewer')
+    open_websocket(of_viewer)
+    page = open_page('admin')
+    page.on('dialog', lambda dialog: dialog.accept())
+
+    def look_up(user: str) -> int:
+        page.fill('[name=user]', user)
+        page.get_by_role('button', name='Look up').click()
+        page.wait_for_timeout(200)
+        return int(page.locator('[data-rows=who] tr').count())
+
+    wait_until(lambda: look_up('') == 1)
+    row = page.locator('[data-rows=who] tr').inner_text()
+    assert 'viewer' in row
+    assert 'user:viewer:chat/7' in row
+    assert look_up('nobody') == 0
+    assert 'No user is connected.' in page.inner_text('#live-who-answer')
+    wait_until(lambda: look_up('viewer') == 1)
+    page.get_by_role('button', name='Unsubscribe viewer from user:viewer:chat/7').click()
+    page.locator('#live-who-answer', has_text='viewer leaves user:viewer:chat/7.').wait_for()
+
+    def has_left() -> bool:
+        look_up('viewer')
+        return 'user:viewer' not in page.locator('[data-rows=who]').inner_text()
+
+    wait_until(has_left)
+    page.get_by_role('button', name='Disconnect viewer').click()
+    wait_until(lambda: of_viewer.title() == 'closed 3503')
+    wait_until(lambda: look_up('viewer') == 0)
+    # Who may only look has no such buttons.
+    open_websocket(of_viewer)
+    of_viewer.get_by_role('button', name='Look up').click()
+    of_viewer.locator('[data-rows=who] tr').wait_for()
+    assert of_viewer.get_by_role('button', name='Disconnect').count() == 0
+
+
 def test_strangers_see_nothing(open_page: NewPage, site: UwsgiServer) -> None:
     page = open_page('stranger')
     page.get_by_text('403 Forbidden').wait_for()
     statuses = page.evaluate(
         """paths => Promise.all(paths.map(
             ([method, path]) => fetch(path, {method: method}).then(answer => answer.status)))""",
-        [['GET', 'data/'], ['GET', 'channel/?facility=x'], ['POST', 'publish/']],
+        [
+            ['GET', 'data/'],
+            ['GET', 'channel/?facility=x'],
+            ['GET', 'who/'],
+            ['GET', 'answers/?question=1-0'],
+            ['POST', 'publish/'],
+            ['POST', 'end/'],
+        ],
     )
-    assert statuses == [403, 403, 403]
+    assert statuses == [403] * 6
 
 
 def test_it_says_when_it_is_not_up_to_date_and_comes_back(
@@ -170,9 +226,12 @@ def test_it_can_be_used_by_everybody_in_every_look(
         [40_000 + 90 * n, 80_000 + (n * 37) % 900, 5, 0.01 * (n % 9)] for n in range(90)
     ]
     busy['facilities'] = [['chat/a-room-with-quite-a-long-name', 42.5, 4_000], ['news', 1, 48_000]]
-    tell(redis_client, busy, snapshot(8, redis_connected=False))
+    tell(redis_client, busy)
     page = open_page('admin', **LOOKS[look])
     page.locator('[data-rows=processes] tr').nth(1).wait_for()
+    open_websocket(page)
+    page.get_by_role('button', name='Look up').click()
+    page.locator('[data-rows=who] tr').first.wait_for()
     page.evaluate((node_modules / 'axe-core' / 'axe.min.js').read_text(encoding='utf-8'))
     result = page.evaluate('axe.run("#live")')
     violations = {

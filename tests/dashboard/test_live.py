@@ -14,13 +14,15 @@ from django.test import RequestFactory, override_settings
 
 from tests.dashboard.snapshots import snapshot, tell
 from tests.programs import RedisServer
+from ws4redis.broker.control import control_keys
 from ws4redis.dashboard import live
 from ws4redis.dashboard.permissions import PERMISSIONS
 from ws4redis.presence import Presence
 from ws4redis.publisher import RedisPublisher
 
 pytestmark = pytest.mark.django_db
-VIEWS = [live.page, live.data, live.channel, live.publish]
+VIEWS = [live.page, live.data, live.channel, live.who, live.answers, live.publish, live.end]
+FORMS = {live.publish, live.end}
 FACILITIES = {'chat/*': {'HISTORY_SIZE': 50, 'PRESENCE': True}}
 
 
@@ -30,10 +32,10 @@ def staff(*codenames: str, **fields: Any) -> User:
     return user
 
 
-def ask(view: Any, user: Any, **data: str) -> Any:
+def ask(view: Any, visitor: Any, **data: str) -> Any:
     factory = RequestFactory()
-    request = factory.post('/', data) if view is live.publish else factory.get('/', data)
-    request.user = user
+    request = factory.post('/', data) if view in FORMS else factory.get('/', data)
+    request.user = visitor
     request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
     return view(request)
 
@@ -76,8 +78,9 @@ def test_guests_are_asked_to_log_in_by_the_page_alone() -> None:
 def test_who_may_look_may_not_send() -> None:
     user = staff('view_live')
     assert ask(live.data, user).status_code == 200
-    with pytest.raises(PermissionDenied):
-        ask(live.publish, user, facility='news', message='x')
+    for view in FORMS:
+        with pytest.raises(PermissionDenied):
+            ask(view, user, facility='news', message='x', user='mary')
 
 
 def test_a_form_of_another_site_is_refused() -> None:
@@ -154,6 +157,48 @@ def test_without_redis_the_page_is_told_so() -> None:
         answer = ask(live.data, staff('view_live'))
     assert answer.status_code == 503
     assert json.loads(answer.content) == {'error': 'Redis does not answer.'}
+
+
+# Who is connected
+
+
+def test_without_processes_nobody_answers() -> None:
+    user = staff('view_live')
+    told = json.loads(ask(live.who, user).content)
+    assert told['processes'] == 0
+    shown = json.loads(ask(live.answers, user, question=told['question']).content)
+    assert shown == {'open': 0, 'connections': [], 'after': '', 'answers': 0}
+
+
+@pytest.mark.parametrize('question', ['', '7', 'x-0', '7-0:x', '7-0\n', '٣-٠'])
+def test_what_is_no_question_has_no_answers(question: str) -> None:
+    assert ask(live.answers, staff('view_live'), question=question).status_code == 400
+
+
+def told_to_processes(client: redis.Redis) -> list[dict[str, Any]]:
+    stream = control_keys('').stream
+    entries: Any = client.xrange(stream)
+    return [json.loads(fields[b'd']) for _, fields in entries]
+
+
+def test_a_user_is_disconnected_or_unsubscribed(redis_client: redis.Redis) -> None:
+    user = staff('view_live', 'change_live')
+    assert ask(live.end, user, user='mary').status_code == 200
+    assert ask(live.end, user, user='mary', channel='group:staff:news').status_code == 200
+    first, second = told_to_processes(redis_client)
+    assert (first['do'], first['user']) == ('disconnect', 'mary')
+    assert (second['do'], second['channel']) == ('unsubscribe', 'group:staff:news')
+
+
+@pytest.mark.parametrize(
+    'data',
+    [{}, {'user': ' '}, {'user': 'x' * 501}, {'user': 'mary', 'channel': 'no channel'}],
+)
+def test_nobody_and_nothing_cannot_be_ended(
+    data: dict[str, str], redis_client: redis.Redis
+) -> None:
+    assert ask(live.end, staff('view_live', 'change_live'), **data).status_code == 400
+    assert told_to_processes(redis_client) == []
 
 
 # In the terminal

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from tests.dashboard.snapshots import snapshot
-from ws4redis.dashboard.overview import overview_of
+from ws4redis.broker.census import MAX_USERS
+from ws4redis.dashboard.overview import census_of, overview_of
 
 
 def test_nothing_is_an_overview_as_well() -> None:
@@ -47,3 +48,32 @@ def test_what_another_version_tells_is_left_out() -> None:
     overview = overview_of([{**strange, 'statistics': {}}, snapshot(2)])
     assert overview['totals']['open'] == 100
     assert overview['past']['open'] == [100]
+
+
+def answer(*names: str, open_count: int = 1) -> dict[str, object]:
+    connections = [{'user': name, 'since': 1} for name in names]
+    return {'open': open_count, 'names': list(names), 'connections': connections}
+
+
+def test_pages_of_users_leave_nobody_out() -> None:
+    users = [f'user-{n:04}' for n in range(170)]
+    seen: list[str] = []
+    after = ''
+    for _ in range(10):
+        of_processes = [users[::2], users[1::2], users[::3]]
+        answers = [
+            answer(*[name for name in mine if name > after][:MAX_USERS]) for mine in of_processes
+        ]
+        page = census_of(answers)
+        seen += sorted({connection['user'] for connection in page['connections']})
+        after = page['after']
+        if not after:
+            break
+    assert seen == users
+
+
+def test_a_single_page_has_no_next_one() -> None:
+    page = census_of([answer('mary', open_count=7), answer('john', 'mary')])
+    assert [connection['user'] for connection in page['connections']] == ['john', 'mary', 'mary']
+    assert page['after'] == ''
+    assert page['open'] == 8

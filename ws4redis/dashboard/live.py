@@ -7,6 +7,7 @@ when those do not work.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,11 +21,16 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 from redis.exceptions import RedisError
 
-from ws4redis.broker.channels import Audience
+from ws4redis.broker.census import Question, ask, read_answers
+from ws4redis.broker.channels import Audience, facility_in
+from ws4redis.broker.connections import get_client
+from ws4redis.broker.control import Do
 from ws4redis.conf import conf
 from ws4redis.dashboard.access import may_act, may_view
 from ws4redis.dashboard.log import log_action
-from ws4redis.dashboard.overview import overview_of
+from ws4redis.dashboard.overview import census_of, overview_of
+from ws4redis.publishing.broker import current_broker
+from ws4redis.publishing.control import disconnect, message_to
 from ws4redis.publishing.history import history
 from ws4redis.publishing.presence import Presence
 from ws4redis.publishing.publisher import RedisPublisher
@@ -39,6 +45,7 @@ LAST_MESSAGES = 20
 SHOWN_CHARACTERS = 2000
 SHOWN_MEMBERS = 200
 MAX_NAME = 500
+_NUMBER = re.compile(r'[0-9]{1,20}-[0-9]{1,20}')
 
 View = TypeVar('View', bound=Callable[..., HttpResponse])
 
@@ -135,6 +142,50 @@ def channel(request: HttpRequest) -> HttpResponse:
             'count': None if members is None else len(members),
         }
     )
+
+
+@require_safe
+@guarded(may_view)
+def who(request: HttpRequest) -> HttpResponse:
+    """Ask who is connected: one user, or a page of users in the order of their names."""
+    user, after = request.GET.get('user', '').strip(), request.GET.get('after', '')
+    if max(len(user), len(after)) > MAX_NAME:
+        raise _Refused(f'Names have {MAX_NAME} characters at most.')
+    number = ask(get_client(), conf.key_prefix, Question(user=user, after=after))
+    return JsonResponse({'question': number, 'processes': len(get_snapshots())})
+
+
+@require_safe
+@guarded(may_view)
+def answers(request: HttpRequest) -> HttpResponse:
+    """Return what processes have answered to a question until now."""
+    number = request.GET.get('question', '')
+    if not _NUMBER.fullmatch(number):
+        raise _Refused('That is no question.')
+    found = read_answers(get_client(), conf.key_prefix, number)
+    return JsonResponse({**census_of(found), 'answers': len(found)})
+
+
+@require_POST
+@csrf_protect
+@guarded(may_act)
+def end(request: HttpRequest) -> HttpResponse:
+    """End all connections of a user, or let them leave a channel; noted in admin's log."""
+    user = request.POST.get('user', '').strip()
+    if not user or len(user) > MAX_NAME:
+        raise _Refused('Name a user.')
+    channel_of = request.POST.get('channel', '')
+    if not channel_of:
+        disconnect(user=user)
+        log_action(request, user, 'Ended all connections.')
+        return JsonResponse({'done': f'The connections of {user} end.'})
+    facility = facility_in(channel_of, prefix=conf.key_prefix)
+    if facility is None or len(channel_of) > 3 * MAX_NAME:
+        raise _Refused('That is no channel.')
+    message = message_to(Do.UNSUBSCRIBE, user=user, channel=channel_of)
+    current_broker().tell([message])
+    log_action(request, user, f'Unsubscribed from {channel_of[:200]}.')
+    return JsonResponse({'done': f'{user} leaves {channel_of}.'})
 
 
 @require_POST

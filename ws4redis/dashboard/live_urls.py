@@ -11,5 +11,8 @@ urlpatterns = [
     path('', live.page, name='page'),
     path('data/', live.data, name='data'),
     path('channel/', live.channel, name='channel'),
+    path('who/', live.who, name='who'),
+    path('answers/', live.answers, name='answers'),
+    path('end/', live.end, name='end'),
     path('publish/', live.publish, name='publish'),
 ]

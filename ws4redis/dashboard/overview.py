@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ws4redis.broker.census import MAX_USERS
 from ws4redis.broker.snapshots import Snapshot
 from ws4redis.servers.statistics import sum_of
 
@@ -91,6 +92,28 @@ def past_of(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
             values = [point[place] for point in now]
             past[name].append(round(max(values) if name == 'lag' else sum(values), 4))
     return past
+
+
+def census_of(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the connections that processes told, of the first users in the order of their names.
+
+    ``after`` is where the next page begins; empty: there is none. Each process tells its own first
+    users, so up to a name that is among the first of all, nobody is missing.
+    """
+    names = sorted({name for answer in answers for name in answer.get('names', ())})
+    shown = set(names[:MAX_USERS])
+    may_go_on = any(len(answer.get('names', ())) >= MAX_USERS for answer in answers)
+    connections = [
+        {**connection, 'process': answer.get('process', '')}
+        for answer in answers
+        for connection in answer.get('connections', ())
+        if connection.get('user') in shown
+    ]
+    return {
+        'open': sum(_number(answer.get('open')) for answer in answers),
+        'connections': sorted(connections, key=lambda c: (c['user'], c.get('since', 0))),
+        'after': max(shown) if shown and (may_go_on or len(names) > MAX_USERS) else '',
+    }
 
 
 def _is_point(point: object) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 PERMISSIONS: Final = {
     'view_live': 'Can view the live page of websockets',
-    'change_live': 'Can send test messages from the live page of websockets',
+    'change_live': 'Can send messages and end connections from the live page',
 }
 
 

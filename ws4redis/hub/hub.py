@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -108,6 +109,7 @@ class Hub:
             )
         )
         self.highest_fd = 0
+        self._second = 0
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
         self.farewell: tuple[CloseCode, str] | None = None
@@ -287,6 +289,11 @@ class Hub:
 
     def opened(self, websocket: WebSocket) -> None:
         self.open_count += 1
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+        # One object for all that open in a second.
+        websocket.since = self._second
         self.statistics.handshakes[websocket.status] += 1
         self.highest_fd = max(self.highest_fd, websocket.fd)
 

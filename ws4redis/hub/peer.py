@@ -72,12 +72,15 @@ class Peer:
         'identity',
         'paused',
         'phase',
+        'since',
         'sock',
         'wire',
     )
 
     def __init__(self, hub: Hub, wire: WireFormat) -> None:
         self.hub = hub
+        # When it opened, in whole seconds of the Unix epoch.
+        self.since = 0
         # How it is sent what is published; may change only while it is in no channel.
         self.wire = wire
         # Those that it is in, or about to be.

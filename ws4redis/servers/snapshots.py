@@ -21,6 +21,7 @@ from ws4redis.broker.snapshots import (
     snapshot_commands,
 )
 from ws4redis.conf import conf
+from ws4redis.hub.census import Census
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.metrics import FACILITY_MESSAGES
 from ws4redis.loop.lag import LagMeter
@@ -58,6 +59,7 @@ class Snapshots:
         """Begin; called from any thread."""
         self._hub.fanout.arrivals = {}
         self._hub.loop.call_soon(self._lag.start)
+        self._hub.loop.call_soon(Census(self._hub, conf.key_prefix, self.name).start)
         self._hub.loop.call_soon(self._tell)
 
     def _clock(self) -> float:

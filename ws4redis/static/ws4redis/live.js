@@ -7,6 +7,8 @@
     'use strict';
 
     const INTERVAL_MS = 3000;
+    const ANSWERS_MS = 2000;
+    const ANSWER_INTERVAL_MS = 150;
     const SECONDS_PER_POINT = 10;
     const WIDTH = 300;
     const HEIGHT = 100;
@@ -238,6 +240,105 @@
         event.preventDefault();
         look();
     };
+    // Who is connected
+
+    const who_form = by_id('live-who-form');
+    const more = by_id('live-more');
+    // Only the latest question counts.
+    let asked = 0;
+
+    function who(after) {
+        const values = new URLSearchParams({user: who_form.elements.user.value, after: after});
+        asked += 1;
+        const mine = asked;
+        ask(who_form.dataset.url + '?' + values).then(
+            (told) => answers_to(told, Date.now() + ANSWERS_MS)
+        ).then((census) => {
+            if (mine !== asked) {
+                return;
+            }
+            const body = live.querySelector('[data-rows=who]');
+            if (after === '') {
+                body.replaceChildren();
+            }
+            body.append(...census.connections.map((connection) => {
+                const row = document.createElement('tr');
+                const user = cell_of({head: connection.user});
+                add_ending(user, 'Disconnect', {user: connection.user});
+                const channels = document.createElement('td');
+                connection.channels.forEach((name) => {
+                    const line = document.createElement('div');
+                    line.textContent = name;
+                    add_ending(line, 'Unsubscribe', {user: connection.user, channel: name});
+                    channels.append(line);
+                });
+                if (connection.more_channels) {
+                    channels.append('and ' + connection.more_channels + ' more');
+                }
+                row.append(
+                    user, cell_of({text: age(connection.since)}),
+                    cell_of({text: connection.transport}),
+                    cell_of({text: connection.address || '–'}),
+                    channels, cell_of({number: bytes(connection.queued_bytes)}),
+                    cell_of({text: connection.process})
+                );
+                return row;
+            }));
+            body.parentNode.hidden = body.rows.length === 0;
+            more.hidden = census.after === '';
+            more.onclick = () => who(census.after);
+            by_id('live-who-answer').textContent =
+                (body.rows.length ? '' : 'No user is connected. ') +
+                (census.missing ? census.missing + ' processes did not answer in time.' : '');
+        }).catch(complain_about_who);
+    }
+
+    /** Wait for the answers of all processes, but not for long. */
+    function answers_to(told, until) {
+        return ask(who_form.dataset.answers + '?question=' + told.question).then((census) => {
+            census.missing = Math.max(0, told.processes - census.answers);
+            if (census.missing === 0 || Date.now() > until) {
+                return census;
+            }
+            return new Promise((later) => setTimeout(later, ANSWER_INTERVAL_MS)).then(
+                () => answers_to(told, until)
+            );
+        });
+    }
+
+    function complain_about_who(error) {
+        by_id('live-who-answer').textContent = error.message;
+    }
+
+    /** Add a button that ends something of a user, for those who may. */
+    function add_ending(cell, label, values) {
+        if (!who_form.dataset.end) {
+            return;
+        }
+        const button = document.createElement('button');
+        button.type = 'button';
+        button.className = 'live-choice live-ending';
+        button.textContent = label;
+        button.setAttribute('aria-label', label + ' ' + values.user +
+            (values.channel ? ' from ' + values.channel : ''));
+        button.onclick = () => {
+            if (!window.confirm(button.getAttribute('aria-label') + '?')) {
+                return;
+            }
+            const body = new FormData(who_form);
+            Object.entries(values).forEach(([name, value]) => body.set(name, value));
+            ask(who_form.dataset.end, {method: 'POST', body: body}).then((answer) => {
+                by_id('live-who-answer').textContent = answer.done;
+            }).catch(complain_about_who);
+        };
+        cell.append(' ', button);
+    }
+
+    who_form.onsubmit = (event) => {
+        event.preventDefault();
+        who('');
+    };
+
     // Who may only look has no form to send.
     if (sending !== null) {
         sending.onsubmit = (event) => {
