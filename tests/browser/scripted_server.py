@@ -1,7 +1,7 @@
 """A websocket server that does what a test tells it, and nothing by itself.
 
 It plays the peer of ``ws4redis.js`` in all the ways in which a real server behaves only now and
-then: refusing, vanishing, staying silent.
+then: refusing, vanishing, staying silent. By default it knows plain websockets only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.free_ports import free_port
 from tests.timeouts import SOON_SECONDS
@@ -64,8 +66,9 @@ class ScriptedConnection:
 class ScriptedServer:
     """A websocket server on one port, which can be stopped and started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, subprotocol: str | None = None) -> None:
         self.port = free_port()
+        self._subprotocol = subprotocol
         self.uri = f'ws://127.0.0.1:{self.port}/ws/chat?subscribe-broadcast'
         self._connections: queue.Queue[ScriptedConnection] = queue.Queue()
         self._server: Server | None = None
@@ -78,6 +81,8 @@ class ScriptedServer:
             self._handle,
             '127.0.0.1',
             self.port,
+            process_request=self._refuse_offer,
+            subprotocols=None if self._subprotocol is None else [Subprotocol(self._subprotocol)],
             compression=None,
             ping_interval=None,
             close_timeout=SOON_SECONDS,
@@ -99,6 +104,12 @@ class ScriptedServer:
     def has_new_connection(self) -> bool:
         """Tell whether a websocket opened that ``next_connection`` has not returned yet."""
         return not self._connections.empty()
+
+    def _refuse_offer(self, connection: ServerConnection, request: Request) -> Response | None:
+        # Browsers give up a websocket whose server selects none of the subprotocols offered.
+        if self._subprotocol is None and 'Sec-WebSocket-Protocol' in request.headers:
+            return connection.respond(400, 'no subprotocol is known here')
+        return None
 
     def _handle(self, connection: ServerConnection) -> None:
         scripted = ScriptedConnection(connection)

@@ -14,8 +14,6 @@ from tests.npm import installed_packages
 from tests.requirements import require_executable
 from tests.timeouts import SOON_SECONDS
 
-PRELUDE = Path(__file__).parent / 'node_client.js'
-
 
 class NodeError(AssertionError):
     """The code threw; what it threw is in ``thrown``."""
@@ -25,13 +23,14 @@ class NodeError(AssertionError):
         self.thrown = thrown
 
 
-class NodeClient:
-    """A process with a client ``centrifuge``, a list ``seen`` of its events, and helpers."""
+class NodeProcess:
+    """A process of Node that runs a prelude, and then what it is given."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, prelude: str, *arguments: str) -> None:
         node = require_executable('node')
+        script = Path(__file__).parent / prelude
         self._process = subprocess.Popen(
-            [node, str(PRELUDE), str(installed_packages()), url, json.dumps(options)],
+            [node, str(script), str(installed_packages()), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,6 +70,13 @@ class NodeClient:
         if 'thrown' in answer:
             raise NodeError(answer['thrown'])
         return answer.get('value')
+
+
+class NodeClient(NodeProcess):
+    """A process with a client ``centrifuge``, a list ``seen`` of its events, and helpers."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__('node_client.js', url, json.dumps(options))
 
     def subscribe(self, channel: str, **options: Any) -> Any:
         """Subscribe, and return what the client is told then."""

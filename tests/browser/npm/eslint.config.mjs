@@ -1,7 +1,8 @@
 import js from '@eslint/js';
 
-const browser = ['AbortSignal', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment', 'Element',
-    'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
+const browser = ['AbortSignal', 'Blob', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment',
+    'Element', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
+    'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
     'fetch', 'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self',
     'setInterval', 'setTimeout', 'window'];
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));

@@ -1,22 +1,16 @@
 /**
  * WS4Redis: the browser's end of a websocket to ws4redis.
  *
- *     const chat = new WS4Redis({
- *         uri: '/ws/chat?subscribe-broadcast&publish-broadcast&echo',
- *         receive_message: function (text) { ... }
- *     });
- *     chat.send_message('Hello');
+ *     const chat = new WS4Redis({uri: '/ws/chat?subscribe-broadcast', receive_message: show});
+ *     const page = WS4Redis.connect({uri: '/ws/connection/websocket'});
+ *     page.subscribe('chat/7', {received: show});
  *
- * It works from a <script> tag and as a CommonJS module, with or without `new`, and needs no other
- * library. A second argument, in which older releases wanted jQuery, is accepted and not looked at.
+ * It works from a <script> tag and as a CommonJS module, with or without `new`; ws4redis.mjs is the
+ * same as an ES module. A second argument (older releases wanted jQuery) is not looked at.
  *
- * At any time exactly one of these holds, and at most one timer runs:
- *
- *   attached   `socket` is a websocket that is connecting (timer: give up), open (timer: next
- *              heartbeat, if there are any) or closing (no timer)
- *   waiting    no socket; timer: the next attempt
- *   suspended  no socket, no timer: the page lies in the browser's back/forward cache
- *   closed     no socket, no timer, no event listener; `close()` was called, there is no way back
+ * A link keeps one websocket open. It is attached (`socket` is there), waiting (timer: the next
+ * attempt), suspended (the page lies in the browser's back/forward cache) or closed for good.
+ * Over it a session speaks the Centrifuge client protocol, if the server takes that subprotocol.
  */
 (function () {
     'use strict';
@@ -28,37 +22,50 @@
     const CLOSED = 3;
     const STATE_NAMES = ['connecting', 'open', 'closing', 'closed'];
 
-    const CALLBACKS = ['connecting', 'connected', 'receive_message', 'disconnected'];
+    const CALLBACKS = ['connecting', 'connected', 'receive_message', 'disconnected', 'gap'];
     const OPTIONS = CALLBACKS.concat('uri', 'heartbeat_msg');
+    const CLIENT_CALLBACKS = ['connecting', 'connected', 'disconnected', 'message', 'get_token'];
+    const CLIENT_OPTIONS = CLIENT_CALLBACKS.concat('uri', 'token', 'data', 'max_queue');
+
+    const SUBPROTOCOL = 'centrifuge-json';
 
     const HEARTBEAT_INTERVAL_MS = 5000;
     const MAX_UNANSWERED_HEARTBEATS = 3;
 
     // Browsers leave a handshake that nobody answers hanging for minutes.
     const CONNECT_TIMEOUT_MS = 30000;
+    // How much later than announced the server's ping may come, and the answer to ours.
+    const PING_DELAY_MS = 10000;
 
     // The longest delay before the first reconnection; it doubles with every further attempt.
     const FIRST_DELAY_MS = 2000;
     const LONGEST_DELAY_MS = 30000;
     const SHORTEST_PART_OF_DELAY = 0.25;
 
-    // A connection that ends sooner does not reset the delay, else a server that accepts
-    // websockets only to close them would be hammered.
+    // A connection that ends sooner does not reset the delay: the server may accept websockets
+    // only to close them.
     const STABLE_AFTER_MS = 5000;
 
+    const MAX_QUEUE = 100;
     const NORMAL_CLOSURE = 1000;
     const ABNORMAL_CLOSURE = 1006;
+    const INTERNAL_ERROR = 100;
+    const TOKEN_EXPIRED = 109;
 
     /**
      * Return how long to wait before an attempt, in milliseconds.
      *
-     * It is random from the first reconnection on, so that the websockets of a server that was
-     * restarted do not all come back at the same moment.
+     * It is random, so that the clients of a server that was restarted do not come back at once.
      */
     function reconnection_delay(failed_attempts) {
         const longest = Math.min(FIRST_DELAY_MS * Math.pow(2, failed_attempts), LONGEST_DELAY_MS);
         const part = SHORTEST_PART_OF_DELAY + (1 - SHORTEST_PART_OF_DELAY) * Math.random();
         return longest * part;
+    }
+
+    /** Tell whether a server that closes with this code wants to see the client again. */
+    function comes_back(code) {
+        return !(code >= 3500 && code < 4000 || code >= 4500 && code < 5000);
     }
 
     /**
@@ -78,7 +85,7 @@
     }
 
     /** Return the options in their final form, or throw an Error that names what is wrong. */
-    function validated(options) {
+    function validated(options, names, callbacks) {
         if (options === null || typeof options !== 'object' || !options.uri) {
             throw new TypeError('WS4Redis: option uri is required');
         }
@@ -90,19 +97,18 @@
         if (options.heartbeat_msg && typeof options.heartbeat_msg !== 'string') {
             throw new TypeError('WS4Redis: option heartbeat_msg must be a string or null');
         }
-        const result = {
+        const result = Object.assign({}, options, {
             uri: absolute(String(options.uri)),
             heartbeat_msg: options.heartbeat_msg || null
-        };
-        CALLBACKS.forEach(function (name) {
+        });
+        callbacks.forEach(function (name) {
             const callback = options[name];
             if (callback !== undefined && callback !== null && typeof callback !== 'function') {
                 throw new TypeError('WS4Redis: option ' + name + ' must be a function');
             }
-            result[name] = callback || null;
         });
         Object.keys(options).forEach(function (name) {
-            if (OPTIONS.indexOf(name) === -1) {
+            if (names.indexOf(name) === -1) {
                 console.warn('WS4Redis: there is no option ' + name);
             }
         });
@@ -118,7 +124,7 @@
         return Object.assign({type: 'close'}, details);
     }
 
-    /** Show an error as if nobody had caught it: in the console, and to window.onerror. */
+    /** Show an error as if nobody had caught it. */
     function report(error) {
         if (typeof reportError === 'function') {
             reportError(error);
@@ -127,20 +133,54 @@
         }
     }
 
-    /**
-     * Open a websocket and keep it open until `close()` is called.
-     *
-     * `options.uri` is the only option that must be given, the callbacks `connecting()`,
-     * `connected()`, `receive_message(data)`, `disconnected(event)` and the string `heartbeat_msg`
-     * may be. Throws an Error when an option is missing or of a wrong type, and whatever the
-     * browser throws for an URI that it refuses.
-     */
-    function WS4Redis(options) {
-        if (!(this instanceof WS4Redis)) {
-            return new WS4Redis(options);
+    /** Call one of the user's callbacks; what it throws must not end the reconnecting. */
+    function call(object, name, args) {
+        if (typeof object[name] === 'function') {
+            try {
+                return object[name].apply(object, args || []);
+            } catch (error) {
+                report(error);
+            }
         }
-        const settings = validated(options);
-        const window_events = {pagehide: suspend, pageshow: resume, online: hurry};
+        return undefined;
+    }
+
+    function not_sent(state) {
+        const error = new Error('WS4Redis: not sent, the websocket is ' + STATE_NAMES[state]);
+        error.name = 'InvalidStateError';
+        return error;
+    }
+
+    function random_name() {
+        return Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
+    }
+
+    // Bytes, which JSON does not have
+
+    function to_data(bytes) {
+        let text = '';
+        bytes.forEach(function (byte) { text += String.fromCharCode(byte); });
+        return {b64: btoa(text)};
+    }
+
+    /** Return what a plain websocket would have received. */
+    function from_data(data) {
+        if (typeof data === 'string') {
+            return data;
+        }
+        const bytes = Uint8Array.from(atob(data.b64), function (c) { return c.charCodeAt(0); });
+        return new Blob([bytes]);
+    }
+
+    /**
+     * Open a websocket and keep it open until `close()` is called, or the server wants no more.
+     *
+     * With `may_be_plain` a server that does not know our subprotocol is tried without it.
+     */
+    function make_link(uri, may_be_plain, on) {
+        const window_events = {
+            pagehide: suspend, pageshow: resume, online: hurry, offline: on.offline
+        };
         let socket = null;
         let timer = null;
         let wanted = true;
@@ -148,108 +188,100 @@
         let interrupted = false;
         let failed_attempts = 0;
         let opened_at = null;
-        let unanswered_heartbeats = 0;
+        // Whether the subprotocol is offered, and whether the server is known to take it.
+        let offers = true;
+        let is_known = !may_be_plain;
 
-        this.send_message = send_message;
-        this.close = close;
-        this.get_state = get_state;
-        this.is_connecting = function () { return get_state() === CONNECTING; };
-        this.is_connected = function () { return get_state() === OPEN; };
-        this.is_closing = function () { return get_state() === CLOSING; };
-        this.is_closed = function () { return get_state() === CLOSED; };
-
-        connect();
-        for_each_window_event('addEventListener');
-
-        // Methods
+        return {
+            start: function () {
+                attempt();
+                for_each_window_event('addEventListener');
+            },
+            send: function (data) { socket.send(data); },
+            close: close,
+            abandon: abandon,
+            get_state: get_state,
+            start_timer: start_timer,
+            stop_timer: stop_timer
+        };
 
         function get_state() {
             return socket === null ? CLOSED : socket.readyState;
         }
 
-        /**
-         * Send a string, Blob, ArrayBuffer or view of one.
-         *
-         * Throws an Error unless the websocket is open: nothing is queued, so nothing is lost
-         * without the caller's knowledge.
-         */
-        function send_message(data) {
-            if (get_state() !== OPEN) {
-                const state = STATE_NAMES[get_state()];
-                const error = new Error('WS4Redis: not sent, the websocket is ' + state);
-                error.name = 'InvalidStateError';
-                throw error;
+        /** Close for good. `ended` is called once more if a websocket was there. */
+        function close(code, reason) {
+            finish();
+            if (socket !== null) {
+                socket.close(code || NORMAL_CLOSURE, reason);
             }
-            socket.send(data);
         }
 
-        /** Close for good. `disconnected` is called once more if a websocket was there. */
-        function close() {
+        function finish() {
             wanted = false;
             stop_timer();
             for_each_window_event('removeEventListener');
-            if (socket !== null) {
-                socket.close(NORMAL_CLOSURE);
-            }
         }
 
         // Transitions
 
-        function connect() {
+        function attempt() {
+            open();
+            on.connecting();
+        }
+
+        function open() {
             opened_at = null;
             // Throws for an URI that is malformed or forbidden on this page.
-            socket = new WebSocket(settings.uri);
-            socket.onopen = opened;
-            socket.onmessage = received;
+            const opening = offers ? new WebSocket(uri, [SUBPROTOCOL]) : new WebSocket(uri);
+            socket = opening;
+            socket.onopen = function () { opened(opening.protocol === SUBPROTOCOL); };
+            socket.onmessage = function (event) { on.received(event.data); };
             // No `onerror`: an error is always followed by a close event, which says more.
-            socket.onclose = ended;
-            start_timer(function () { abandon('no answer to the handshake'); }, CONNECT_TIMEOUT_MS);
-            call('connecting');
+            socket.onclose = refused;
+            start_timer(abandon.bind(null, 'no answer to the handshake'), CONNECT_TIMEOUT_MS);
         }
 
-        function opened() {
+        function opened(is_session) {
             stop_timer();
             opened_at = Date.now();
-            unanswered_heartbeats = 0;
-            if (settings.heartbeat_msg !== null) {
-                start_timer(beat, HEARTBEAT_INTERVAL_MS);
-            }
-            call('connected');
+            is_known = true;
+            offers = offers && is_session;
+            on.opened(is_session);
         }
 
-        function received(event) {
-            // The server sends its heartbeat to idle websockets only: any message shows that it
-            // is alive.
-            unanswered_heartbeats = 0;
-            if (settings.heartbeat_msg === null || event.data !== settings.heartbeat_msg) {
-                call('receive_message', event.data);
-            }
-        }
-
-        function beat() {
-            if (unanswered_heartbeats > MAX_UNANSWERED_HEARTBEATS) {
-                abandon('too many unanswered heartbeats');
-                return;
-            }
-            unanswered_heartbeats += 1;
-            socket.send(settings.heartbeat_msg);
-            start_timer(beat, HEARTBEAT_INTERVAL_MS);
-        }
-
-        /** Take leave of a websocket without waiting for a peer that is most likely gone. */
+        /** Take leave of a websocket whose peer is most likely gone. */
         function abandon(reason) {
             drop_socket();
             ended(abnormal_closure(reason));
         }
 
+        /** Try without the subprotocol: browsers insist on it when it is offered. */
+        function refused(event) {
+            if (!is_known && wanted) {
+                offers = !offers;
+                try {
+                    if (!offers) {
+                        open();
+                        return;
+                    }
+                } catch (error) {
+                    report(error);
+                }
+            }
+            ended(event);
+        }
+
         function ended(event) {
             stop_timer();
             socket = null;
-            if (wanted) {
+            if (wanted && !comes_back(event.code)) {
+                finish();
+            } else if (wanted) {
                 wait();
             }
             // Last, so that whatever the callback does, `close()` included, finds a proper state.
-            call('disconnected', event);
+            on.ended(event, !wanted);
         }
 
         function wait() {
@@ -262,7 +294,7 @@
 
         function reconnect() {
             try {
-                connect();
+                attempt();
             } catch (error) {
                 // It did not throw the first time, so it need not throw the next time.
                 report(error);
@@ -272,12 +304,7 @@
 
         // Page lifecycle
 
-        /**
-         * Close when the user leaves the page.
-         *
-         * A page with an open websocket is not put into the back/forward cache by some browsers,
-         * and has a dead one when it comes out of it in others.
-         */
+        /** Close when the user leaves: some browsers keep no page with a websocket in the cache. */
         function suspend() {
             suspended = true;
             stop_timer();
@@ -296,7 +323,7 @@
             failed_attempts = 0;
             if (interrupted) {
                 interrupted = false;
-                call('disconnected', abnormal_closure('the page was left'));
+                on.ended(abnormal_closure('the page was left'), !wanted);
             }
             if (wanted) {
                 reconnect();
@@ -337,23 +364,565 @@
                 });
             }
         }
+    }
 
-        /** Call one of the user's callbacks; what it throws must not end the reconnecting. */
-        function call(name, argument) {
-            if (settings[name] === null) {
-                return;
-            }
-            try {
-                if (arguments.length === 1) {
-                    settings[name].call(options);
-                } else {
-                    settings[name].call(options, argument);
+    /** Speak the client protocol over a link: commands, replies, pushes, pings. */
+    function make_session(link, on) {
+        let last_id = 0;
+        let calls = {};
+        let heard_at = 0;
+        let ping_ms = 0;
+        // `is_open`: the server has answered to connect, or there is nothing to answer.
+        const session = {
+            is_open: false, begin: begin, received: received, ended: ended, call: send_call,
+            send: send, get_state: get_state, offline: offline
+        };
+        return session;
+
+        function get_state() {
+            const state = link.get_state();
+            return state === OPEN && !session.is_open ? CONNECTING : state;
+        }
+
+        function send(command) {
+            link.send(JSON.stringify(command));
+        }
+
+        /** Send a command, and call `done(error, result)` with its reply unless the link ends. */
+        function send_call(method, request, done) {
+            const command = {id: last_id += 1};
+            command[method] = request;
+            calls[command.id] = function (reply) {
+                done(reply.error || null, reply[method] || {});
+            };
+            send(command);
+        }
+
+        function begin(request) {
+            calls = {};
+            heard_at = Date.now();
+            link.start_timer(link.abandon.bind(null, 'no answer to connect'), CONNECT_TIMEOUT_MS);
+            send_call('connect', request, function (error, reply) {
+                link.stop_timer();
+                if (error === null) {
+                    session.is_open = true;
+                    ping_ms = (reply.ping || 0) * 1000;
+                    watch();
                 }
-            } catch (error) {
-                report(error);
+                on.connected(error, reply);
+            });
+        }
+
+        function watch() {
+            if (ping_ms > 0) {
+                const silent_ms = Date.now() - heard_at;
+                if (silent_ms > ping_ms + PING_DELAY_MS) {
+                    link.abandon('no ping');
+                } else {
+                    link.start_timer(watch, ping_ms + PING_DELAY_MS - silent_ms + 1);
+                }
             }
         }
+
+        /** Find out whether the server can still be reached. */
+        function offline() {
+            if (ping_ms > 0) {
+                link.start_timer(link.abandon.bind(null, 'no network'), PING_DELAY_MS);
+                send_call('ping', {}, watch);
+            }
+        }
+
+        function received(frame) {
+            heard_at = Date.now();
+            frame.split('\n').forEach(function (line) {
+                const reply = line ? JSON.parse(line) : null;
+                if (reply === null) {
+                    return;
+                }
+                if (reply.push) {
+                    on.pushed(reply.push);
+                } else if (reply.id) {
+                    const done = calls[reply.id];
+                    delete calls[reply.id];
+                    if (done) {
+                        done(reply);
+                    }
+                } else if (link.get_state() === OPEN) {
+                    // The server's ping.
+                    link.send('{}');
+                }
+            });
+        }
+
+        function ended() {
+            session.is_open = false;
+            ping_ms = 0;
+            calls = {};
+        }
     }
+
+    // What was seen of channels
+
+    function note_reply(positions, channel, reply) {
+        if (reply.recoverable) {
+            positions[channel] = {epoch: reply.epoch, offset: reply.offset || 0};
+        } else {
+            delete positions[channel];
+        }
+    }
+
+    function note_publication(positions, channel, publication) {
+        if (publication.offset && positions[channel]) {
+            positions[channel].offset = publication.offset;
+        }
+    }
+
+    function recovering(position) {
+        return Object.assign({recover: true}, position);
+    }
+
+    /** Return what is missing, if a reply says so; else null. */
+    function gap_in(channel, reply) {
+        if (!reply.was_recovering || reply.recovered) {
+            return null;
+        }
+        return {channel: channel, epoch: reply.epoch, offset: reply.offset || 0};
+    }
+
+    /**
+     * Open a websocket and keep it open until `close()` is called.
+     *
+     * Options: `uri`, the callbacks `connecting()`, `connected()`, `receive_message(data)`,
+     * `disconnected(event)`, `gap(info)`, and the string `heartbeat_msg`. Throws an Error when one
+     * is missing or of a wrong type, and what the browser throws for an URI that it refuses.
+     */
+    function WS4Redis(options) {
+        if (!(this instanceof WS4Redis)) {
+            return new WS4Redis(options);
+        }
+        const settings = validated(options, OPTIONS, CALLBACKS);
+        const positions = {};
+        const echoes = /[?&]echo(&|=|$)/i.test(settings.uri);
+        // What was sent and may come back with what was missed, where no echo is wanted.
+        let own = [];
+        let is_session = false;
+        let unanswered_heartbeats = 0;
+        let sending = Promise.resolve();
+        const link = make_link(settings.uri, true, {
+            connecting: function () { tell('connecting'); },
+            opened: opened,
+            received: received,
+            ended: ended,
+            offline: offline
+        });
+        const session = make_session(link, {connected: session_connected, pushed: pushed});
+        const get_state = session.get_state;
+
+        this.send_message = send_message;
+        this.close = function () { link.close(); };
+        this.get_state = get_state;
+        this.is_connecting = function () { return get_state() === CONNECTING; };
+        this.is_connected = function () { return get_state() === OPEN; };
+        this.is_closing = function () { return get_state() === CLOSING; };
+        this.is_closed = function () { return get_state() === CLOSED; };
+
+        link.start();
+
+        function tell(name, args) {
+            call(options, name, args);
+        }
+
+        /**
+         * Send a string, Blob, ArrayBuffer or view of one.
+         *
+         * Throws an Error unless the websocket is open: nothing is queued, so nothing is lost
+         * without the caller's knowledge.
+         */
+        function send_message(data) {
+            if (get_state() !== OPEN) {
+                throw not_sent(get_state());
+            }
+            if (!is_session) {
+                link.send(data);
+            } else if (typeof data === 'string') {
+                send_in_session(data);
+            } else {
+                // A blob is read first; what follows waits for it.
+                const bytes = data instanceof Blob ? data.arrayBuffer() : data.buffer || data;
+                const view = ArrayBuffer.isView(data) ? data : null;
+                sending = sending.then(function () { return bytes; }).then(function (buffer) {
+                    send_in_session(to_data(view === null
+                        ? new Uint8Array(buffer)
+                        : new Uint8Array(buffer, view.byteOffset, view.byteLength)));
+                }).catch(report);
+            }
+        }
+
+        function send_in_session(data) {
+            if (!echoes) {
+                own.push(JSON.stringify(data));
+                own = own.slice(-MAX_QUEUE);
+            }
+            session.send({send: {data: data}});
+        }
+
+        function offline() {
+            session.offline();
+        }
+
+        function ended(event) {
+            session.ended();
+            tell('disconnected', [event]);
+        }
+
+        function opened(speaks) {
+            is_session = speaks;
+            if (!is_session) {
+                unanswered_heartbeats = 0;
+                if (settings.heartbeat_msg !== null) {
+                    link.start_timer(beat, HEARTBEAT_INTERVAL_MS);
+                }
+                session.is_open = true;
+                tell('connected');
+                return;
+            }
+            const subs = {};
+            Object.keys(positions).forEach(function (channel) {
+                subs[channel] = recovering(positions[channel]);
+            });
+            session.begin({subs: subs, name: 'ws4redis'});
+        }
+
+        function received(data) {
+            if (is_session) {
+                session.received(data);
+                return;
+            }
+            // The server sends its heartbeat to idle websockets only: any message shows that it
+            // is alive.
+            unanswered_heartbeats = 0;
+            if (settings.heartbeat_msg === null || data !== settings.heartbeat_msg) {
+                tell('receive_message', [data]);
+            }
+        }
+
+        function beat() {
+            if (unanswered_heartbeats > MAX_UNANSWERED_HEARTBEATS) {
+                link.abandon('too many unanswered heartbeats');
+                return;
+            }
+            unanswered_heartbeats += 1;
+            link.send(settings.heartbeat_msg);
+            link.start_timer(beat, HEARTBEAT_INTERVAL_MS);
+        }
+
+        // Where the client protocol is spoken
+
+        function session_connected(error, reply) {
+            if (error !== null) {
+                link.abandon(error.message);
+                return;
+            }
+            tell('connected');
+            const subs = reply.subs || {};
+            Object.keys(subs).forEach(function (channel) { joined(channel, subs[channel]); });
+        }
+
+        function joined(channel, reply) {
+            note_reply(positions, channel, reply);
+            const gap = gap_in(channel, reply);
+            if (gap !== null) {
+                tell('gap', [gap]);
+            }
+            (reply.publications || []).forEach(function (publication) {
+                const place = reply.recovered ? own.indexOf(JSON.stringify(publication.data)) : -1;
+                if (place === -1) {
+                    publish(channel, publication);
+                } else {
+                    own.splice(place, 1);
+                    note_publication(positions, channel, publication);
+                }
+            });
+        }
+
+        function pushed(push) {
+            if (push.pub) {
+                publish(push.channel, push.pub);
+            } else if (push.subscribe) {
+                joined(push.channel, push.subscribe);
+            }
+        }
+
+        function publish(channel, publication) {
+            note_publication(positions, channel, publication);
+            tell('receive_message', [from_data(publication.data)]);
+        }
+    }
+
+    /**
+     * Connect once for a whole page: many channels, publishing, calls.
+     *
+     * Options: `uri`, the callbacks `connecting()`, `connected(reply)`, `disconnected(event)` and
+     * `message(data)`; `token`, or `get_token()` which returns one or a promise; `max_queue`.
+     */
+    function connect(options) {
+        const settings = validated(options, CLIENT_OPTIONS, CLIENT_CALLBACKS);
+        const max_queue = settings.max_queue === undefined ? MAX_QUEUE : settings.max_queue;
+        const subscriptions = {};
+        const positions = {};
+        let refresh_timer = null;
+        let token = settings.token || '';
+        // Commands with a promise, in their order; those in front may be under way.
+        let queue = [];
+        const link = make_link(settings.uri, false, {
+            connecting: function () { call(options, 'connecting'); },
+            opened: opened,
+            received: received,
+            ended: ended,
+            offline: offline
+        });
+        const session = make_session(link, {connected: connected, pushed: pushed});
+
+        link.start();
+        return {
+            subscribe: subscribe,
+            publish: publish,
+            rpc: function (method, data) {
+                return enqueue('rpc', {method: method, data: data}, false).then(function (reply) {
+                    return reply.data;
+                });
+            },
+            presence: function (channel) {
+                return enqueue('presence', {channel: channel}, true).then(function (reply) {
+                    return reply.presence || {};
+                });
+            },
+            history: function (channel, request) {
+                return enqueue('history', Object.assign({channel: channel}, request), true);
+            },
+            close: function () { link.close(); },
+            get_state: session.get_state
+        };
+
+        // The connection
+
+        function offline() {
+            session.offline();
+        }
+
+        function received(data) {
+            session.received(data);
+        }
+
+        function opened() {
+            if (token || !settings.get_token) {
+                begin();
+                return;
+            }
+            fetch_token(begin, function (error) { link.abandon(String(error)); });
+        }
+
+        function fetch_token(done, failed) {
+            const state = link.get_state();
+            Promise.resolve().then(settings.get_token.bind(options)).then(function (fetched) {
+                token = fetched || '';
+                if (state === OPEN && link.get_state() === OPEN) {
+                    done();
+                }
+            }).catch(failed);
+        }
+
+        function begin() {
+            session.begin({token: token, data: settings.data, name: 'ws4redis'});
+        }
+
+        function connected(error, reply) {
+            if (error !== null && error.code === TOKEN_EXPIRED && settings.get_token) {
+                token = '';
+                opened();
+            } else if (error !== null && error.temporary) {
+                link.abandon(error.message);
+            } else if (error !== null) {
+                link.close(4500, error.message);
+            } else {
+                keep_token(reply);
+                call(options, 'connected', [reply]);
+                Object.keys(subscriptions).forEach(send_subscribe);
+                queue.forEach(send_queued);
+            }
+        }
+
+        /** Show another token before the present one ends. */
+        function keep_token(reply) {
+            clearTimeout(refresh_timer);
+            if (reply.expires && settings.get_token) {
+                refresh_timer = setTimeout(function () {
+                    fetch_token(function () {
+                        session.call('refresh', {token: token}, function (error, refreshed) {
+                            if (error === null) {
+                                keep_token(refreshed);
+                            }
+                        });
+                    }, report);
+                }, reply.ttl * 1000);
+            }
+        }
+
+        function ended(event, is_over) {
+            session.ended();
+            clearTimeout(refresh_timer);
+            const stays = [];
+            queue.forEach(function (item) {
+                // What is done once in effect, or changes nothing, is simply sent again.
+                if (is_over || item.is_sent && !item.is_repeatable) {
+                    item.reject(Object.assign(new Error('WS4Redis: the connection is closed'),
+                        {code: event.code}));
+                } else {
+                    item.is_sent = false;
+                    stays.push(item);
+                }
+            });
+            queue = stays;
+            call(options, 'disconnected', [event]);
+        }
+
+        // Channels
+
+        function subscribe(channel, handlers) {
+            if (subscriptions[channel]) {
+                throw new Error('WS4Redis: ' + channel + ' is subscribed to already');
+            }
+            const subscription = subscriptions[channel] = {handlers: handlers || {}};
+            if (session.is_open) {
+                send_subscribe(channel);
+            }
+            return {
+                channel: channel,
+                publish: function (data) { return publish(channel, data); },
+                unsubscribe: function () {
+                    if (subscriptions[channel] === subscription) {
+                        forget(channel);
+                        if (session.is_open) {
+                            session.call('unsubscribe', {channel: channel}, function () {});
+                        }
+                    }
+                }
+            };
+        }
+
+        function forget(channel) {
+            delete subscriptions[channel];
+            delete positions[channel];
+        }
+
+        function send_subscribe(channel) {
+            const subscription = subscriptions[channel];
+            const handlers = subscription.handlers;
+            const request = Object.assign(
+                {channel: channel, join_leave: Boolean(handlers.joined || handlers.left)},
+                handlers.token ? {token: handlers.token} : {},
+                positions[channel] ? recovering(positions[channel])
+                    : handlers.since ? {data: {since: handlers.since}} : {}
+            );
+            session.call('subscribe', request, function (error, reply) {
+                if (subscriptions[channel] !== subscription) {
+                    return;
+                }
+                if (error === null) {
+                    joined(channel, subscription, reply);
+                } else if (error.temporary || error.code === INTERNAL_ERROR) {
+                    again_later(channel, subscription);
+                } else {
+                    forget(channel);
+                    call(handlers, 'refused', [error]);
+                }
+            });
+        }
+
+        function again_later(channel, subscription) {
+            setTimeout(function () {
+                if (subscriptions[channel] === subscription && session.is_open) {
+                    send_subscribe(channel);
+                }
+            }, reconnection_delay(0));
+        }
+
+        function joined(channel, subscription, reply) {
+            const handlers = subscription.handlers;
+            note_reply(positions, channel, reply);
+            call(handlers, 'subscribed', [reply]);
+            const gap = gap_in(channel, reply);
+            if (gap !== null) {
+                call(handlers, 'gap', [gap]);
+            }
+            (reply.publications || []).forEach(function (publication) {
+                receive(channel, subscription, publication);
+            });
+        }
+
+        function receive(channel, subscription, publication) {
+            note_publication(positions, channel, publication);
+            call(subscription.handlers, 'received', [publication.data, publication]);
+        }
+
+        function pushed(push) {
+            const subscription = subscriptions[push.channel];
+            if (push.message) {
+                call(options, 'message', [push.message.data]);
+            } else if (subscription && push.pub) {
+                receive(push.channel, subscription, push.pub);
+            } else if (subscription && push.join) {
+                call(subscription.handlers, 'joined', [push.join.info]);
+            } else if (subscription && push.leave) {
+                call(subscription.handlers, 'left', [push.leave.info]);
+            } else if (subscription && push.unsubscribe) {
+                if (push.unsubscribe.code >= 2500) {
+                    send_subscribe(push.channel);
+                } else {
+                    forget(push.channel);
+                    call(subscription.handlers, 'refused', [push.unsubscribe]);
+                }
+            }
+        }
+
+        // Commands with a promise
+
+        function publish(channel, data) {
+            const request = {channel: channel, data: data, idempotency_key: random_name()};
+            return enqueue('publish', request, true).then(function () {});
+        }
+
+        function enqueue(method, request, is_repeatable) {
+            return new Promise(function (resolve, reject) {
+                if (queue.length >= max_queue) {
+                    reject(new Error('WS4Redis: too much waits to be sent'));
+                    return;
+                }
+                const item = {
+                    method: method, request: request, is_repeatable: is_repeatable,
+                    is_sent: false, resolve: resolve, reject: reject
+                };
+                queue.push(item);
+                if (session.is_open) {
+                    send_queued(item);
+                }
+            });
+        }
+
+        function send_queued(item) {
+            item.is_sent = true;
+            session.call(item.method, item.request, function (error, reply) {
+                queue = queue.filter(function (each) { return each !== item; });
+                if (error === null) {
+                    item.resolve(reply);
+                } else {
+                    item.reject(Object.assign(new Error(error.message), {code: error.code}));
+                }
+            });
+        }
+    }
+
+    WS4Redis.connect = connect;
 
     if (typeof module === 'object' && module !== null && module.exports) {
         module.exports = WS4Redis;

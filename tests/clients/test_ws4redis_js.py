@@ -1,0 +1,278 @@
+"""``ws4redis.js`` on the client protocol, in Node; browsers are in ``tests/browser``."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+import ws4redis
+from tests.clients.conftest import PATH
+from tests.clients.cuttable import Cuttable
+from tests.clients.node_client import NodeError, NodeProcess
+from tests.clients.project import SETTINGS
+from tests.npm import installed_packages
+from tests.programs import RedisServer
+from tests.requirements import require_executable
+from tests.serving import Served, served
+from tests.timeouts import SERVER_SECONDS, SOON_SECONDS
+from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.publisher import RedisPublisher
+
+STATIC = Path(ws4redis.__file__).parent / 'static' / 'js'
+SCRIPT = STATIC / 'ws4redis.js'
+
+Start = Callable[[int], NodeProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def start(port: int) -> NodeProcess:
+            origin = f'ws://127.0.0.1:{port}'
+            return stack.enter_context(NodeProcess('browser_client.js', str(SCRIPT), origin))
+
+        yield start
+
+
+@pytest.fixture
+def proxy(server: Served) -> Iterator[Cuttable]:
+    with Cuttable(server.port) as proxy:
+        yield proxy
+
+
+def publish(facility: str, *messages: Any) -> None:
+    publisher = RedisPublisher(facility=facility, broadcast=True)
+    for message in messages:
+        publisher.publish_message(message)
+
+
+def messages(client: NodeProcess, count: int, name: str = 'message') -> list[Any]:
+    client.run(f"await event('{name}', {count});")
+    result: list[Any] = client.run(f"return all('{name}');")
+    return result
+
+
+# The interface of old
+
+
+def test_a_page_of_old_recovers_what_it_missed(proxy: Cuttable, start: Start) -> None:
+    client = start(proxy.port)
+    client.run("await open_classic('/ws/chat/1?subscribe-broadcast');")
+    publish('chat/1', 'one')
+    assert messages(client, 1) == ['one']
+    proxy.hold()
+    proxy.cut()
+    client.run("await event('disconnected', 1);")
+    publish('chat/1', 'two', 'three')
+    proxy.let_in()
+    client.run("await event('connected', 2);")
+    publish('chat/1', 'four')
+    assert messages(client, 4) == ['one', 'two', 'three', 'four']
+    assert client.run("return all('gap').length;") == 0
+
+
+def test_a_page_of_old_is_told_of_a_gap(proxy: Cuttable, start: Start) -> None:
+    client = start(proxy.port)
+    client.run("await open_classic('/ws/recovery:x?subscribe-broadcast');")
+    publish('recovery:x', 'one')
+    messages(client, 1)
+    proxy.hold()
+    proxy.cut()
+    client.run("await event('disconnected', 1);")
+    publish('recovery:x', *map(str, range(20)))
+    proxy.let_in()
+    (gap,) = client.run("return event('gap', 1);")
+    assert (gap['channel'], gap['offset']) == ('broadcast:recovery:x', 21)
+
+
+def test_what_a_page_of_old_sends_is_published_and_not_sent_back(
+    server: Served, start: Start
+) -> None:
+    client, other = start(server.port), start(server.port)
+    url = '/ws/chat/1?subscribe-broadcast&publish-broadcast'
+    client.run(f"await open_classic('{url}');")
+    other.run(f"await open_classic('{url}&echo');")
+    client.run("classic.send_message('text'); classic.send_message(new Uint8Array([255, 0]));")
+    other.run("await event('message', 2);")
+    assert other.run("return all('message')[0];") == 'text'
+    assert other.run(
+        "return Array.from(new Uint8Array(await all('message')[1].arrayBuffer()));"
+    ) == [255, 0]
+    other.run("classic.send_message('from the other');")
+    assert messages(client, 1) == ['from the other']
+
+
+def test_own_messages_do_not_come_back_with_what_was_missed(proxy: Cuttable, start: Start) -> None:
+    client = start(proxy.port)
+    client.run("await open_classic('/ws/chat/1?subscribe-broadcast&publish-broadcast');")
+    publish('chat/1', 'first')
+    messages(client, 1)
+    client.run("classic.send_message('mine');")
+    publish('chat/1', 'second')
+    messages(client, 2)
+    client.run("classic.send_message('mine too');")
+    publish('chat/1', 'third')
+    messages(client, 3)
+    proxy.hold()
+    proxy.cut()
+    client.run("await event('disconnected', 1);")
+    publish('chat/1', 'fourth')
+    proxy.let_in()
+    assert messages(client, 4) == ['first', 'second', 'third', 'fourth']
+
+
+def test_nothing_is_sent_before_the_server_has_answered(server: Served, start: Start) -> None:
+    client = start(server.port)
+    with pytest.raises(NodeError) as caught:
+        client.run("""
+            void open_classic('/ws/chat/1?publish-broadcast');
+            classic.send_message('too early');
+        """)
+    assert 'connecting' in caught.value.thrown['message']
+
+
+# The interface for whole pages
+
+
+def test_a_page_subscribes_publishes_and_calls(server: Served, start: Start) -> None:
+    client = start(server.port)
+    client.run(f"open_page('{PATH}'); globalThis.chat = page.subscribe('chat/1', handlers());")
+    # Before it is connected.
+    client.run("await chat.publish({a: 1}); await page.publish('chat/1', 'text');")
+    assert messages(client, 2, 'received') == [{'a': 1}, 'text']
+    assert client.run("return page.rpc('add', [1, 2]);")['sum'] == 3
+    page = client.run("return page.history('chat/1', {limit: 10});")
+    assert [each['data'] for each in page['publications']] == [{'a': 1}, 'text']
+    with pytest.raises(NodeError) as caught:
+        client.run("await page.rpc('poll.vote');")
+    assert caught.value.thrown == {'message': 'no such poll', 'code': 441}
+    client.run('chat.unsubscribe();')
+    publish('chat/1', 'unheard')
+    client.run("page.subscribe('chat/1', handlers()); await event('subscribed', 2);")
+    publish('chat/1', 'heard')
+    assert messages(client, 4, 'received')[-1] == 'heard'
+
+
+def test_a_page_recovers_and_publishes_once_what_was_under_way(
+    proxy: Cuttable, start: Start
+) -> None:
+    client = start(proxy.port)
+    client.run(f"open_page('{PATH}'); page.subscribe('chat/1', handlers());")
+    client.run("await event('subscribed', 1); await page.publish('chat/1', 'one');")
+    proxy.hold()
+    client.run("globalThis.sent = page.publish('chat/1', 'two');")
+    proxy.cut()
+    client.run("await event('disconnected', 1);")
+    client.run("globalThis.queued = page.publish('chat/1', 'three');")
+    publish('chat/1', 'by another')
+    proxy.let_in()
+    client.run('await sent; await queued;', timeout=SERVER_SECONDS)
+    received = messages(client, 4, 'received')
+    assert sorted(received) == ['by another', 'one', 'three', 'two']
+    assert received[0] == 'one'
+    assert client.run("return all('gap').length;") == 0
+
+
+def test_what_waits_is_bounded(server: Served, start: Start) -> None:
+    client = start(server.port)
+    with pytest.raises(NodeError) as caught:
+        client.run(f"""
+            open_page('{PATH}', {{max_queue: 2}});
+            void page.publish('chat/1', 1);
+            void page.publish('chat/1', 2);
+            await page.publish('chat/1', 3);
+        """)
+    assert 'too much waits' in caught.value.thrown['message']
+
+
+def test_what_is_not_granted_is_told(server: Served, start: Start) -> None:
+    client = start(server.port)
+    client.run(f"open_page('{PATH}'); page.subscribe('user:inbox', handlers());")
+    (error,) = client.run("return event('refused', 1);")
+    assert error['code'] == 103
+
+
+def test_it_stays_away_when_the_server_wants_it_so(redis_server: RedisServer, start: Start) -> None:
+    settings = {**SETTINGS, 'WS4REDIS_CLIENT_ANONYMOUS': False}
+    with override_settings(**settings), served(WebSocketServer()) as server:
+        client = start(server.port)
+        client.run(f"open_page('{PATH}'); await event('disconnected', 1);")
+        assert client.run('return page.get_state();') == 3
+        # The process could end: no timer for another attempt runs.
+        timers = client.run("""
+            return process.getActiveResourcesInfo().filter(function (resource) {
+                return resource === 'Timeout';
+            });
+        """)
+        assert timers == []
+
+
+# The files
+
+
+def test_it_is_small() -> None:
+    assert len(gzip.compress(SCRIPT.read_bytes(), 9)) <= 8 * 1024
+
+
+def test_it_is_an_es_module_too(tmp_path: Path) -> None:
+    node = require_executable('node')
+    program = tmp_path / 'program.mjs'
+    program.write_text(
+        f"import WS4Redis, {{WS4Redis as named}} from '{STATIC / 'ws4redis.mjs'}';\n"
+        'console.log(typeof WS4Redis.connect, WS4Redis === named);\n'
+    )
+    outcome = subprocess.run(
+        [node, program], capture_output=True, text=True, timeout=SOON_SECONDS, check=True
+    )
+    assert outcome.stdout == 'function true\n'
+
+
+USE = """
+import WS4Redis, {Connection, Gap} from './ws4redis';
+
+const chat = new WS4Redis({
+    uri: '/ws/chat',
+    receive_message: (data: string | Blob) => { console.log(data); },
+    gap: (info: Gap) => { console.log(info.offset); },
+});
+chat.send_message(new Uint8Array(2));
+const page: Connection = WS4Redis.connect({uri: '/ws', get_token: async () => 'token'});
+interface Message { text: string }
+page.subscribe<Message>('chat/7', {received: (data) => { console.log(data.text.length); }});
+const published: Promise<void> = page.publish('chat/7', {text: 'Hello', tags: [1, null]});
+const votes: Promise<{votes: number}> = page.rpc<{votes: number}>('poll.vote', 3);
+void published, votes;
+"""
+WRONG = [
+    'new WS4Redis({});',
+    "new WS4Redis({uri: '/ws', recieve_message: () => {}});",
+    'WS4Redis.connect({uri: 7});',
+    "WS4Redis.connect({uri: '/ws'}).publish('chat/7');",
+]
+
+
+@pytest.mark.parametrize('wrong', [None, *WRONG])
+def test_its_types_are_those_of_its_use(tmp_path: Path, wrong: str | None) -> None:
+    require_executable('node')
+    (tmp_path / 'ws4redis.d.ts').write_text((STATIC / 'ws4redis.d.ts').read_text())
+    (tmp_path / 'use.ts').write_text(USE + (wrong or ''))
+    outcome = subprocess.run(
+        [
+            installed_packages() / '.bin' / 'tsc',
+            *('--noEmit', '--strict', '--target', 'es2020', '--lib', 'es2020,dom', 'use.ts'),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SERVER_SECONDS,
+        check=False,
+    )
+    assert (outcome.returncode == 0) is (wrong is None), outcome.stdout

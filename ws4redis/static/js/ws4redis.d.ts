@@ -1,0 +1,120 @@
+// Types of ws4redis.js and ws4redis.mjs.
+
+export type Json = null | boolean | number | string | Json[] | {[key: string]: Json};
+
+/** Where messages of a channel are missing, and what follows goes on. */
+export interface Gap {
+    channel: string;
+    epoch: string;
+    offset: number;
+}
+
+/** Why a command failed: an error of the client protocol, or of the project. */
+export interface ClientError {
+    code: number;
+    message?: string;
+    reason?: string;
+}
+
+export interface Options {
+    uri: string | URL;
+    heartbeat_msg?: string | null;
+    connecting?(): void;
+    connected?(): void;
+    receive_message?(data: string | Blob): void;
+    disconnected?(event: CloseEvent): void;
+    gap?(info: Gap): void;
+}
+
+export interface Client {
+    client: string;
+    user?: string;
+    conn_info?: Json;
+    chan_info?: Json;
+}
+
+export interface Publication<Data = Json> {
+    data: Data;
+    offset?: number;
+}
+
+export interface Subscribed {
+    recoverable?: boolean;
+    recovered?: boolean;
+    was_recovering?: boolean;
+    epoch?: string;
+    offset?: number;
+}
+
+export interface Handlers<Data = Json> {
+    /** A position of the page, from `get_position()` or `{% websocket_position %}`. */
+    since?: string;
+    /** A token for this channel. */
+    token?: string;
+    received?(data: Data, publication: Publication<Data>): void;
+    subscribed?(reply: Subscribed): void;
+    gap?(info: Gap): void;
+    joined?(client: Client): void;
+    left?(client: Client): void;
+    refused?(error: ClientError): void;
+}
+
+export interface Subscription {
+    readonly channel: string;
+    publish(data: Json): Promise<void>;
+    unsubscribe(): void;
+}
+
+export interface ConnectOptions {
+    uri: string | URL;
+    token?: string;
+    get_token?(): string | Promise<string>;
+    data?: Json;
+    /** How many commands wait while there is no connection; 100 by default. */
+    max_queue?: number;
+    connecting?(): void;
+    connected?(reply: {client: string; expires?: boolean; ttl?: number}): void;
+    disconnected?(event: CloseEvent): void;
+    message?(data: Json): void;
+}
+
+export interface HistoryRequest {
+    limit?: number;
+    since?: {epoch: string; offset: number};
+    reverse?: boolean;
+}
+
+export interface Connection {
+    subscribe<Data = Json>(channel: string, handlers?: Handlers<Data>): Subscription;
+    /** Resolves when Redis has it; sent again after a reconnection, once in effect. */
+    publish(channel: string, data: Json): Promise<void>;
+    rpc<Result = Json>(method: string, data?: Json): Promise<Result>;
+    presence(channel: string): Promise<{[client: string]: Client}>;
+    history(channel: string, request?: HistoryRequest): Promise<{
+        publications: Publication[];
+        epoch: string;
+        offset: number;
+    }>;
+    close(): void;
+    get_state(): 0 | 1 | 2 | 3;
+}
+
+export interface WS4Redis {
+    send_message(data: string | Blob | ArrayBuffer | ArrayBufferView): void;
+    close(): void;
+    get_state(): 0 | 1 | 2 | 3;
+    is_connecting(): boolean;
+    is_connected(): boolean;
+    is_closing(): boolean;
+    is_closed(): boolean;
+}
+
+export interface WS4RedisConstructor {
+    new (options: Options, jquery?: unknown): WS4Redis;
+    (options: Options, jquery?: unknown): WS4Redis;
+    connect(options: ConnectOptions): Connection;
+}
+
+declare const WS4Redis: WS4RedisConstructor;
+export {WS4Redis};
+export default WS4Redis;
