@@ -142,18 +142,20 @@ def test_nobody_gets_in_without_the_key(server: Served, key: str) -> None:
 
 def test_without_a_key_in_the_settings_nobody_gets_in(server: Served) -> None:
     with override_settings(WS4REDIS_API_KEY=None):
-        for headers in ({}, {'HTTP_X_API_KEY': ''}, {'HTTP_AUTHORIZATION': 'apikey '}):
-            assert DjangoClient().post('/api/info', **headers).status_code == 401
+        for headers in ({}, {'X-API-Key': ''}, {'Authorization': 'apikey '}):
+            assert DjangoClient().post('/api/info', headers=headers).status_code == 401
 
 
 def test_bad_requests_and_methods_are_told(server: Served) -> None:
     post = DjangoClient(enforce_csrf_checks=True).post
-    key = {'HTTP_AUTHORIZATION': f'apikey {KEY}'}
-    assert post('/api/nothing', '{}', content_type='application/json', **key).status_code == 404
+    key = {'Authorization': f'apikey {KEY}'}
+    assert (
+        post('/api/nothing', '{}', content_type='application/json', headers=key).status_code == 404
+    )
     for body in ('[1]', 'nonsense', '[' * 100_000):
-        answer = post('/api/publish', body, content_type='application/json', **key)
+        answer = post('/api/publish', body, content_type='application/json', headers=key)
         assert answer.status_code == 400
-    assert DjangoClient().get('/api/info', **key).status_code == 405
+    assert DjangoClient().get('/api/info', headers=key).status_code == 405
 
 
 def test_a_redis_that_is_away_is_an_error(

@@ -127,7 +127,7 @@ def groups_changed(
     elif action in ('post_add', 'post_remove'):
         model: Any = get_user_model()
         _regroup(model._default_manager.using(using).filter(pk__in=pk_set or ()).iterator(), using)
-    elif action == 'pre_clear':
+    elif action == 'pre_clear' and reverse:
         # Afterwards nobody knows who they were.
         _regroup(_members_of(instance, using), using)
 
