@@ -31,6 +31,7 @@ def test_who_asks_for_the_same_gets_the_same(strangers: Strangers) -> None:
     admission = remember(strangers, environ())
     assert strangers.find(key_of(environ())) is admission
     # Whose subscriber is nobody's alone, and so is not released with a handshake.
+    assert admission is not None
     assert admission.is_shared
 
 

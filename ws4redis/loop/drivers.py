@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 Done = Callable[[Any, BaseException | None], object]
+# Looks after a thread of a pool that has run something and has no more to do.
+Care = Callable[[], object]
 
 # For connecting to Redis: four connections at most, of which each may have three attempts that
 # hang. The threads stay, since under gevent's monkey patching each leaves two descriptors behind,
@@ -113,10 +115,10 @@ class Driver(Protocol):
 class ThreadDriver:
     """Run the loop in a native thread."""
 
-    def __init__(self, *, pool_size: int) -> None:
-        self.workers = Workers(pool_size)
+    def __init__(self, *, pool_size: int, care: Care | None = None) -> None:
+        self.workers = Workers(pool_size, care=care)
         self._workers_apart = Workers(THREADS_APART)
-        self._pools = {pool: Workers(pool_size) for pool in Pool}
+        self._pools = {pool: Workers(pool_size, care=care) for pool in Pool}
         self._stopped: Event = NativeEvent()
         self._ident = 0
         self._loop: Loop | None = None
@@ -192,7 +194,7 @@ class GeventDriver:
     are one watcher of gevent's loop. The next timer is one more watcher, which wakes the loop.
     """
 
-    def __init__(self, *, pool_size: int) -> None:
+    def __init__(self, *, pool_size: int, care: Care | None = None) -> None:
         import gevent
         from gevent.hub import Waiter
 
@@ -202,10 +204,10 @@ class GeventDriver:
         self._event_class = GreenletEvent
         self._bells_class = GreenletBells
         self._waiter_class = Waiter
-        self.workers = Workers(pool_size)
+        self.workers = Workers(pool_size, care=care)
         self._workers_apart = Workers(THREADS_APART)
         # Apart from what open websockets need: slow handshakes must not delay that.
-        self._pools = {pool: Workers(pool_size) for pool in Pool}
+        self._pools = {pool: Workers(pool_size, care=care) for pool in Pool}
         self._loop: Loop | None = None
         self._greenlet: Any = None
         self._timer: Any = None
@@ -368,15 +370,15 @@ def _run_and_report(
         loop.call_soon(done, result, None)
 
 
-def choose_driver(*, pool_size: int) -> Driver:
+def choose_driver(*, pool_size: int, care: Care | None = None) -> Driver:
     """Return the driver for the server that runs this process.
 
     uWSGI's gevent loop, and elsewhere a process whose ``threading`` gevent has patched, get the
     :class:`GeventDriver`; any other gets the :class:`ThreadDriver`.
     """
     if runs_under_gevent():
-        return GeventDriver(pool_size=pool_size)
-    return ThreadDriver(pool_size=pool_size)
+        return GeventDriver(pool_size=pool_size, care=care)
+    return ThreadDriver(pool_size=pool_size, care=care)
 
 
 def runs_under_gevent() -> bool:

@@ -42,6 +42,14 @@ END_SECONDS = 1.0
 TASKS_BETWEEN_CARES = 256
 
 
+_of_this_thread = original('_thread', '_local')()
+
+
+def is_looked_after() -> bool:
+    """Tell whether the caller runs in a pool whose threads are taken care of."""
+    return getattr(_of_this_thread, 'is_looked_after', False)
+
+
 class Task:
     """Something that runs once in a thread of a pool, or not at all."""
 
@@ -299,6 +307,7 @@ class Workers:
 
     def _run(self, thread: _Thread) -> None:
         thread.begin()
+        _of_this_thread.is_looked_after = self._care is not None
         is_wanted = True
         while is_wanted:
             task = self._take(thread)

@@ -13,6 +13,7 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+from django.db import close_old_connections
 from redis import RedisError
 
 from ws4redis.broker.connections import make_bus_connection, make_node_connection, redis_target
@@ -123,7 +124,9 @@ def make_hub() -> Hub:
     """Build websockets from the settings, not yet started."""
     validate_settings()
     return Hub(
-        (_Current.driver_class or choose_driver)(pool_size=conf.WS4REDIS_WORKER_THREADS),
+        (_Current.driver_class or choose_driver)(
+            pool_size=conf.WS4REDIS_WORKER_THREADS, care=close_old_connections
+        ),
         connect=connect_to_redis,
         **what_finds_redis(),
         pack=publication_packer(),
