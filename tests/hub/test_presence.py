@@ -531,6 +531,25 @@ def test_peers_of_channels_with_presence_are_members_until_they_close_and_ten_se
         hub.turn_until(lambda: not database.client.keys('*chat*'))
 
 
+def test_who_unsubscribes_or_was_ended_leaves_without_a_grace(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, 'GRACE_SECONDS', 3600)
+    options = HubOptions(facility_of_channel=lambda name: FacilityOptions(presence=True))
+    with Home(connect=connect_to_redis, options=options) as hub:
+        peers = {user: hub.peer() for user in ('ended', 'leaves', 'lost')}
+        for user, peer in peers.items():
+            peer.websocket.identity = Identity(user=user)
+            hub.join(peer.websocket, 'broadcast:chat', lambda joined: None)
+        hub.turn_until(lambda: database.members() == ids(*peers))
+        peers['lost'].socket.close()
+        peers['ended'].websocket.end(4001, 'logged out')
+        hub.leave(peers['leaves'].websocket, ['broadcast:chat'])
+        hub.turn_until(lambda: database.members() == ids('lost'))
+        hub.turn_for(0.1)
+        assert database.members() == ids('lost')
+
+
 def test_after_the_bus_was_lost_mirrors_are_read_again(database: Database) -> None:
     options = HubOptions(facility_of_channel=lambda name: FacilityOptions(presence=True))
     with Home(connect=connect_to_redis, options=options) as hub:

@@ -156,11 +156,11 @@ class Bus:
                 peer.channels = without_channel(peer.channels, channel)
                 self._leave(peer, channel, at_once=True)
 
-    def leave_all(self, peer: Peer) -> None:
-        """Let a peer leave all of its channels."""
+    def leave_all(self, peer: Peer, *, at_once: bool = False) -> None:
+        """Let a peer leave all of its channels; ``at_once``: it is not expected back."""
         leaving, peer.channels = peer.channels, ()
         for channel in leaving:
-            self._leave(peer, channel, at_once=False)
+            self._leave(peer, channel, at_once=at_once)
 
     def _leave(self, peer: Peer, channel: Channel, *, at_once: bool) -> None:
         request = channel.discard(peer)

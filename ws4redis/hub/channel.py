@@ -172,7 +172,7 @@ class Observer(Protocol):
         """Take note that a peer has joined the audience; one that is in it may do so again."""
 
     def left(self, channel: Channel, peer: Peer, *, at_once: bool) -> None:
-        """Take note that a peer left; ``at_once``: since it wants to, not since it has closed."""
+        """Take note that a peer left; ``at_once``: it is not expected back."""
 
 
 class Channel:

@@ -256,10 +256,10 @@ class Hub:
         for channel in channels:
             channel.add(peer)
 
-    def leave_channels(self, peer: Peer) -> None:
-        """Let a peer leave all of its channels."""
+    def leave_channels(self, peer: Peer, *, at_once: bool = False) -> None:
+        """Let a peer leave all of its channels; ``at_once``: it is not expected back."""
         if peer.channels:
-            self.bus.leave_all(peer)
+            self.bus.leave_all(peer, at_once=at_once)
 
     def publish(
         self,

@@ -350,7 +350,7 @@ class WebSocket(Peer):
             self.close(code, reason)
 
     def _leave_channels(self) -> None:
-        self.hub.leave_channels(self)
+        self.hub.leave_channels(self, at_once=True)
 
     def _tell_ended(self, code: int, reason: str) -> None:
         ended = getattr(self.receiver, 'websocket_ended', None)
