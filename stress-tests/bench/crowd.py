@@ -17,6 +17,7 @@ from .swarm import Swarm, Tally
 
 SERVERS = 6
 MESSAGES = 5
+WARM_UP_WEBSOCKETS = 20
 OPEN_SECONDS = 300.0
 REACH_SECONDS = 60.0
 # Beyond what an answer itself may take.
@@ -123,6 +124,7 @@ def crowd(
             exits.callback(servers[-1].stop)
         for server in servers:
             server.wait_until_ready()
+            _warm_up(server, contender.path('bench', 'subscribe-broadcast'))
         before = _private_bytes(servers)
         started = time.monotonic()
         clients = []
@@ -157,6 +159,15 @@ def crowd(
             'opened_seconds': opened_seconds,
             'websockets': each * SERVERS,
         }
+
+
+def _warm_up(server: ServerProcess, path: str) -> None:
+    """Open a few websockets: with the first ones come imports and connections."""
+    assert server.port is not None
+    swarm = Swarm(('127.0.0.1', server.port))
+    request = upgrade_request(path, host=f'127.0.0.1:{server.port}')
+    swarm.open([request] * WARM_UP_WEBSOCKETS, limit_seconds=OPEN_SECONDS)
+    swarm.close()
 
 
 def _private_bytes(servers: list[ServerProcess]) -> int:
