@@ -25,6 +25,7 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 import django
 from breaking.churn import Churn, churn, footprint, slow_readers
 from breaking.delays import Delay, measure_delays
+from breaking.histories import break_everything
 from breaking.restarts import restart_redis
 from breaking.topologies import break_topology
 
@@ -177,12 +178,37 @@ def topology_figures(kind: str, *, quick: bool) -> list[Figure]:
     ]
 
 
+def history_figures(*, quick: bool) -> list[Figure]:
+    """Break clients, processes and Redis while clients of histories count what they get."""
+    outcome = break_everything(seconds=25 if quick else 300, clients=60 if quick else 200)
+    faults = outcome.faults
+    broken = ', '.join(f'{what} {times} times' for what, times in sorted(outcome.broken.items()))
+    told = ', '.join(f'{cause} {times}' for cause, times in sorted(faults.gaps.items())) or 'none'
+    return [
+        Figure(
+            f'lost untold, repeated and out of order of {faults.received} messages of histories',
+            '0, 0, 0',
+            f'{faults.lost_untold}, {faults.duplicated}, {faults.out_of_order} ({broken})',
+            faults.received > 1000
+            and faults.lost_untold == faults.duplicated == faults.out_of_order == 0,
+        ),
+        Figure(
+            f'gaps told to {3 * outcome.clients} websockets that came back '
+            f'{outcome.reconnections} times',
+            f'{outcome.gaps_forced} each at most, one for each promotion that lost something',
+            told,
+            faults.gaps.total() <= outcome.gaps_forced * 3 * outcome.clients,
+        ),
+    ]
+
+
 SECTIONS: dict[str, Callable[..., list[Figure]]] = {
     'restarts': restart_figures,
     'delays': delay_figures,
     'leaks': leak_figures,
     'cluster': partial(topology_figures, 'cluster'),
     'sentinel': partial(topology_figures, 'sentinel'),
+    'histories': history_figures,
 }
 
 
