@@ -88,6 +88,8 @@ class NumberingPublisher(threading.Thread):
             OPTIONS,
             keep_seconds=0,
             once=f'number {number}',
+            # So that clients know it, as those do to which positions are told.
+            tag=str(number),
         )
         command = script_of(command).with_text(command)
         while True:

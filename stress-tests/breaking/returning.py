@@ -143,7 +143,8 @@ class ReturningClient:
             elif frame.opcode == TEXT:
                 assert self._position is not None
                 name, offset, _ = self._position
-                self._position = name, offset + 1, ''
+                # The publisher makes each number the tag, too.
+                self._position = name, offset + 1, frame.payload.decode()
                 self.account.items.append(int(frame.payload))
         return True
 

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     JSON = 'j'
 
 
-_KINDS: Final = frozenset(kind.value for kind in Kind)
+_KINDS: Final = {kind.value: kind for kind in Kind}
 
 
 class Position(NamedTuple):
@@ -230,13 +230,16 @@ def header_without_position(kind: Kind) -> bytes:
 
 def parse_event(event: bytes) -> Header | NewEpoch | None:
     """Return what an events channel says of publications; None for anything else."""
-    match event.decode(errors='replace').split(' '):
-        case ['P', '-', _, _, _, kind] if kind in _KINDS:
-            return Header(None, '', Kind(kind))
-        case ['P', epoch, offset, tag, before, kind] if kind in _KINDS and offset.isdigit():
-            return Header(Position(epoch, int(offset), tag), before, Kind(kind))
-        case ['E', epoch, offset, tag] if offset.isdigit():
-            return NewEpoch(Position(epoch, int(offset), tag))
+    words = event.decode(errors='replace').split(' ')
+    if words[0] == 'P' and len(words) == 6:
+        _, epoch, offset, tag, before, letter = words
+        kind = _KINDS.get(letter)
+        if kind is not None and offset.isdigit():
+            if epoch == '-':
+                return Header(None, '', kind)
+            return Header(Position(epoch, int(offset), tag), before, kind)
+    elif words[0] == 'E' and len(words) == 4 and words[2].isdigit():
+        return NewEpoch(Position(words[1], int(words[2]), words[3]))
     return None
 
 

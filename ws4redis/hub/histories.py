@@ -297,9 +297,9 @@ class Histories:
     def _accept(self, channel: HistoryChannel, publication: Publication) -> None:
         channel.accept(publication)
         if not channel.keeps_all:
-            channel.tail.shrink(
-                max_publications=channel.history_size, max_bytes=self._max_replay_bytes
-            )
+            tail = channel.tail
+            if len(tail.publications) > channel.history_size or tail.bytes > self._max_replay_bytes:
+                tail.shrink(max_publications=channel.history_size, max_bytes=self._max_replay_bytes)
             self._memory.note(channel)
         self._fan_out(channel, publication)
 

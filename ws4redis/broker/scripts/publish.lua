@@ -16,10 +16,12 @@ end
 
 -- The number of the newest publication: from the position, else from the last entry of the stream.
 local function newest()
-  local position = redis.call('HMGET', KEYS[3], 'e', 'o', 't')
+  local position = redis.pcall('HMGET', KEYS[3], 'e', 'o', 't')
   if position[1] and position[2] and position[3] then
     return position[1], tonumber(position[2]), position[3]
   end
+  drop_unless(KEYS[3], 'hash')
+  drop_unless(KEYS[2], 'stream')
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   if not last then
     return ARGV[4], 0, '-'
@@ -39,10 +41,8 @@ if KEYS[4] then
   end
 end
 
-drop_unless(KEYS[2], 'stream')
-drop_unless(KEYS[3], 'hash')
-
 if ARGV[12] == '1' then
+  drop_unless(KEYS[2], 'stream')
   -- The tag is this publication's alone.
   for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1000)) do
     local fields = {}
@@ -64,6 +64,10 @@ local function append()
 end
 
 local added = append()
+if type(added) == 'table' and added.err and string.find(added.err, 'WRONGTYPE') then
+  redis.call('DEL', KEYS[2])
+  added = append()
+end
 if type(added) == 'table' and added.err and string.find(added.err, 'smaller') then
   -- The stream is ahead of the position, which somebody must have put back: begin anew.
   redis.call('DEL', KEYS[2])
