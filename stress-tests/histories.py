@@ -134,7 +134,7 @@ def publish_at_once(redis_server: RedisServer, facility: str, count: int) -> Non
                 pipeline.publish(keys.plain, PAYLOAD)
             else:
                 command = publish_command(keys, PAYLOAD, OPTIONS, keep_seconds=0)
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                pipeline.execute_command(*command)
         pipeline.execute()
 
 

@@ -28,6 +28,7 @@ from ws4redis.settings.facilities import FacilityOptions
 OPTIONS = FacilityOptions(history_size=2000, history_seconds=600)
 AOF = {'appendonly': 'yes', 'appendfsync': 'always'}
 UNREPLICATED = 50
+LAST_SECONDS = 20.0
 
 
 @dataclass
@@ -98,7 +99,7 @@ class NumberingPublisher(threading.Thread):
                     self._client = redis.Redis(
                         port=self._port(), socket_timeout=2, retry=Retry(NoBackoff(), 0)
                     )
-                parse_published(self._client.execute_command(*command))
+                parse_published(self._client.execute_command(*command))  # type: ignore[no-untyped-call]
             except redis.RedisError:
                 self._client = None
                 time.sleep(0.02)
@@ -223,7 +224,13 @@ def break_everything(
         for name in names:
             # A last one for each, so that nobody could miss the end unnoticed.
             publisher.publish(name)
-        crowd.run(3)
+        # A process may have yet to try again whether Redis is back.
+        deadline = time.monotonic() + LAST_SECONDS
+        while time.monotonic() < deadline and not all(
+            client.account.items[-1:] == [publisher.last[name]]
+            for client, name in zip(crowd.clients, chosen, strict=True)
+        ):
+            crowd.run(0.5)
     finally:
         publisher.may_go_on.set()
         crowd.close()
