@@ -40,8 +40,11 @@ def keys_of(channel: bytes, prefix: str = '') -> ChannelKeys:
 
 
 def _beside(channel: bytes, before: bytes) -> bytes:
-    slot = key_slot(channel)
     tagged = before + b'{' + channel + b'}'
+    if channel and b'{' not in channel and b'}' not in channel and b'{' not in before:
+        # What is in the braces is all that counts.
+        return tagged
+    slot = key_slot(channel)
     # A name that holds braces may have a hash tag of its own, or break the one around it.
     for name in (tagged, before + channel):
         if key_slot(name) == slot:

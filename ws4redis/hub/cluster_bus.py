@@ -49,36 +49,10 @@ class ClusterBus(Bus):
         replied: Replied = ignore,
         refused: Refused = ignore,
     ) -> None:
-        link, life = channel.link, channel.life
+        link = channel.link
         assert link is not None
-
-        def is_current() -> bool:
-            # What a channel asked on its former link makes no difference any more.
-            return channel.link is link and channel.life == life
-
-        def take(reply: Any) -> None:
-            if is_current():
-                replied(reply)
-
-        def take_error(error: Exception) -> None:
-            if not is_current():
-                return
-            code = error_code(error)
-            if code == 'ASK' and self.links.ask(error, words, take, refuse_asked):
-                return
-            if code in MOVING_ERRORS:
-                self._redirect(channel, error)
-            else:
-                refused(error)
-
-        def refuse_asked(error: Exception) -> None:
-            if is_current():
-                if error_code(error) in MOVING_ERRORS:
-                    self._retry_later(channel)
-                else:
-                    refused(error)
-
-        link.send(*words, replied=take, refused=take_error)
+        asked = _Asked(self, channel, link, words, replied, refused)
+        link.send(*words, replied=asked.take, refused=asked.take_error)
 
     def _subscription_refused(
         self, channel: Channel, link: BusLink, name: bytes, error: Exception
@@ -86,17 +60,18 @@ class ClusterBus(Bus):
         if error_code(error) not in MOVING_ERRORS:
             super()._subscription_refused(channel, link, name, error)
         elif channel.link is link:
-            self._redirect(channel, error)
+            self.redirect(channel, error)
 
-    def _redirect(self, channel: Channel, error: Exception) -> None:
+    def redirect(self, channel: Channel, error: Exception) -> None:
         """Take a channel to where Redis says that it is, or try again."""
         if error_code(error) == 'MOVED':
             self.move(channel, self.links.moved(error))
         else:
             self.links.refresh()
-            self._retry_later(channel)
+            self.retry_later(channel)
 
-    def _retry_later(self, channel: Channel) -> None:
+    def retry_later(self, channel: Channel) -> None:
+        """Begin anew with a channel when its slot has had time to arrive."""
         self._start_over(channel)
         for request in channel.requests():
             request.delay(Delay.AWAY)
@@ -141,3 +116,55 @@ class ClusterBus(Bus):
             if channel.link is None:
                 for request in channel.requests():
                     request.delay(Delay.AWAY)
+
+
+class _Asked:
+    """What was asked about a channel; what it asked on a former link counts no more."""
+
+    __slots__ = ('_bus', '_channel', '_life', '_link', '_refused', '_replied', '_words')
+
+    def __init__(
+        self,
+        bus: ClusterBus,
+        channel: Channel,
+        link: BusLink,
+        words: tuple[bytes | str | int, ...],
+        replied: Replied,
+        refused: Refused,
+    ) -> None:
+        self._bus = bus
+        self._channel = channel
+        self._link = link
+        self._life = channel.life
+        self._words = words
+        self._replied = replied
+        self._refused = refused
+
+    @property
+    def _is_current(self) -> bool:
+        return self._channel.link is self._link and self._channel.life == self._life
+
+    def take(self, reply: Any) -> None:
+        if self._is_current:
+            self._replied(reply)
+
+    def take_error(self, error: Exception) -> None:
+        if not self._is_current:
+            return
+        code = error_code(error)
+        if code == 'ASK' and self._bus.links.ask(
+            error, self._words, self.take, self.take_error_of_asked
+        ):
+            return
+        if code in MOVING_ERRORS:
+            self._bus.redirect(self._channel, error)
+        else:
+            self._refused(error)
+
+    def take_error_of_asked(self, error: Exception) -> None:
+        if not self._is_current:
+            return
+        if error_code(error) in MOVING_ERRORS:
+            self._bus.retry_later(self._channel)
+        else:
+            self._refused(error)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redis.crc import key_slot
 
-from ws4redis.broker.link import AWAY_ERRORS, error_code
+from ws4redis.broker.link import AWAY_ERRORS, RedisLink, error_code
 from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.peer import Paused, Peer
 from ws4redis.hub.publications import Done, Publication, Publications
@@ -77,6 +77,13 @@ class NodePublications(Publications):
         for publication in publications:
             self._add(publication)
         self._waiting = deque(sorted(self._waiting, key=lambda p: p.number))
+
+    def retire(self) -> None:
+        """Close the connection for good; what was not answered waits still."""
+        RedisLink.stop(self)
+        held_back, self._held_back = self._held_back, set()
+        for peer in held_back:
+            self._resume(peer)
 
     def holds_back(self, peer: Peer) -> bool:
         return peer in self._held_back
@@ -146,10 +153,9 @@ class ClusterPublications:
 
     def remove(self, queue: NodePublications) -> None:
         """Let go of a node that is gone; what waits for it waits for another."""
-        queue.lost('the node has left the Cluster')
-        self._nowhere.adopt(queue.take_waiting(lambda slot: True))
+        queue.retire()
         self.queues.remove(queue)
-        queue.stop()
+        self._nowhere.adopt(queue.take_waiting(lambda slot: True))
 
     def turn_end(self) -> bool:
         # All of them: one that has more to do must not keep the others from writing.
