@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
-from ws4redis.handshake.clients import DjangoProject, claims_nothing, visitor_of
+from ws4redis.handshake.clients import DjangoProject, claims_nothing, visitor_by_ticket, visitor_of
 from ws4redis.handshake.machine import Steps
 from ws4redis.handshake.policy import user_to_count
 from ws4redis.hub.clients.connection import ClientConnection
@@ -89,6 +89,11 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
 
 
 def _visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | None]]:
+    endings = opening.hub.endings
+    visitor = visitor_by_ticket(request, None if endings is None else endings.control)
+    if visitor is not None:
+        counts = conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is not None
+        return visitor, visitor.identity.user if counts else None
     if claims_nothing(request):
         return visitor_of(request), None
     return (yield from opening.admit(_visitor_and_user, request))

@@ -23,7 +23,12 @@ from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.grants import may, may_at_once
 from ws4redis.handshake.identity import identity_of
 from ws4redis.handshake.policy import authenticate, authorise, verify_origin
-from ws4redis.handshake.tokens import expiry_of_grant, identity_of_token
+from ws4redis.handshake.tokens import (
+    expiry_of_grant,
+    identity_of_ticket,
+    identity_of_token,
+    ticket_of,
+)
 from ws4redis.hub.clients.project import Grant, Visitor
 from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.protocol.client.codes import ErrorCode
@@ -63,6 +68,23 @@ def visitor_of(request: HttpRequest) -> Visitor:
     else:
         authorise(request)
         identity = identity_of(request, with_groups=True)
+    return Visitor(identity, record_of(request))
+
+
+def visitor_by_ticket(request: HttpRequest, control: Control | None) -> Visitor | None:
+    """Return who opens a connection with a ticket, None if none is shown or taken.
+
+    Does not block. Raise ``HandshakeError`` for a foreign origin.
+    """
+    ticket = request.GET.get('ticket')
+    # Code of the project that looks at each handshake goes on doing so.
+    if not ticket or conf.WS4REDIS_PROCESS_REQUEST is not None:
+        return None
+    session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    identity = identity_of_ticket(ticket, session_key, control)
+    if identity is None:
+        return None
+    verify_origin(request)
     return Visitor(identity, record_of(request))
 
 
@@ -172,6 +194,9 @@ class DjangoProject:
 
     def identify(self, visitor: Visitor, token: str) -> Identity:
         return with_database(identity_of_token, token, self._control)
+
+    def ticket(self, identity: Identity) -> str | None:
+        return ticket_of(identity)
 
     def call(self, visitor: Visitor, method: str, data: Any) -> Any:
         function = conf.rpc_function(method)

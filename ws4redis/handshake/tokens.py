@@ -66,8 +66,8 @@ def expiry_of_grant(token: str, channel: ClientName, identity: Identity) -> floa
 
 
 def ticket_of(identity: Identity, *, seconds: float = TICKET_SECONDS) -> str | None:
-    """Return a ticket for somebody who was admitted; None for somebody who is nobody."""
-    if identity.is_nobody:
+    """Return a ticket for somebody who was admitted; None for somebody without a session."""
+    if identity.session is None:
         return None
     now = time.time()
     expires = now + seconds if identity.expires is None else min(identity.expires, now + seconds)
@@ -94,8 +94,7 @@ def identity_of_ticket(
         return None
     if made_at is None or control.ended.has_ended(identity, made_at):
         return None
-    if identity.session_digest is None:
-        return identity
+    # Whoever finds a ticket, in a log say, can do nothing with it.
     if session_key is None or digest_of(session_key) != identity.session_digest:
         return None
     return Identity.from_dict({**values, 'session': session_key})

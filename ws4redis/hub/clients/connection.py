@@ -309,11 +309,13 @@ class ClientConnection:
         names = (*self.names, *identity.channels)
 
         def joined(subs: Mapping[str, Any]) -> None:
-            self._connected(number, subs)
+            self._connected(number, subs, wants_ticket=request.data == {'ticket': True})
 
         self.subscriptions.join_server_side(names, self.joins, request.subs, joined)
 
-    def _connected(self, number: int, subs: Mapping[str, Any]) -> None:
+    def _connected(
+        self, number: int, subs: Mapping[str, Any], *, wants_ticket: bool = False
+    ) -> None:
         self.state = ConnectionState.CONNECTED
         result: dict[str, Any] = {'client': self.id, 'version': SERVER_VERSION}
         ping_seconds = self.service.ping_seconds
@@ -322,6 +324,9 @@ class ClientConnection:
             result['pong'] = True
         if subs:
             result['subs'] = subs
+        ticket = self.service.project.ticket(self.identity) if wants_ticket else None
+        if ticket is not None:
+            result['data'] = {'ticket': ticket}
         result.update(self.expiry())
         self.reply(number, 'connect', result)
         self.go_on()

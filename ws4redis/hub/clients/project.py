@@ -38,8 +38,8 @@ class Grant(NamedTuple):
 class Project(Protocol):
     """Decide and do what the loop cannot.
 
-    Only :meth:`decide` and :meth:`can_identify` are called in the loop; the rest may block, and
-    raises ``ClientError`` for what a client is to be answered.
+    Only :meth:`decide`, :meth:`needs_identifying` and :meth:`ticket` are called in the loop; the
+    rest may block, and raises ``ClientError`` for what a client is to be answered.
     """
 
     def decide(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant | None:
@@ -55,6 +55,9 @@ class Project(Protocol):
 
     def identify(self, visitor: Visitor, token: str) -> Identity:
         """Return who a client is, by the token that it shows, else by its handshake."""
+
+    def ticket(self, identity: Identity) -> str | None:
+        """Return what spares a client that comes back the look-ups of its handshake."""
 
     def call(self, visitor: Visitor, method: str, data: Any) -> Any:
         """Run the project's code for a method, and return its result."""
