@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model, logout
+from django.contrib.auth import logout
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
@@ -158,7 +158,7 @@ def test_the_sweep_finds_what_no_signal_tells(
     other = logged_in_request(make_user('john'))
     with uwsgi(redis_server, {'WS4REDIS_REVALIDATE_SECONDS': 1}) as server:
         with connect(server, request) as websocket, connect(server, other) as untouched:
-            User.objects.filter(pk=request.user.pk).update(is_active=False)
+            User.objects.filter(username='mary').update(is_active=False)
             code, _ = websocket.receive_close(timeout=SOON_SECONDS)
             assert code == EndCode.DEACTIVATED
             RedisPublisher(facility='inbox', users=['john']).publish_message('still here')
@@ -175,7 +175,7 @@ def test_a_process_that_missed_too_much_looks_everybody_up(
         proxy.hold()
         proxy.cut()
         wait_until(lambda: listeners(redis_server) == 0)
-        get_user_model().objects.get(pk=request.user.pk).delete()
+        User.objects.get(username='mary').delete()
         with redis_server.client() as client:
             # As if its bounds had been passed.
             client.delete('ws4redis:stream:{ws4redis:control}')

@@ -16,6 +16,7 @@ from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import RawWebSocket
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.handshake import clients
+from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.handshake.tokens import ticket_of
 from ws4redis.hub.identity import Identity, digest_of
 
@@ -62,7 +63,6 @@ def ticket(server: Served, login: Any) -> str:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests for which session and user were looked up."""
     asked: list[str] = []
-    look_up = clients.identity_of
 
     def identity_of(request: Any, **options: Any) -> Identity:
         asked.append(request.path)

@@ -6,13 +6,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4redis.broker.control import (
     HISTORY_SECONDS,
     ControlMessage,
-    Do,
     control_keys,
     messages_in,
     newest_command,
@@ -124,7 +122,8 @@ class Ended:
 class Control:
     """Read the control channel on the bus.
 
-    ``apply`` takes each message, in order. ``unsure`` is called when messages may have been
+    ``apply`` takes each message, in order; ``apply_past`` those that were published after this
+    process began, and before it could read. ``unsure`` is called when messages may have been
     missed. All of it runs in the loop.
     """
 
@@ -135,6 +134,7 @@ class Control:
         *,
         clock: Callable[[], float],
         apply: Callable[[ControlMessage], object],
+        apply_past: Callable[[ControlMessage], object],
         unsure: Callable[[], object],
     ) -> None:
         self.ended = Ended(clock)
@@ -142,6 +142,7 @@ class Control:
         self._prefix = prefix
         self._name = control_keys(prefix).plain
         self._apply = apply
+        self._apply_past = apply_past
         self._unsure = unsure
         self._position: Position | None = None
         self._began = time.time()
@@ -225,7 +226,7 @@ class Control:
         for message in messages:
             self.ended.note_past(message)
             if message.at >= self._began - CLOCK_SKEW_SECONDS:
-                self._apply_late(message)
+                self._apply_past(message)
 
     def _replied(self, reply: Sequence[Any]) -> None:
         reading = parse_reading(reply)
@@ -245,11 +246,6 @@ class Control:
             self._read()
         else:
             self._is_current = True
-
-    def _apply_late(self, message: ControlMessage) -> None:
-        # It may have come before the handshakes of those who are here. No session comes again, but
-        # of a user only a look-up tells.
-        self._apply(message if message.session is not None else replace(message, do=Do.CHECK))
 
     def _take(self, message: ControlMessage) -> None:
         self.ended.note(message)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -77,8 +78,11 @@ class Endings:
             prefix,
             clock=hub.loop.timers.clock,
             apply=self._apply,
+            apply_past=self._apply_past,
             unsure=self._check_all,
         )
+        # By wall clock, when was asked who they are, until the control channel has been read.
+        self._early: dict[Identity, float] = {}
         # Those to look up at once; those that are new; those whose turn it is.
         self._urgent: dict[Identity, None] = {}
         self._new: dict[Identity, None] = {}
@@ -103,6 +107,9 @@ class Endings:
         """
         if self.identities.add(peer, identity):
             self._take_note(identity)
+        if not self.control.is_current:
+            age = self._hub.loop.timers.clock() - asked_at
+            self._early[identity] = time.time() - age
         for message in self.control.ended.since(asked_at):
             if concerns(message, identity):
                 self._apply(message)
@@ -142,6 +149,18 @@ class Endings:
         elif message.do != Do.UNSUBSCRIBE:
             logger.warning('a control message of an unknown kind: %.50s', message.do)
 
+    def _apply_past(self, message: ControlMessage) -> None:
+        """Act on a message that may be older than some of those whom it means."""
+        meant = self.identities.matching(
+            user=message.user, user_id=message.user_id, session=message.session
+        )
+        # No session comes again. But a user may have been admitted since, or by another clock.
+        is_later = all(self._early.get(identity, 0.0) <= message.at for identity in meant)
+        if message.session is not None or is_later:
+            self._apply(message)
+        else:
+            self._apply(replace(message, do=Do.CHECK))
+
     def _unsubscribe(self, peer: Peer, message: ControlMessage) -> None:
         assert message.channel is not None
         # A connection that knows channels by names of its own is to tell its client.
@@ -175,6 +194,8 @@ class Endings:
 
     def _tick(self) -> None:
         self._hub.loop.call_later(TICK_SECONDS, self._tick)
+        if self.control.is_current:
+            self._early.clear()
         now = time.time()
         while self._due and self._due[0][0] <= now:
             identity = heapq.heappop(self._due)[2]
