@@ -69,6 +69,19 @@ def test_text_bytes_and_values_arrive_as_what_they_are(server: Served, node: Con
         assert client.received(facility, 3) == ['{"a": 1}', {'b64': '/wA='}, {'a': 1}]
 
 
+def test_newcomers_get_the_newest_as_what_it_is(server: Served, node: Connect) -> None:
+    publisher = RedisPublisher(facility='chat/1', broadcast=True)
+    for number, message in enumerate(({'a': 1}, '{"a": 1}')):
+        if isinstance(message, str):
+            publisher.publish_message(message)
+        else:
+            publisher.publish_json(message)
+        # The first one finds a server that knows nothing of the channel.
+        client = node(server.port)
+        client.subscribe('chat/1')
+        assert client.received('chat/1', 1) == [message], number
+
+
 def test_a_plain_publish_arrives_without_a_position(
     server: Served, node: Connect, redis_client: redis.Redis
 ) -> None:
@@ -115,7 +128,7 @@ def test_it_is_told_when_its_position_cannot_be_recovered(
     assert told['streamPosition']['offset'] == 19
     publish('recovery:x', 20)
     # The newest one is kept for whoever comes without a position.
-    assert client.received('recovery:x', 3) == [1, '19', 20]
+    assert client.received('recovery:x', 3) == [1, 19, 20]
 
 
 def test_what_was_missed_is_recovered_after_the_server_was_killed(

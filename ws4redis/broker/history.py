@@ -98,6 +98,8 @@ class Reading(NamedTuple):
     newest: Position
     kept: bytes | None
     entries: list[Entry]
+    # Of the newest publication, which is the one that is kept.
+    kind: Kind = Kind.TEXT
 
 
 class PageRequest(NamedTuple):
@@ -211,7 +213,7 @@ def parse_published(reply: Sequence[Any]) -> Published:
 
 
 def parse_reading(reply: Sequence[Any]) -> Reading:
-    outcome, epoch, offset, tag, kept, entries = reply
+    outcome, epoch, offset, tag, kept, entries, kind = reply
     return Reading(
         Outcome(_text(outcome)),
         Position(_text(epoch), int(offset), _text(tag)),
@@ -220,6 +222,7 @@ def parse_reading(reply: Sequence[Any]) -> Reading:
             Entry(int(number), payload, Kind(_text(kind)), _text(tag), _text(before))
             for number, payload, kind, tag, before in entries
         ],
+        Kind(_text(kind)),
     )
 
 

@@ -223,7 +223,7 @@ class Histories:
     ) -> None:
         if channel.state is not State.CATCHING_UP:
             return
-        channel.begin_at(reading.newest)
+        channel.begin_at(reading.newest, reading.kind)
         channel.state = State.LIVE
         self._answer(channel, question, reading)
         if wanted is not None and wanted.epoch == reading.newest.epoch:

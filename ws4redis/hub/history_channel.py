@@ -6,7 +6,7 @@ from collections import Counter
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from ws4redis.broker.history import Header, Position
+from ws4redis.broker.history import Header, Kind, Position
 from ws4redis.hub.channel import Channel, Joined, Outcome, Request
 from ws4redis.hub.messages import Messages
 from ws4redis.hub.tail import Tail
@@ -56,6 +56,7 @@ class HistoryChannel(Channel):
         'floor_cause',
         'history_size',
         'keeps_all',
+        'kind',
         'linger',
         'overflowed',
         'position',
@@ -73,6 +74,8 @@ class HistoryChannel(Channel):
         self.history_size = history_size
         self.state = State.AWAY
         self.position: Position | None = None
+        # That of the newest publication, which is the one that is kept.
+        self.kind = Kind.TEXT
         self.tail = Tail(0, '')
         # What follows an offset below this one cannot be had, for this cause.
         self.floor = 0
@@ -142,9 +145,10 @@ class HistoryChannel(Channel):
 
     # Positions
 
-    def begin_at(self, position: Position) -> None:
+    def begin_at(self, position: Position, kind: Kind = Kind.TEXT) -> None:
         """Take a position as the newest; nothing is known of what was before it."""
         self.position = position
+        self.kind = kind
         self.tail = Tail(position.offset, position.tag)
         self.floor = 0
         self.earlier = None
@@ -187,6 +191,7 @@ class HistoryChannel(Channel):
     def accept(self, publication: Publication) -> None:
         """Take in the publication after the newest."""
         self.position = publication.position
+        self.kind = publication.kind
         self.tail.append(publication)
         self.vain_reads = 0
         if self._shared:

@@ -79,7 +79,7 @@ if type(added) == 'table' and added.err then
 end
 
 redis.call('EXPIRE', KEYS[2], ARGV[6])
-redis.call('HSET', KEYS[3], 'e', epoch, 'o', offset, 't', ARGV[3])
+redis.call('HSET', KEYS[3], 'e', epoch, 'o', offset, 't', ARGV[3], 'k', ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[7])
 if KEYS[4] then
   redis.call('HSET', KEYS[4], 'e', epoch, 'o', offset, 't', ARGV[3])

@@ -4,7 +4,8 @@
 -- ARGV  1 epoch of the position ('': none is given), 2 offset, 3 tag ('': unknown), 4 how many entries,
 --       5 a new epoch, 6 1 if the caller has seen that position itself, 7 seconds of the position,
 --       8 events channel, 9 PUBLISH or SPUBLISH, 10 how many bytes of payloads
--- Returns {outcome, epoch, offset, tag, kept message or false, {{offset, payload, kind, tag, tag before} …}}
+-- Returns {outcome, epoch, offset, tag, kept message or false, {{offset, payload, kind, tag, tag before} …},
+--   kind of the newest}
 -- The outcome is ok, trimmed, epoch or broken. With trimmed come those entries that are left.
 
 local function drop_unless(key, wanted)
@@ -34,13 +35,14 @@ end
 drop_unless(KEYS[2], 'stream')
 drop_unless(KEYS[3], 'hash')
 
-local position = redis.call('HMGET', KEYS[3], 'e', 'o', 't')
-local epoch, offset, tag = position[1], position[2], position[3]
+local position = redis.call('HMGET', KEYS[3], 'e', 'o', 't', 'k')
+local epoch, offset, tag, kind = position[1], position[2], position[3], position[4]
 if not (epoch and offset and tag) then
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   if last then
     local fields = fields_of(last)
     epoch, offset, tag = fields.e, string.match(last[1], '^%d+'), fields.t
+    kind = fields.d and fields.k
   else
     epoch, offset, tag = ARGV[5], '0', '-'
   end
@@ -48,7 +50,7 @@ if not (epoch and offset and tag) then
 end
 
 local function answer(outcome, entries)
-  return {outcome, epoch, offset, tag, kept, entries or {}}
+  return {outcome, epoch, offset, tag, kept, entries or {}, kind or 't'}
 end
 
 local function broken()

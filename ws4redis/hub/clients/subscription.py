@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -30,8 +31,9 @@ class Subscription:
     def __init__(
         self, name: str, channel: str, *, wants_joins: bool = False, is_server_side: bool = False
     ) -> None:
-        self.name = name
-        self.channel = channel
+        # Thousands of connections may have the same.
+        self.name = sys.intern(name)
+        self.channel = sys.intern(channel)
         self.wants_joins = wants_joins
         self.is_server_side = is_server_side
         self.state = SubscriptionState.ASKED

@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ws4redis.broker.client_names import ClientName, client_name
-from ws4redis.broker.history import Position
+from ws4redis.broker.history import Kind, Position
 from ws4redis.broker.tokens import PositionsToken
 from ws4redis.hub.channel import Delay, Joined, Outcome
 from ws4redis.hub.clients.subscription import Subscription, SubscriptionState
 from ws4redis.hub.clients.wire import ClientWire, encoded, form_of
+from ws4redis.hub.history_channel import HistoryChannel
 from ws4redis.hub.publication import Publication
 from ws4redis.protocol.client.codes import ErrorCode, UnsubscribeCode
 from ws4redis.protocol.client.commands import SubRefreshRequest, SubscribeRequest
@@ -139,7 +140,7 @@ class Subscriptions:
                 connection.fail(number, ErrorCode.UNRECOVERABLE_POSITION)
                 connection.service.loop.call_soon(self._leave, subscription)
                 return
-            result = _result(request, joined, as_text=connection.is_classic)
+            result = self.result_of(subscription, request, joined)
             result.update(self.expiry(subscription, grant))
             connection.reply(number, 'subscribe', result)
             if subscription.wants_joins:
@@ -169,6 +170,15 @@ class Subscriptions:
         connection.service.hub.join(
             connection.websocket, subscription.channel, joined, since=since, delayed=delayed
         )
+
+    def result_of(
+        self, subscription: Subscription, request: SubscribeRequest | None, joined: Joined
+    ) -> dict[str, Any]:
+        """Return what a client is told of a channel that it has joined."""
+        channel = self._connection.service.hub.bus.get(subscription.channel)
+        # Redis keeps a message without its kind; a history has it.
+        kind = channel.kind if isinstance(channel, HistoryChannel) else Kind.TEXT
+        return _result(request, joined, kind, as_text=self._connection.is_classic)
 
     def _use_form(self, name: ClientName) -> None:
         form = form_of(name)
@@ -325,7 +335,7 @@ class _Connecting:
         if subscription.name in self._late:
             self._tell_late(subscription, request, joined)
             return
-        self._subs[subscription.name] = self._result(request, joined)
+        self._subs[subscription.name] = self._result(subscription, request, joined)
         subscription.settle(SubscriptionState.SUBSCRIBED)
         self._count()
 
@@ -342,7 +352,7 @@ class _Connecting:
             # A push cannot say that something is missing; the answer to the next connect can.
             self._connection.gap_in(subscription)
             return
-        result = self._result(request, joined)
+        result = self._result(subscription, request, joined)
         publications = result.pop('publications', [])
         for key in ('recovered', 'was_recovering'):
             result.pop(key, None)
@@ -351,8 +361,10 @@ class _Connecting:
             self._connection.send(encode_publication_push(subscription.name, publication))
         subscription.settle(SubscriptionState.SUBSCRIBED)
 
-    def _result(self, request: SubscribeRequest | None, joined: Joined) -> dict[str, Any]:
-        return _result(request, joined, as_text=self._connection.is_classic)
+    def _result(
+        self, subscription: Subscription, request: SubscribeRequest | None, joined: Joined
+    ) -> dict[str, Any]:
+        return self._connection.subscriptions.result_of(subscription, request, joined)
 
     def _count(self) -> None:
         self.remaining -= 1
@@ -379,8 +391,9 @@ def _is_recovered(request: SubscribeRequest, joined: Joined) -> bool:
     return joined.outcome is Outcome.OK and joined.position is not None
 
 
-def _result(request: SubscribeRequest | None, joined: Joined, *, as_text: bool) -> dict[str, Any]:
-    """Return what a client is told of a channel that it has joined."""
+def _result(
+    request: SubscribeRequest | None, joined: Joined, kind_of_kept: Kind, *, as_text: bool
+) -> dict[str, Any]:
     result: dict[str, Any] = {}
     is_resuming = request is not None and (request.recover or _names_page(request))
     position = joined.position
@@ -389,7 +402,8 @@ def _result(request: SubscribeRequest | None, joined: Joined, *, as_text: bool) 
         result['offset'] = position.offset
     publications = [encoded(each, as_text=as_text) for each in joined.publications]
     if joined.kept is not None:
-        publications.insert(0, encoded(Publication(joined.kept)))
+        kept = Publication(joined.kept, kind_of_kept)
+        publications.insert(0, encoded(kept, as_text=as_text))
     if publications:
         result['publications'] = publications
     if request is not None and is_resuming:
