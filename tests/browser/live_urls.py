@@ -34,7 +34,8 @@ PAGES = {
         </turbo-stream-source><ul id="orders"></ul>""",
 }
 POLICY = "default-src 'self'; connect-src 'self' ws:; img-src 'self' data:"
-rows: list[str] = []
+# A server that has just begun has one row.
+rows: list[str] = ['all']
 
 
 def page(request: HttpRequest, name: str) -> HttpResponse:

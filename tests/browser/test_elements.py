@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.test import override_settings
 
 from tests.browser.static_pages import CLIENT
 from tests.programs import RedisServer, UwsgiServer, run_management_command
 from tests.timeouts import wait_until
+from ws4redis.history import get_position
 from ws4redis.live import Fragments, Progress, mark_read, notify
 from ws4redis.publisher import RedisPublisher
 
@@ -25,6 +27,7 @@ ELEMENTS = CLIENT.with_name('ws4redis-elements.js')
 TEMPLATE = 'live/group.html'
 
 Open = Callable[..., 'Page']
+FACILITIES = {'story/*': {'HISTORY_SIZE': 5}}
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +37,11 @@ def site(
     database = tmp_path_factory.mktemp('live') / 'live.sqlite3'
     env = {'WS4REDIS_TEST_DATABASE': str(database)}
     run_management_command('migrate', '--verbosity=0', env=env)
-    settings = {'ROOT_URLCONF': 'tests.browser.live_urls', 'WS4REDIS_HEARTBEAT': '--heartbeat--'}
+    settings = {
+        'ROOT_URLCONF': 'tests.browser.live_urls',
+        'WS4REDIS_HEARTBEAT': '--heartbeat--',
+        'WS4REDIS_FACILITIES': FACILITIES,
+    }
     with UwsgiServer(redis_server=redis_server, django_settings=settings, env=env) as server:
         yield server
 
@@ -332,6 +339,49 @@ def test_what_was_missed_is_loaded_after_a_reconnection(open_page: Open, site: U
     publish('<turbo-stream action="append" target="rows"><template><li id="row-c">c', 'rows')
     wait_for_text(page, '#row-c', 'c')
     assert page.locator('#rows li').all_inner_texts() == ['a', 'b', 'c']
+
+
+@override_settings(WS4REDIS_FACILITIES=FACILITIES)
+def test_with_a_history_what_was_missed_comes_by_itself_and_a_gap_loads_all(
+    open_page: Open, site: UwsgiServer, redis_client: Any
+) -> None:
+    def add(name: str) -> None:
+        publish(
+            f'<turbo-stream action="append" target="story"><template><li id="row-{name}">{name}'
+            '</li></template></turbo-stream>',
+            'story/1',
+        )
+
+    def come_back() -> None:
+        site.start()
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+
+    add('before')
+    since = get_position('story/1', broadcast=True)
+    page = open_page(
+        f'<ws4redis-html facility="story/1" id="story" src="/rows/" since="{since}">'
+        '</ws4redis-html>'
+    )
+    page.evaluate(
+        """() => { window.gaps = 0; document.addEventListener(
+            'ws4redis-gap', () => { window.gaps += 1; }); }"""
+    )
+    add('a')
+    page.locator('#row-a').wait_for()
+    site.kill()
+    for name in 'bcd':
+        add(name)
+    come_back()
+    page.locator('#row-d').wait_for()
+    assert page.locator('#story li').all_inner_texts() == ['a', 'b', 'c', 'd']
+    assert page.evaluate('window.gaps') == 0
+    site.kill()
+    redis_client.flushall()
+    add('late')
+    come_back()
+    page.locator('#row-all').wait_for()
+    assert page.evaluate('window.gaps') == 1
+    assert page.locator('#row-a').count() == 0
 
 
 # Notifications

@@ -1,4 +1,4 @@
-"""How late the loop is: a timer that fires ten times a second tells by how much it was held up.
+"""How late the loop is: a timer that fires four times a second tells by how much it was held up.
 
 It costs nothing where nothing happens, and sees whatever holds the loop up, the garbage collector
 and other processes included.
@@ -11,13 +11,13 @@ from collections import deque
 from ws4redis.loop.loop import Loop
 from ws4redis.loop.metrics import histogram
 
-TICK_SECONDS = 0.1
+TICK_SECONDS = 0.25
 #: The last minute.
-TICKS = 600
+TICKS = 240
 
 LAG = histogram(
     'loop_lag_seconds',
-    'How late the loop came to a timer, ten times a second',
+    'How late the loop came to a timer, four times a second',
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
