@@ -36,7 +36,10 @@ def main() -> None:
     try:
         with (
             RedisServer() as redis_server,
-            override_settings(WS4REDIS_CONNECTION=redis_server.connection),
+            # Opening them all takes longer than a ping may.
+            override_settings(
+                WS4REDIS_CONNECTION=redis_server.connection, WS4REDIS_PING_INTERVAL=None
+            ),
             served(WebSocketServer()) as server,
         ):
             request = logged_in_request(make_user('mary'))
