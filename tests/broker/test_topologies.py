@@ -15,7 +15,14 @@ from redis.crc import key_slot
 from tests.programs import RedisServer
 from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.topologies import ClusterOfRedis, RedisWithSentinels, require_cluster
-from ws4redis.broker.connections import drop_client, get_client, make_bus_connection
+from ws4redis.broker.census import Question, ask, bell, questions_key, read_answers
+from ws4redis.broker.connections import (
+    client_of_key,
+    drop_client,
+    get_client,
+    make_bus_connection,
+)
+from ws4redis.broker.snapshots import read_snapshots
 from ws4redis.history import get_position, history
 from ws4redis.publisher import RedisPublisher
 
@@ -141,6 +148,22 @@ def test_a_client_of_a_cluster_is_that_of_redis_py(on_cluster: ClusterOfRedis) -
     assert isinstance(client, redis.RedisCluster)
     client.set('x', 1)
     assert client.get('x') == b'1'
+
+
+def test_all_processes_are_asked_on_the_node_of_their_questions(
+    on_cluster: ClusterOfRedis,
+) -> None:
+    key = questions_key('')
+    with on_cluster.owner_of(key_slot(key.encode())).client() as client:
+        pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]
+        pubsub.execute_command('SSUBSCRIBE', bell(''))
+        assert pubsub.parse_response(timeout=SERVER_SECONDS)
+
+        number = ask(client_of_key(key), '', Question())
+
+        assert pubsub.parse_response(timeout=SERVER_SECONDS)[0] == b'smessage'
+    assert read_answers(get_client(), '', number) == []
+    assert read_snapshots(get_client()) == []
 
 
 def test_the_connection_for_a_key_leads_to_its_node(on_cluster: ClusterOfRedis) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import redis
 
 from ws4redis.broker.publication import Command
+from ws4redis.conf import conf
 
 MAX_QUESTIONS: Final = 100
 ANSWER_SECONDS: Final = 10
@@ -77,7 +78,8 @@ def ask(client: redis.Redis, prefix: str, question: Question) -> str:
         key = questions_key(prefix)
         pipeline.xadd(key, {'q': json.dumps(asdict(question))}, maxlen=MAX_QUESTIONS)
         pipeline.expire(key, 3600)
-        pipeline.execute_command('PUBLISH', bell(prefix), '')  # type: ignore[no-untyped-call]
+        word = conf.publish_word.decode()
+        pipeline.execute_command(word, bell(prefix), '')  # type: ignore[no-untyped-call]
         number: bytes = pipeline.execute()[0]
     return number.decode()
 

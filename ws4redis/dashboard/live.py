@@ -21,9 +21,9 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 from redis.exceptions import RedisError
 
-from ws4redis.broker.census import Question, ask, read_answers
+from ws4redis.broker.census import Question, ask, questions_key, read_answers
 from ws4redis.broker.channels import Audience, facility_in
-from ws4redis.broker.connections import get_client
+from ws4redis.broker.connections import client_of_key, get_client
 from ws4redis.broker.control import Do
 from ws4redis.conf import conf
 from ws4redis.dashboard.access import may_act, may_view
@@ -151,7 +151,8 @@ def who(request: HttpRequest) -> HttpResponse:
     user, after = request.GET.get('user', '').strip(), request.GET.get('after', '')
     if max(len(user), len(after)) > MAX_NAME:
         raise _Refused(f'Names have {MAX_NAME} characters at most.')
-    number = ask(get_client(), conf.key_prefix, Question(user=user, after=after))
+    client = client_of_key(questions_key(conf.key_prefix))
+    number = ask(client, conf.key_prefix, Question(user=user, after=after))
     return JsonResponse({'question': number, 'processes': len(get_snapshots())})
 
 
