@@ -62,7 +62,13 @@ def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
     assert re.search(r'^License(-Expression)?: MIT$', metadata, flags=re.MULTILINE)
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist: ')]
     needed = sorted(line.split()[1] for line in required if 'extra ==' not in line)
-    assert [re.split('[<>=]', name)[0] for name in needed] == ['Django', 'gevent', 'redis[hiredis]']
+    assert [re.split('[<>=]', name)[0] for name in needed] == [
+        'Django',
+        'PyJWT',
+        'gevent',
+        'httptools',
+        'redis[hiredis]',
+    ]
     for extra in ['uwsgi', 'pyuwsgi', 'wsaccel']:
         assert f'Provides-Extra: {extra}\n' in metadata
 
