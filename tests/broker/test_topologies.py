@@ -155,7 +155,7 @@ def test_all_processes_are_asked_on_the_node_of_their_questions(
 ) -> None:
     key = questions_key('')
     with on_cluster.owner_of(key_slot(key.encode())).client() as client:
-        pubsub: Any = client.pubsub()  # type: ignore[no-untyped-call]
+        pubsub: Any = client.pubsub()
         pubsub.execute_command('SSUBSCRIBE', bell(''))
         assert pubsub.parse_response(timeout=SERVER_SECONDS)
 
