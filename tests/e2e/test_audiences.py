@@ -138,7 +138,7 @@ def test_a_session_that_the_client_made_up_is_nobodys(
     )
     RedisPublisher(facility='foo', sessions=['made-up']).publish_message('leaked')
     websocket.expect_silence(0.05)
-    assert redis_client.pubsub_channels() == []
+    assert redis_client.pubsub_channels('*:foo') == []
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_any_name_of_a_user_or_group_has_a_channel_of_its_own(
     websocket = connect(gevent_server, 'foo?subscribe-user&subscribe-group', request=request)
     quoted = name.replace('%', '%25').replace(':', '%3A')
     expected = {f'user:{quoted}:foo'.encode(), f'group:{quoted}:foo'.encode()}
-    assert set(redis_client.pubsub_channels()) == expected
+    assert set(redis_client.pubsub_channels('*:foo')) == expected
     RedisPublisher(facility='foo', users=[name]).publish_message('to the user')
     RedisPublisher(facility='foo', groups=[name]).publish_message('to the group')
     assert websocket.receive_many(2) == ['to the user', 'to the group']

@@ -275,11 +275,11 @@ def test_a_killed_worker_leaves_nothing_behind_in_redis() -> None:
         with WebSocketCrowd([server.url_of(f'f{number}') for number in range(10)]) as websockets:
             server.wait_for_bus()
             with redis_server.client() as client:
-                assert len(client.pubsub_channels()) == 10
+                assert len(client.pubsub_channels('broadcast:*')) == 10
             server.kill_worker()
             websockets.receive_close()
         with redis_server.client() as client:
-            wait_until(lambda: client.pubsub_channels() == [])
+            wait_until(lambda: client.pubsub_channels('broadcast:*') == [])
             assert client.keys() == []
         wait_until(lambda: redis_server.number_of_clients() == 0)
         with RawWebSocket(server.url_of()) as websocket:
