@@ -39,7 +39,7 @@ NAMES = {
 }
 
 
-def test_a_process_without_websockets_has_no_statistics() -> None:
+def test_a_process_without_websockets_has_no_statistics(redis_server: RedisServer) -> None:
     assert get_statistics() == {}
 
 
