@@ -14,6 +14,7 @@ from ws4redis.protocol.client.commands import (
     ConnectRequest,
     HistoryRequest,
     PublishRequest,
+    StreamPosition,
     SubscribeRequest,
     decode_commands,
 )
@@ -53,7 +54,7 @@ def test_a_history_is_asked_for_with_and_without_a_position() -> None:
         {'id': 2, 'history': {'channel': 'a', 'since': {'epoch': 'e'}, 'reverse': True}},
     )
     assert first.request == HistoryRequest('a', -1, None, False)
-    assert second.request == HistoryRequest('a', 0, ('e', 0), True)
+    assert second.request == HistoryRequest('a', 0, StreamPosition('e', 0), True)
 
 
 def test_an_empty_object_is_a_pong() -> None:
@@ -67,7 +68,8 @@ def test_a_send_needs_no_id_and_a_method_that_nobody_knows_has_one() -> None:
 
 
 def test_what_is_published_may_be_any_value() -> None:
-    for value in ('text', 1, None, [], {'a': None}):
+    values: list[Any] = ['text', 1, None, [], {'a': None}]
+    for value in values:
         (command,) = decode({'id': 1, 'publish': {'channel': 'a', 'data': value}})
         assert command.request == PublishRequest('a', value, '')
 
