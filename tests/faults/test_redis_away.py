@@ -281,8 +281,7 @@ def test_a_killed_worker_leaves_nothing_behind_in_redis() -> None:
         with redis_server.client() as client:
             wait_until(lambda: client.pubsub_channels('broadcast:*') == [])
             # What processes share stays until it expires.
-            keys = [key for key in client.keys() if not key.startswith(b'ws4redis:')]
-            assert keys == []
+            assert all(key.startswith(b'ws4redis:') for key in client.keys())
         wait_until(lambda: redis_server.number_of_clients() == 0)
         with RawWebSocket(server.url_of()) as websocket:
             with redis_server.client() as client:
