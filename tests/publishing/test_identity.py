@@ -7,13 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.db.models.manager import EmptyManager
 
 from tests.django_requests import make_user
 from ws4redis.handshake.policy import user_to_count
-from ws4redis.publishing.identity import group_names, groups_of, user_of, users_of
+from ws4redis.publishing.identity import (
+    group_names,
+    groups_of,
+    id_of_user,
+    name_of_user,
+    stamp_of,
+    user_of,
+    users_of,
+)
 from ws4redis.publishing.receivers import store_groups_in_session
 from ws4redis.redis_store import SELF, RedisStore
 
@@ -133,3 +141,9 @@ def test_groups_of_a_login_are_those_of_the_session() -> None:
     request.session['_auth_user_id'] = str(user.pk)
     request.session['ws4redis:memberof'] = ['kept']
     assert groups_of(request) == ['kept']
+
+
+def test_a_user_who_is_in_no_database_has_a_name_and_nothing_else() -> None:
+    user = User(username='jane')
+    assert name_of_user(user) == 'jane'
+    assert (id_of_user(user), stamp_of(user), group_names(user)) == (None, None, [])

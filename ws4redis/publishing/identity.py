@@ -35,12 +35,19 @@ def name_of_user(user: Any) -> str | None:
 
 def id_of_user(user: Any) -> str | None:
     """Return the primary key of a user of ``AUTH_USER_MODEL`` as text; None for any other."""
-    return key_of_user(user) if isinstance(user, get_user_model()) else None
+    if _is_unsaved(user) or not isinstance(user, get_user_model()):
+        return None
+    return key_of_user(user)
+
+
+def _is_unsaved(user: Any) -> bool:
+    """Tell whether a user is a model's instance that is in no database, as a token may name one."""
+    return getattr(user, 'pk', False) is None
 
 
 def stamp_of(user: Any) -> str | None:
     """Return what changes when a user's password does; None for users who have none."""
-    auth_hash = getattr(user, 'get_session_auth_hash', None)
+    auth_hash = None if _is_unsaved(user) else getattr(user, 'get_session_auth_hash', None)
     return _stamp(auth_hash()) if callable(auth_hash) else None
 
 
@@ -120,7 +127,7 @@ def group_names(user: Any) -> list[str]:
     ``user.groups`` may be a relation, a list of names or of objects with a name, or missing. What
     has no name is no group.
     """
-    groups = getattr(user, 'groups', None)
+    groups = None if _is_unsaved(user) else getattr(user, 'groups', None)
     if hasattr(groups, 'all'):
         return _names_in_relation(groups)
     if not isinstance(groups, list | tuple | set | frozenset):
