@@ -91,16 +91,21 @@ def control_keys(prefix: str) -> ChannelKeys:
     return keys_of(f'{prefix}{CONTROL_CHANNEL}'.encode(), prefix)
 
 
-def tell_command(prefix: str, message: ControlMessage) -> Command:
-    """Return the command that publishes a message on the control channel."""
+def tell_command(prefix: str, message: ControlMessage, *, publish: bytes = b'PUBLISH') -> Command:
+    """Return the command that publishes a message; ``publish`` is ``SPUBLISH`` in a Cluster."""
     return publish_command(
-        control_keys(prefix), message.to_json(), _OPTIONS, keep_seconds=0, kind=Kind.JSON
+        control_keys(prefix),
+        message.to_json(),
+        _OPTIONS,
+        keep_seconds=0,
+        kind=Kind.JSON,
+        publish=publish,
     )
 
 
-def read_command(prefix: str, since: Position | None) -> Command:
+def read_command(prefix: str, since: Position | None, *, publish: bytes = b'PUBLISH') -> Command:
     """Return the command that reads what came after a position."""
-    return read_history(control_keys(prefix), since, has_seen=True)
+    return read_history(control_keys(prefix), since, has_seen=True, publish=publish)
 
 
 def newest_command(prefix: str) -> Command:

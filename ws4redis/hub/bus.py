@@ -300,10 +300,23 @@ class Bus:
         """Subscribe to the channels of a link that is connected; return how many there are."""
         mine = [channel for channel in self.channels.values() if channel.link is link]
         self._changed.update(dict.fromkeys(mine))
-        for name, listener in self.own_listeners.items():
+        for name in self.own_listeners:
             if self._link_of(name) is link:
-                listener.connected(link)
+                self._listen(name, link)
         return len(mine)
+
+    def listen(self, name: bytes, listener: OwnListener) -> None:
+        """Let something of the process itself listen to a channel from now on."""
+        self.own_listeners[name] = listener
+        link = self._link_of(name)
+        if link is not None and link.is_connected:
+            self._listen(name, link)
+
+    def _listen(self, name: bytes, link: BusLink) -> None:
+        self.own_listeners[name].connected(link)
+
+    def listening_refused(self, error: Exception) -> None:
+        """Take note that Redis refused what an own listener wrote."""
 
     def disconnected(self, link: BusLink) -> None:
         """Let the channels of a link that is lost start over when it is back."""

@@ -20,7 +20,8 @@ from ws4redis.broker.census import (
     newest_question_command,
     questions_command,
 )
-from ws4redis.broker.link import ignore
+from ws4redis.broker.link import error_code, ignore
+from ws4redis.hub.cluster_publications import MOVING_ERRORS
 
 if TYPE_CHECKING:
     from ws4redis.hub.bus_link import BusLink
@@ -50,12 +51,7 @@ class Census:
 
     def start(self) -> None:
         """Listen from now on; called in the loop."""
-        name = bell(self._prefix).encode()
-        bus = self._hub.bus
-        bus.own_listeners[name] = self
-        link = self._hub.links.link_of(name)
-        if link is not None and link.is_connected:
-            self.connected(link)
+        self._hub.bus.listen(bell(self._prefix).encode(), self)
 
     # What the bus tells
 
@@ -86,7 +82,8 @@ class Census:
         self._last = entries[0][0] if entries else b'0-0'
 
     def _refused(self, error: Exception) -> None:
-        if not self._complained:
+        self._hub.bus.listening_refused(error)
+        if error_code(error) not in MOVING_ERRORS and not self._complained:
             self._complained = True
             logger.warning('Redis refuses questions of the live page: %s', error)
 

@@ -41,6 +41,8 @@ class ClusterBus(Bus):
         super().__init__(*arguments, **options)
         # Channels that begin again when a slot has had time to arrive.
         self._to_retry: dict[Channel, None] = {}
+        # Where each of the process's own listeners listens.
+        self._listens_on: dict[bytes, BusLink] = {}
 
     def send(
         self,
@@ -96,6 +98,12 @@ class ClusterBus(Bus):
 
     def unsubscribed(self, link: BusLink, name: bytes) -> None:
         """Subscribe anew: the node has ended a subscription of its own accord."""
+        if name in self.own_listeners:
+            if self._listens_on.get(name) is link:
+                del self._listens_on[name]
+                self.own_listeners[name].disconnected(link)
+                self.links.refresh()
+            return
         channel = self.channels.get(name) or self.channel_of_events(name)
         if channel is not None and channel.link is link and channel.subscribed:
             self._start_over(channel)
@@ -109,6 +117,37 @@ class ClusterBus(Bus):
             link = link_of(channel.name)
             if link is not channel.link:
                 self.move(channel, link)
+        for name in self.own_listeners:
+            link = link_of(name)
+            if link is not self._listens_on.get(name):
+                self._stop_listening(name)
+                if link is not None and link.is_connected:
+                    self._listen(name, link)
+
+    def disconnected(self, link: BusLink) -> None:
+        super().disconnected(link)
+        for name in [name for name, on in self._listens_on.items() if on is link]:
+            del self._listens_on[name]
+
+    def _listen(self, name: bytes, link: BusLink) -> None:
+        if self._listens_on.get(name) is not link:
+            self._stop_listening(name)
+            self._listens_on[name] = link
+            super()._listen(name, link)
+
+    def listening_refused(self, error: Exception) -> None:
+        code = error_code(error)
+        if code == 'MOVED':
+            self.links.moved(error)
+        elif code in MOVING_ERRORS:
+            self.links.refresh()
+
+    def _stop_listening(self, name: bytes) -> None:
+        link = self._listens_on.pop(name, None)
+        if link is not None:
+            self.own_listeners[name].disconnected(link)
+            if link.is_connected:
+                link.unsubscribe(name)
 
     def nobody_knows(self) -> None:
         """Let nobody wait: the Cluster cannot be reached."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4redis.broker.control import (
@@ -19,6 +20,7 @@ from ws4redis.broker.control import (
 from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Outcome, Position, parse_reading
 from ws4redis.broker.link import error_code, ignore
 from ws4redis.broker.scripts import script_of
+from ws4redis.hub.cluster_publications import MOVING_ERRORS
 from ws4redis.hub.identity import Identity
 
 if TYPE_CHECKING:
@@ -122,9 +124,9 @@ class Ended:
 class Control:
     """Read the control channel on the bus.
 
-    ``apply`` takes each message, in order; ``apply_past`` those that were published after this
-    process began, and before it could read. ``unsure`` is called when messages may have been
-    missed. All of it runs in the loop.
+    ``publish`` is the command that publishes here. ``apply`` takes each message, in order;
+    ``apply_past`` those that were published after this process began, and before it could read.
+    ``unsure`` is called when messages may have been missed. All of it runs in the loop.
     """
 
     def __init__(
@@ -132,14 +134,17 @@ class Control:
         bus: Bus,
         prefix: str,
         *,
+        publish: bytes,
         clock: Callable[[], float],
         apply: Callable[[ControlMessage], object],
         apply_past: Callable[[ControlMessage], object],
         unsure: Callable[[], object],
     ) -> None:
         self.ended = Ended(clock)
+        self._bus = bus
         self._link: BusLink | None = None
         self._prefix = prefix
+        self._publish = publish
         self._name = control_keys(prefix).plain
         self._apply = apply
         self._apply_past = apply_past
@@ -150,18 +155,26 @@ class Control:
         self._rang = False
         # Whether all that was published before this connection was made has been read.
         self._is_current = False
-        self._complaint = ''
+        # Whether Redis refused something on this connection.
+        self._is_refused = False
+        self._complaints: set[str] = set()
         bus.own_listeners[self._name] = self
 
     @property
     def is_current(self) -> bool:
         """Tell whether all that has ended until now is known here."""
-        return self._is_current
+        return self._is_current and not self._is_refused
+
+    def try_again(self) -> None:
+        """Begin anew where Redis refused something: what is published is found all the same."""
+        if self._is_refused and self._link is not None and not self._is_reading:
+            self.connected(self._link)
 
     # What the bus tells
 
     def connected(self, link: BusLink) -> None:
         self._link = link
+        self._is_refused = False
         link.subscribe(self._name, confirmed=ignore, refused=self._refused)
         if self._position is None:
             link.send(*newest_command(self._prefix), replied=self._past_read, refused=self._refused)
@@ -182,33 +195,44 @@ class Control:
     # Reading
 
     def _read(self) -> None:
-        assert self._link is not None
+        link = self._link
+        assert link is not None
         self._is_reading = True
         self._rang = False
-        command = read_command(self._prefix, self._position)
-        self._link.send(
+        command = read_command(self._prefix, self._position, publish=self._publish)
+        link.send(
             *command,
-            replied=self._replied,
-            refused=lambda error: self._script_refused(error, command),
+            replied=partial(self._replied, link),
+            refused=partial(self._script_refused, link, command),
         )
 
-    def _script_refused(self, error: Exception, command: Command) -> None:
-        if error_code(error) == 'NOSCRIPT' and self._link is not None:
+    def _script_refused(self, link: BusLink, command: Command, error: Exception) -> None:
+        if error_code(error) == 'NOSCRIPT':
             with_text = script_of(command).with_text(command)
-            self._link.send(*with_text, replied=self._replied, refused=self._refused)
+            link.send(
+                *with_text,
+                replied=partial(self._replied, link),
+                refused=partial(self._reading_refused, link),
+            )
         else:
-            self._is_reading = False
-            self._refused(error)
+            self._reading_refused(link, error)
 
     def _refused(self, error: Exception) -> None:
-        self._is_reading = self._is_current = False
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+        self._is_refused = True
+        self._bus.listening_refused(error)
+        if error_code(error) not in MOVING_ERRORS and str(error) not in self._complaints:
+            self._complaints.add(str(error))
             logger.error(
                 'Redis refuses the control channel: %s; logouts reach this process by the sweep '
                 'alone',
                 error,
             )
+
+    def _reading_refused(self, link: BusLink, error: Exception) -> None:
+        if link is not self._link:
+            return
+        self._is_reading = self._is_current = False
+        self._refused(error)
 
     def _past_read(self, entries: Sequence[Any]) -> None:
         """Take the newest messages that were there when this process began to listen."""
@@ -228,7 +252,9 @@ class Control:
             if message.at >= self._began - CLOCK_SKEW_SECONDS:
                 self._apply_past(message)
 
-    def _replied(self, reply: Sequence[Any]) -> None:
+    def _replied(self, link: BusLink, reply: Sequence[Any]) -> None:
+        if link is not self._link:
+            return
         reading = parse_reading(reply)
         was_known, self._position = self._position, reading.newest
         self._is_reading = False
@@ -242,7 +268,10 @@ class Control:
             self._position = Position(reading.newest.epoch, last.offset, last.tag)
             for message in messages_in([entry.payload for entry in reading.entries]):
                 self._take(message)
-        if self._link is not None and (self._rang or self._position.offset < reading.newest.offset):
+        if link is not self._link:
+            # What was applied has cost the connection.
+            return
+        if self._rang or self._position.offset < reading.newest.offset:
             self._read()
         else:
             self._is_current = True

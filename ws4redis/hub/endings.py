@@ -66,6 +66,7 @@ class Endings:
         checks: Checks,
         *,
         prefix: str,
+        publish: bytes,
         sweep_seconds: float | None,
     ) -> None:
         self.identities: Identities[Peer] = Identities()
@@ -76,6 +77,7 @@ class Endings:
         self.control = Control(
             hub.bus,
             prefix,
+            publish=publish,
             clock=hub.loop.timers.clock,
             apply=self._apply,
             apply_past=self._apply_past,
@@ -194,6 +196,7 @@ class Endings:
 
     def _tick(self) -> None:
         self._hub.loop.call_later(TICK_SECONDS, self._tick)
+        self.control.try_again()
         if self.control.is_current:
             self._early.clear()
         now = time.time()

@@ -85,11 +85,12 @@ class Hub:
         )
         self.links = self._make_links(connect, cluster, sentinels, pack)
         self.publications: PublishesForClients = self.links.publications
+        publish = b'PUBLISH' if cluster is None else b'SPUBLISH'
         self.presence = Presence(
             self.loop,
             self.links.commands,
             prefix=self.options.key_prefix,
-            publish=b'PUBLISH' if cluster is None else b'SPUBLISH',
+            publish=publish,
             renewed=self._changes_may_be_missing,
         )
         self.mirrors = Mirrors(self.loop, self.presence)
@@ -105,6 +106,7 @@ class Hub:
                 self,
                 checks,
                 prefix=self.options.key_prefix,
+                publish=publish,
                 sweep_seconds=self.options.revalidate_seconds,
             )
         )

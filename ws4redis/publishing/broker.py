@@ -140,10 +140,10 @@ class RedisBroker:
         )
 
     def tell(self, messages: Sequence[ControlMessage]) -> None:
-        self._run([tell_command(conf.key_prefix, message) for message in messages])
+        self._run(_tell_commands(messages))
 
     async def atell(self, messages: Sequence[ControlMessage]) -> None:
-        await self._arun([tell_command(conf.key_prefix, message) for message in messages])
+        await self._arun(_tell_commands(messages))
 
     def mark(self, keys: Sequence[str], seconds: int) -> None:
         self._run([(b'SET', key, b'1', b'EX', seconds) for key in keys])
@@ -203,6 +203,11 @@ class RedisBroker:
                     raise
                 await client.connection_pool.disconnect(inuse_connections=False)
         raise AssertionError('unreachable')
+
+
+def _tell_commands(messages: Sequence[ControlMessage]) -> list[Command]:
+    prefix, publish = conf.key_prefix, conf.publish_word
+    return [tell_command(prefix, message, publish=publish) for message in messages]
 
 
 def _unknown_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> Mapping[int, Command]:
