@@ -19,6 +19,7 @@ from ws4redis.broker.control import Do
 from ws4redis.broker.history import Entry, Kind, Outcome, PageRequest, Position
 from ws4redis.broker.outgoing import Outgoing, options_of_channel
 from ws4redis.broker.snapshots import read_snapshots
+from ws4redis.broker.subscriptions import numbers_of_subscribers, subscribed_channels
 from ws4redis.conf import conf
 from ws4redis.protocol.client.codes import ErrorCode
 from ws4redis.protocol.client.data import data_of, payload_of
@@ -238,13 +239,11 @@ def channels(params: Params) -> Result:
     prefix = conf.key_prefix
     pattern = _take(params, 'pattern', str, '') or '*'
     client = current_broker().client
-    found: Any = client.pubsub_channels(f'{_literal(prefix)}{pattern}')
-    names = [name.decode(errors='surrogateescape') for name in found]
-    names = [name for name in names if name.startswith(tuple(f'{prefix}{a}:' for a in Audience))]
+    found = subscribed_channels(client, f'{_literal(prefix)}{pattern}')
+    names = [name for name in found if name.startswith(tuple(f'{prefix}{a}:' for a in Audience))]
     if len(names) > MAX_CHANNELS:
         raise ApiError(ErrorCode.LIMIT_EXCEEDED, 'there are too many channels: give a pattern')
-    processes: Any = client.pubsub_numsub(*names) if names else []
-    numbers = {name: count for name, (_, count) in zip(names, processes, strict=True)}
+    numbers = numbers_of_subscribers(client, names)
     present = [name for name in names if options_of_channel(name).presence]
     if present:
         rolls = current_broker().rolls(present, only_count=True)

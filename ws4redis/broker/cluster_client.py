@@ -91,6 +91,14 @@ class ClusterClient(_Nodes[redis.Redis]):
             time.sleep(attempts.pause(exchange))
         return exchange.replies
 
+    def execute_on_masters(self, command: Command) -> list[Any]:
+        """Run a command that names no key on each master; raise the first error."""
+        masters = self._newer_slots(self._slots).masters
+        return [
+            self._client_of(node).execute_command(*command)  # type: ignore[no-untyped-call]
+            for node in masters
+        ]
+
     def _send(self, exchange: ClusterExchange, node: Node, units: list[Unit]) -> None:
         commands = [command for unit in units for command in unit.to_send()]
         client = self._client_of(node)
