@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from ws4redis.protocol.client.codes import DisconnectCode
+
 
 class EndCode(IntEnum):
     """Why a connection ended that had a right to be there before."""
 
-    EXPIRED = 3005  # the time of its token or session is over
-    DISCONNECTED = 3503  # the project wants it so: disconnect()
+    EXPIRED = DisconnectCode.EXPIRED  # the time of its token or session is over
+    DISCONNECTED = DisconnectCode.FORCE_DISCONNECT  # the project wants it so: disconnect()
     SESSION_ENDED = 4001  # its session is not in the store any more
     CREDENTIALS_CHANGED = 4002  # the password, say
     GROUPS_CHANGED = 4003  # the user is in other groups than before
@@ -32,8 +34,3 @@ REASONS = {
     EndCode.DEACTIVATED: 'user deactivated',
     EndCode.DELETED: 'user deleted',
 }
-
-
-def comes_back(code: int) -> bool:
-    """Tell whether a client that is closed with this code is to connect again by itself."""
-    return not (3500 <= code < 4000 or 4500 <= code < 5000)
