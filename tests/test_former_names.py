@@ -11,6 +11,7 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
+from tests.redis_keys import stored_keys
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
 from ws4redis import publisher, settings
@@ -58,7 +59,7 @@ def test_what_0_6_took_as_off_is_off(redis_client: redis.Redis) -> None:
     store = RedisPublisher(facility='foo', broadcast=True)
     assert store._publishers == {'broadcast:foo'}
     store.publish_message('hi')
-    assert not redis_client.keys('*')
+    assert not stored_keys(redis_client)
 
 
 class KeptForAMinute(RedisPublisher):
@@ -78,7 +79,7 @@ def test_a_store_s_class_may_say_for_how_long_messages_are_kept(redis_client: re
 @pytest.mark.parametrize('expire', [0, -1])
 def test_a_message_is_not_kept_when_it_is_said_so(redis_client: redis.Redis, expire: int) -> None:
     RedisPublisher(facility='foo', broadcast=True).publish_message('hi', expire)
-    assert not redis_client.keys('*')
+    assert not stored_keys(redis_client)
 
 
 # Names

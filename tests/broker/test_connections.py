@@ -19,6 +19,7 @@ from django.test import override_settings
 
 from tests.free_ports import free_port
 from tests.programs import RedisServer, redis_executable, wait_for_port
+from tests.redis_keys import stored_keys
 from tests.requirements import not_applicable
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
@@ -440,7 +441,7 @@ RedisPublisher(facility='parent', broadcast=True).publish_message('hi')
 print(status, get_client() is before, get_client().client_id() == identity)
 """
     assert run_script(script, redis_server) == '0 True True'
-    assert sorted(redis_client.keys()) == [b'broadcast:child', b'broadcast:parent']
+    assert stored_keys(redis_client) == [b'broadcast:child', b'broadcast:parent']
 
 
 def test_under_monkey_patching_native_threads_and_greenlets_publish(

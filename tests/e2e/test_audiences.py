@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from tests.django_requests import logged_in_request, make_user
 from tests.e2e.conftest import Connect, post
 from tests.e2e.kinds import BOTH_LOOPS, Server
+from tests.redis_keys import stored_keys
 from tests.websocket_client import RawWebSocket
 from ws4redis.publisher import SELF, RedisPublisher
 
@@ -125,7 +126,7 @@ def test_self_of_nobody_publishes_nowhere(server: Server, redis_client: redis.Re
     for audience in ('user', 'group', 'session'):
         answer = post(server, '/publish/', facility='foo', to=audience, message='lost')
         assert answer == '{"channels": []}'
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 def test_a_session_that_the_client_made_up_is_nobodys(

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from tests.e2e.conftest import Connect
 from tests.e2e.kinds import KINDS, Server
 from tests.programs import RedisServer
+from tests.redis_keys import stored_keys
 from tests.websocket_client import BINARY, TEXT, RawWebSocket, WebSocketCrowd
 from ws4redis.publisher import RedisPublisher
 
@@ -95,7 +96,7 @@ def test_without_an_expiry_nothing_is_kept(
     websocket = connect(server, 'foo?subscribe-broadcast&publish-broadcast&echo')
     websocket.send('hello')
     assert websocket.receive() == 'hello'
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 def test_websockets_that_open_while_messages_stream_miss_and_repeat_nothing(

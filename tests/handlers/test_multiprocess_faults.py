@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.programs import RedisServer
+from tests.redis_keys import stored_keys
 from tests.standalone.server import (
     WEBSOCKET_URL,
     HandlerProcess,
@@ -231,7 +232,7 @@ def test_keys_have_the_prefix_and_the_names_of_the_options(redis_server: RedisSe
             websocket.send('x')
             assert websocket.receive() == 'x'
             with redis_server.client() as client:
-                keys = {key.decode().rpartition(':')[0] for key in client.keys('*')}
+                keys = {key.decode().rpartition(':')[0] for key in stored_keys(client)}
     assert keys == {'site:up', 'site:up:events', 'site:down'}
 
 

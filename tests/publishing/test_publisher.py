@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from tests.django_requests import anonymous_request, logged_in_request, make_user
 from tests.programs import RedisServer
+from tests.redis_keys import stored_keys
 from tests.timeouts import SOON_SECONDS, scaled
 from ws4redis.publisher import RedisPublisher, in_transaction, publication_commands
 from ws4redis.redis_store import SELF, RedisMessage, RedisStore
@@ -76,7 +77,7 @@ def test_a_message_of_another_type_is_refused(redis_client: redis.Redis, message
     publisher = RedisPublisher(facility=FACILITY, broadcast=True)
     with pytest.raises(ValueError, match='message must be'):
         publisher.publish_message(message)
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 def test_a_string_that_is_no_unicode_is_refused(redis_server: RedisServer) -> None:
@@ -89,7 +90,7 @@ def test_the_heartbeat_is_not_published_and_the_log_says_so(
     redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     RedisPublisher(facility=FACILITY, broadcast=True).publish_message('--heartbeat--')
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
     assert 'not published' in caplog.text
 
 
@@ -97,7 +98,7 @@ def test_every_channel_gets_the_message(redis_client: redis.Redis) -> None:
     RedisPublisher(
         facility=FACILITY, broadcast=True, users=['john', 'mary'], groups=['g'], sessions=('s',)
     ).publish_message('hi')
-    assert sorted(redis_client.keys()) == [
+    assert stored_keys(redis_client) == [
         b'broadcast:foo',
         b'group:g:foo',
         b'session:s:foo',
@@ -112,7 +113,7 @@ def test_self_reaches_the_user_the_groups_and_the_session(redis_client: redis.Re
     RedisPublisher(
         facility=FACILITY, users=[SELF], groups=[SELF], sessions=[SELF], request=request
     ).publish_message('hi')
-    assert sorted(redis_client.keys()) == sorted(
+    assert stored_keys(redis_client) == sorted(
         [
             b'group:a:foo',
             b'group:b:foo',
@@ -132,7 +133,7 @@ def test_self_with_nobody_logged_in_publishes_nothing(redis_client: redis.Redis)
     )
     publisher.publish_message('hi')
     assert publisher._publishers == set()
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 def test_names_with_colons_percent_signs_and_beyond_ascii_reach_their_channel(
@@ -175,7 +176,7 @@ def test_with_expiry_off_messages_are_published_but_not_kept(
     with override_settings(WS4REDIS_EXPIRE=setting):
         RedisPublisher(facility=FACILITY, broadcast=True).publish_message('hi')
     assert next_message(subscribed) == ('broadcast:foo', b'hi')
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 @override_settings(WS4REDIS_EXPIRE=50)
@@ -206,7 +207,7 @@ def test_an_expiry_that_is_no_number_of_seconds_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match='expire must be'):
         RedisPublisher(facility=FACILITY, broadcast=True).publish_message('hi', expire=expire)
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 # Arguments
@@ -237,7 +238,7 @@ def test_the_facility_may_be_empty(redis_client: redis.Redis) -> None:
 
 def test_an_empty_publisher_publishes_nowhere(redis_client: redis.Redis) -> None:
     RedisPublisher().publish_message('hi')
-    assert redis_client.keys() == []
+    assert stored_keys(redis_client) == []
 
 
 def test_a_publisher_is_a_store_whose_channels_can_be_seen() -> None:

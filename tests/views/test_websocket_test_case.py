@@ -13,6 +13,7 @@ import redis
 from django.contrib.auth.models import Group, User
 from django.test import override_settings
 
+from tests.redis_keys import stored_keys
 from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import (
     BINARY,
@@ -123,11 +124,11 @@ def test_a_test_leaves_no_key_in_redis(redis_client: redis.Redis) -> None:
     class Publishing(WebSocketTestCase):
         def test(self) -> None:
             RedisPublisher(facility='x', broadcast=True).publish_message('kept')
-            assert redis_client.keys('*')
+            assert stored_keys(redis_client)
 
     result = run(Publishing('test'))
     assert not result.failures + result.errors
-    assert redis_client.keys('*') == []
+    assert stored_keys(redis_client) == []
 
 
 def run(case: WebSocketTestCase) -> Any:

@@ -13,6 +13,7 @@ import redis
 from django.test import RequestFactory, override_settings
 
 from tests.programs import RedisServer
+from tests.redis_keys import stored_keys
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handlers.multiprocess.acceptance import Acceptance
@@ -122,7 +123,7 @@ def test_it_says_that_it_lives_how_much_it_has_to_do_and_leaves_nothing_behind(
     wait_until(have_changed)
     assert {parse_sign(sign) for sign in signs - {b''}} == {0}
     running.stop()
-    assert client.keys('*') == []
+    assert stored_keys(client) == []
 
 
 def test_a_handshake_is_accepted_and_messages_come_back_in_order(server: Server) -> None:
