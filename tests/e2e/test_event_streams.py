@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from django.contrib.auth import logout
 from django.http import HttpRequest
 
 from tests.e2e.conftest import cookie_of
 from tests.e2e.kinds import KINDS, Server
 from tests.event_stream_client import EventStreamClient, StreamEvent
 from tests.programs import RedisServer
+from tests.timeouts import scaled, wait_until
+from ws4redis.control import disconnect, unsubscribe
+from ws4redis.protocol.end_codes import EndCode
 from ws4redis.publisher import RedisPublisher
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,3 +104,70 @@ def publish_with_history(client: redis.Redis, name: str, *payloads: bytes) -> No
     from tests.hub.test_histories import publish
 
     publish(client, *payloads, name=name)
+
+
+ENDS: dict[str, tuple[Callable[[Any], object], int]] = {
+    'logout': (logout, EndCode.LOGGED_OUT),
+    'disconnect': (lambda request: disconnect(user=request.user), EndCode.DISCONNECTED),
+    'session': (lambda request: disconnect(session=request.session), EndCode.DISCONNECTED),
+    'last-channel': (
+        lambda request: unsubscribe('personal', user=request.user),
+        EndCode.DISCONNECTED,
+    ),
+}
+
+
+@pytest.mark.parametrize('server', ['gevent', 'runserver', 'alone-native'], indirect=True)
+@pytest.mark.parametrize('end', ENDS)
+def test_it_ends_with_what_it_was_granted_for(
+    server: Server, john: HttpRequest, mary: HttpRequest, end: str
+) -> None:
+    address = 'personal?subscribe-user'
+    with (
+        opened(server, address, headers={'Cookie': cookie_of(john)}) as client,
+        opened(server, address, headers={'Cookie': cookie_of(mary)}) as other,
+    ):
+        what_ends, code = ENDS[end]
+        what_ends(john)
+        began = time.monotonic()
+        event = client.receive()
+        assert time.monotonic() - began < scaled(1)
+        assert (event.name, json.loads(event.data)['code']) == ('close', code)
+        client.expect_end()
+        RedisPublisher(facility='personal', users=['mary']).publish_message('still here')
+        assert other.receive() == StreamEvent('still here')
+
+
+@pytest.mark.parametrize('server', ['gevent', 'alone-native'], indirect=True)
+def test_it_leaves_one_of_its_channels_and_hears_the_others(
+    server: Server, john: HttpRequest, redis_client: redis.Redis
+) -> None:
+    headers = {'Cookie': cookie_of(john)}
+    with opened(server, 'both?subscribe-user&subscribe-broadcast', headers=headers) as client:
+        unsubscribe('both', user='john')
+        wait_until(lambda: not redis_client.pubsub_channels('user:john:both'))
+        RedisPublisher(facility='both', users=['john']).publish_message('for john')
+        RedisPublisher(facility='both', broadcast=True).publish_message('for all')
+        assert client.receive() == StreamEvent('for all')
+
+
+@pytest.mark.parametrize('kind', ['gevent', 'alone-native'])
+def test_it_counts_against_the_limits_until_it_ends(
+    redis_server: RedisServer, john: HttpRequest, mary: HttpRequest, kind: str
+) -> None:
+    settings = {'WS4REDIS_MAX_CONNECTIONS': 2, 'WS4REDIS_MAX_CONNECTIONS_PER_USER': 1}
+    address = 'personal?subscribe-user'
+
+    def status(request: HttpRequest) -> int:
+        with stream(server, address, headers={'Cookie': cookie_of(request)}) as client:
+            return client.status
+
+    with KINDS[kind](redis_server, settings) as server:
+        with opened(server, address, headers={'Cookie': cookie_of(john)}) as client:
+            assert status(john) == 429
+            with opened(server, address, headers={'Cookie': cookie_of(mary)}):
+                assert status(mary) == 503
+            disconnect(user='john')
+            assert client.receive().name == 'close'
+            client.expect_end()
+        wait_until(lambda: status(john) == 200)

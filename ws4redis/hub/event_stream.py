@@ -18,6 +18,7 @@ from ws4redis.broker.tokens import encode_positions
 from ws4redis.hub.publication import Publication
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.protocol.connection import ServerConnection
+from ws4redis.protocol.end_codes import EndCode
 from ws4redis.protocol.event_stream import (
     PING,
     EventStreamConnection,
@@ -134,6 +135,13 @@ class EventStream(WebSocket):
         if gap.kept is not None:
             self.send_kept(gap.kept)
         self._tell_position(channel.name.decode(errors='surrogateescape'), gap.position)
+
+    def unsubscribe(self, channel: str, code: int, reason: str) -> None:
+        """Leave a channel; with none left the stream ends, since nothing ever comes of it."""
+        was_there = self.hub.bus.holds(self, channel)
+        self.hub.leave(self, [channel])
+        if was_there and not self.channels:
+            self.end(code or EndCode.DISCONNECTED, reason or 'unsubscribed')
 
     def _tell_gap(self, cause: Outcome) -> None:
         self.send(encode_event(json.dumps({'cause': cause.value}).encode(), name='gap'))
