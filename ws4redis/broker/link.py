@@ -61,6 +61,8 @@ Replied: TypeAlias = Callable[[Any], object]
 Refused: TypeAlias = Callable[[Exception], object]
 
 _NOTHING = object()
+_Push = hiredis.PushNotification
+_Error = hiredis.HiredisError
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -209,7 +211,10 @@ class RedisLink:
 
     def expect(self, replied: Replied, refused: Refused, *, commands: int = 1) -> None:
         """Say who takes the answers to commands that were given to :meth:`write`."""
-        self._expected.extend(((replied, refused, None),) * commands)
+        if commands == 1:
+            self._expected.append((replied, refused, None))
+        else:
+            self._expected.extend(((replied, refused, None),) * commands)
 
     # The life of the connection
 
@@ -429,9 +434,12 @@ class RedisLink:
                 reply = reader.gets()
                 if reply is _NOTHING:
                     return
-                if type(reply) is hiredis.PushNotification:
-                    self._take_push(reply)
-                elif isinstance(reply, hiredis.HiredisError):
+                if type(reply) is _Push:
+                    if expected and reply[0] != b'message':
+                        self._take_push(reply)
+                    else:
+                        self.push_received(reply)
+                elif isinstance(reply, _Error):
                     self._take_error(reply)
                 elif expected and expected[0][2] is None:
                     replied = expected.popleft()[0]
@@ -443,7 +451,7 @@ class RedisLink:
             self.lost(exc)
 
     def _take_push(self, push: list[Any]) -> None:
-        if push[0] != b'message' and self._expected and self._expected[0][2] == push[:2]:
+        if self._expected[0][2] == push[:2]:
             self._expected.popleft()[0](push)
         else:
             self.push_received(push)

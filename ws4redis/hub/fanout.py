@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ws4redis.hub.messages import Messages
-from ws4redis.hub.own_messages import LastOwn
+from ws4redis.hub.own_messages import LastOwn, fingerprint
 from ws4redis.hub.peer import SEND_FLAGS, Paused
 from ws4redis.hub.statistics import Statistics
 
@@ -201,6 +201,8 @@ class Fanout:
         if batch.steps is None and batch.gap is not None:
             batch.steps = self._tell(batch.channel, batch.gap, batch.settle())
         elif batch.steps is None:
+            if self._deliver_to_one(batch):
+                return True
             audience = batch.settle()
             messages = self._take_portion(batch)
             if messages is None:
@@ -215,6 +217,32 @@ class Fanout:
                     return True
             batch.steps = self._steps(batch, audience, messages)
         return next(batch.steps, self) is self
+
+    def _deliver_to_one(self, batch: Batch) -> bool:
+        """Deliver a single message to a single peer, if that is all and can be done at once.
+
+        Where each user has a channel nearly all is of this kind, and nothing is made for it that
+        many would share.
+        """
+        channel = batch.channel
+        if batch.audience is not None or len(batch.publications) != 1:
+            return False
+        if len(channel.audiences) != 1:
+            return False
+        ((wire, peers),) = channel.audiences.items()
+        if len(peers) != 1:
+            return False
+        (peer,) = peers
+        (publication,) = batch.publications
+        mark = fingerprint(publication.payload)
+        if not peer.direct or self.last_own.is_of(peer, mark):
+            return False
+        # Settled: what arrives while it is sent goes into another batch.
+        batch.audience = batch.publications = []
+        self._take_off(channel, len(publication.payload))
+        channel.last = mark
+        peer.send(wire.encode(publication, channel.name), messages=1)
+        return True
 
     def _steps(
         self,
@@ -255,12 +283,15 @@ class Fanout:
         size = 0
         for publication in publications:
             size += len(publication.payload)
+        self._take_off(batch.channel, size)
+        return Messages(publications, batch.channel.name)
+
+    def _take_off(self, channel: Channel, size: int) -> None:
+        """Count so many bytes no more among what is undelivered."""
         self.backlog_bytes -= size
-        channel = batch.channel
         channel.backlog_bytes -= size
         if self._held_back and channel.backlog_bytes <= MAX_CHANNEL_BACKLOG_BYTES // 2:
             self._let_go(channel)
-        return Messages(publications, channel.name)
 
     def _deliver(self, peers: list[Peer], messages: Messages, chunk: Chunk) -> None:
         data = chunk.data

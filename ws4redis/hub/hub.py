@@ -280,7 +280,7 @@ class Hub:
         message is not published.
         """
         peer.remember_own(payload, channels)
-        self.publications.publish(peer, Outgoing(channels, payload, kind, once=once), done)
+        self.publications.publish(peer, Outgoing(channels, payload, kind, None, once), done)
         if self.fanout.may_be_behind:
             for name in channels:
                 channel = self.bus.get(name)

@@ -67,9 +67,14 @@ class Intake:
             Rate.of('WS4REDIS_MAX_PINGS_PER_SECOND', 'pings_left', options.max_pings_per_second),
         )
         self.bursts = tuple(rate.burst for rate in self._rates)
+        self._is_bounded = any(burst < math.inf for burst in self.bursts)
         # In the order in which they are served.
         self._waiting: OrderedDict[WebSocket, None] = OrderedDict()
         self._logged_at = -math.inf
+
+    def opened_at(self) -> float:
+        """Return from when on allowances accrue; one object for all where nothing is bounded."""
+        return self._loop.timers.clock() if self._is_bounded else 0.0
 
     def hold_up(self, websocket: WebSocket) -> None:
         """Stop reading a websocket that sends too much, or of which something is left over."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
+_TEXT = Kind.TEXT
+
 
 class KeptMessages:
     """Bring channels without a history up to date, and let peers join them."""
@@ -48,7 +50,7 @@ class KeptMessages:
         """Take what was published on a channel."""
         if channel.audiences and payload != self._heartbeat:
             self._statistics.redis_messages += 1
-            kind = Kind.TEXT if header is None else header.kind
+            kind = _TEXT if header is None else header.kind
             self._fanout.arrive(channel, Publication(payload, kind))
             if self._recent is not None:
                 self._recent.came(channel.name, payload, self._bus.loop.timers.clock())

@@ -62,9 +62,12 @@ class Messages:
         chunk = self._chunks.get(wire)
         if chunk is None:
             channel = self.channel
-            frames = [wire.encode(publication, channel) for publication in self.publications]
-            data = frames[0] if len(frames) == 1 else b''.join(frames)
-            chunk = self._chunks[wire] = Chunk(data, len(frames))
+            publications = self.publications
+            if len(publications) == 1:
+                data = wire.encode(publications[0], channel)
+            else:
+                data = b''.join([wire.encode(publication, channel) for publication in publications])
+            chunk = self._chunks[wire] = Chunk(data, len(publications))
         return chunk
 
     def framed_without(self, wire: WireFormat, is_left_out: list[bool]) -> Chunk | None:

@@ -82,12 +82,24 @@ class LastOwn:
     def __bool__(self) -> bool:
         return bool(self._senders)
 
-    def note(self, peer: Peer, mark: bytes) -> None:
-        self._senders.setdefault(mark, set()).add(peer)
+    def is_of(self, peer: Peer, mark: bytes) -> bool:
+        """Tell whether a peer has sent this content last."""
+        return bool(self._senders) and peer in self._senders.get(mark, ())
+
+    def change(self, peer: Peer, before: bytes | None, mark: bytes) -> None:
+        """Note what a peer has sent last now, and forget what that was before."""
+        self.forget(peer, before)
+        senders = self._senders.get(mark)
+        if senders is None:
+            self._senders[mark] = {peer}
+        else:
+            senders.add(peer)
 
     def forget(self, peer: Peer, mark: bytes | None) -> None:
-        senders = self._senders.get(mark) if mark is not None else None
-        if mark is not None and senders is not None:
+        if mark is None:
+            return
+        senders = self._senders.get(mark)
+        if senders is not None:
             senders.discard(peer)
             if not senders:
                 del self._senders[mark]

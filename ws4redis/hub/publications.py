@@ -114,8 +114,8 @@ class Publication:
         self.tag = ''
         # Where a channel has a history: what is asked of Redis, and its replies so far.
         self.exchange: Exchange | None = None
-        self.replies: list[Any] = []
-        self.positions: dict[str, Position] = {}
+        self.replies: list[Any] | None = None
+        self.positions: dict[str, Position] | None = None
         # Whether it was written to any connection, so that Redis may do it whatever happens.
         self.was_written = False
         self.error: Exception | None = None
@@ -142,6 +142,7 @@ class Publication:
 
     def take(self, reply: Any) -> None:
         assert self.exchange is not None
+        assert self.replies is not None
         self.replies.append(reply)
         if len(self.replies) == len(self.exchange.commands):
             unknown = [place for place, r in enumerate(self.replies) if _is_unknown_script(r)]
@@ -152,6 +153,7 @@ class Publication:
 
     def all_replied(self) -> None:
         assert self.exchange is not None
+        assert self.replies is not None
         for reply in self.replies:
             if isinstance(reply, Exception):
                 self.note_error(reply)
@@ -168,6 +170,7 @@ class _Repetition:
         self._places = list(places)
 
     def take(self, reply: Any) -> None:
+        assert self._publication.replies is not None
         self._publication.replies[self._places.pop(0)] = reply
         if not self._places:
             self._publication.all_replied()
@@ -320,7 +323,7 @@ class Publications(RedisLink):
                 self._was_read_only = False
                 self._moved()
             if publication.done is not None:
-                publication.done(publication.positions, None)
+                publication.done(publication.positions or {}, None)
         else:
             logger.error('Redis refuses a message of %r: %s', publication.peer, publication.error)
             self._give_up(publication, CloseCode.INTERNAL_ERROR, 'not published')

@@ -89,21 +89,22 @@ class ServerConnection:
     1006 where there was none; ``None`` until then. ``close_sent_code`` is the code of our own close
     frame, ``None`` until there is one. ``has_more`` tells that something was left over because of
     ``Limits.max_frames_at_once``: call ``receive_data(b'')`` for it before there is more to read.
+    ``outgoing`` is what ``data_to_send`` would return, ``inflated_bytes`` what
+    ``take_inflated_bytes`` would.
     """
 
     __slots__ = (
-        '__weakref__',
         '_deflate',
         '_direct_bytes',
-        '_inflated_bytes',
         '_limits',
         '_message',
-        '_outgoing',
         '_rest',
         'close_code',
         'close_reason',
         'close_sent_code',
         'has_more',
+        'inflated_bytes',
+        'outgoing',
         'state',
     )
 
@@ -120,8 +121,8 @@ class ServerConnection:
         # The beginning of a frame whose header (or, for control frames, payload) is incomplete.
         self._rest = b''
         self._message: IncomingMessage | None = None
-        self._outgoing = b''
-        self._inflated_bytes = 0
+        self.outgoing = b''
+        self.inflated_bytes = 0
         self.has_more = False
 
     def receive_data(self, data: bytes) -> list[Event]:
@@ -172,16 +173,16 @@ class ServerConnection:
 
     def data_to_send(self) -> bytes:
         """Return the control frames that are to be sent, mostly ``b''``, and forget them."""
-        data = self._outgoing
+        data = self.outgoing
         if data:
-            self._outgoing = b''
+            self.outgoing = b''
         return data
 
     def take_inflated_bytes(self) -> int:
         """Return by how many bytes messages grew when they were inflated, and forget it."""
-        inflated_bytes = self._inflated_bytes
+        inflated_bytes = self.inflated_bytes
         if inflated_bytes:
-            self._inflated_bytes = 0
+            self.inflated_bytes = 0
         return inflated_bytes
 
     def _update_direct_path(self) -> None:
@@ -198,7 +199,7 @@ class ServerConnection:
         position = 0
         end = len(data)
         while position < end:
-            if not frames_left or self._inflated_bytes > limits.max_inflated_bytes_at_once:
+            if not frames_left or self.inflated_bytes > limits.max_inflated_bytes_at_once:
                 self.has_more = True
                 break
             message = self._message
@@ -272,7 +273,7 @@ class ServerConnection:
         """End the message if all of its last frame is there."""
         if message.is_last_frame and not message.remaining:
             payload = message.finish()
-            self._inflated_bytes += message.inflated_bytes
+            self.inflated_bytes += message.inflated_bytes
             self._message = None
             if self.state is _OPEN:
                 events.append((message.opcode, payload))
@@ -282,7 +283,7 @@ class ServerConnection:
         if first & _RSV1:
             received_bytes = len(payload)
             payload = inflate_message(payload, self._limits.max_message_size)
-            self._inflated_bytes += max(0, len(payload) - received_bytes)
+            self.inflated_bytes += max(0, len(payload) - received_bytes)
         opcode = _TEXT if first & 0x0F == _TEXT else _BINARY
         if opcode is _TEXT and not (payload.isascii() or is_valid_utf8(payload)):
             raise ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, 'text is not valid UTF-8')
@@ -301,11 +302,11 @@ class ServerConnection:
 
     def _queue_pong(self, payload: bytes) -> None:
         pong = encode_frame(Opcode.PONG, payload)
-        if len(self._outgoing) > self._limits.max_queued_pong_bytes:
+        if len(self.outgoing) > self._limits.max_queued_pong_bytes:
             if self.state is not _OPEN:
                 return  # Our close frame waits in there: what follows it counts less.
-            self._outgoing = b''
-        self._outgoing += pong
+            self.outgoing = b''
+        self.outgoing += pong
 
     def _receive_close(self, payload: bytes) -> None:
         """End the closing handshake (RFC 6455, sections 5.5.1 and 7.1.5)."""
@@ -328,7 +329,7 @@ class ServerConnection:
         events.append((Opcode.CLOSE, payload))
 
     def _queue_close(self, payload: bytes) -> None:
-        self._outgoing += encode_frame(Opcode.CLOSE, payload)
+        self.outgoing += encode_frame(Opcode.CLOSE, payload)
 
     def _close(self, code: int = CloseCode.ABNORMAL_CLOSURE, reason: str = '') -> None:
         """Let go of all that is incomplete; nothing more is received."""

@@ -93,16 +93,17 @@ class EventStreamWire(WireFormat):
 class EventStreamConnection:
     """The protocol's state of an event stream, in the terms of a websocket's."""
 
-    __slots__ = ('_to_send', 'close_code', 'close_reason', 'close_sent_code', 'state')
+    __slots__ = ('close_code', 'close_reason', 'close_sent_code', 'outgoing', 'state')
 
     has_more = False
+    inflated_bytes = 0
 
     def __init__(self) -> None:
         self.state = State.OPEN
         self.close_code: int | None = None
         self.close_sent_code: int | None = None
         self.close_reason = ''
-        self._to_send = b''
+        self.outgoing = b''
 
     def receive_data(self, data: bytes) -> list[tuple[Opcode, bytes]]:
         """Pass over what a client sends: there is nothing that it could say."""
@@ -121,13 +122,9 @@ class EventStreamConnection:
             self.close_sent_code = int(code)
             self.close_reason = reason
             farewell = json.dumps({'code': int(code), 'reason': reason}).encode()
-            self._to_send += encode_event(farewell, name='close')
+            self.outgoing += encode_event(farewell, name='close')
 
     def data_to_send(self) -> bytes:
         """Return what is to be written now."""
-        data, self._to_send = self._to_send, b''
+        data, self.outgoing = self.outgoing, b''
         return data
-
-    def take_inflated_bytes(self) -> int:
-        """Return 0: nothing is compressed."""
-        return 0
