@@ -11,7 +11,7 @@ from ws4redis.broker.keys import keys_of
 from ws4redis.hub import fanout, messages, own_messages
 from ws4redis.hub.channel import Channel
 from ws4redis.hub.publication import Publication
-from ws4redis.hub.websocket import Paused
+from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.wire import deflate_wire
 
 
@@ -289,6 +289,27 @@ def test_a_failure_costs_others_in_the_channel_nothing_that_comes_later(
     assert peer.messages() == ['of the same batch', 'later']
     assert 'a fault of ours' in caplog.text
     assert hub.fanout.backlog_bytes == 0
+
+
+def test_what_arrives_while_a_single_websocket_is_sent_to_goes_out_after_it(
+    hub: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Channel(keys_of(b'broadcast:x'))
+    peer = hub.peer()
+    join(channel, peer)
+    send = WebSocket.send
+
+    def send_and_publish(websocket: WebSocket, data: bytes, *, messages: int = 0) -> None:
+        monkeypatch.undo()
+        hub.fanout.arrive(channel, Publication(b'second'))
+        send(websocket, data, messages=messages)
+
+    monkeypatch.setattr(WebSocket, 'send', send_and_publish)
+    hub.fanout.arrive(channel, Publication(b'first'))
+    deliver_all(hub)
+    assert peer.messages() == ['first', 'second']
+    assert hub.statistics.messages_sent == 2
+    assert hub.fanout.backlog_bytes == channel.backlog_bytes == 0
 
 
 def test_after_its_own_messages_have_come_back_a_websocket_is_sent_to_directly_again(

@@ -238,7 +238,7 @@ class Fanout:
         if not peer.direct or self.last_own.is_of(peer, mark):
             return False
         # Settled: what arrives while it is sent goes into another batch.
-        batch.audience = batch.publications = []
+        batch.audience, batch.publications = [], []
         self._take_off(channel, len(publication.payload))
         channel.last = mark
         peer.send(wire.encode(publication, channel.name), messages=1)
