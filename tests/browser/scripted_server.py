@@ -68,7 +68,7 @@ class ScriptedServer:
 
     def __init__(self, *, subprotocol: str | None = None) -> None:
         self.port = free_port()
-        self._subprotocol = subprotocol
+        self.subprotocol = subprotocol
         self.uri = f'ws://127.0.0.1:{self.port}/ws/chat?subscribe-broadcast'
         self._connections: queue.Queue[ScriptedConnection] = queue.Queue()
         self._server: Server | None = None
@@ -82,7 +82,7 @@ class ScriptedServer:
             '127.0.0.1',
             self.port,
             process_request=self._refuse_offer,
-            subprotocols=None if self._subprotocol is None else [Subprotocol(self._subprotocol)],
+            subprotocols=None if self.subprotocol is None else [Subprotocol(self.subprotocol)],
             compression=None,
             ping_interval=None,
             close_timeout=SOON_SECONDS,
@@ -107,7 +107,7 @@ class ScriptedServer:
 
     def _refuse_offer(self, connection: ServerConnection, request: Request) -> Response | None:
         # Browsers give up a websocket whose server selects none of the subprotocols offered.
-        if self._subprotocol is None and 'Sec-WebSocket-Protocol' in request.headers:
+        if self.subprotocol is None and 'Sec-WebSocket-Protocol' in request.headers:
             return connection.respond(400, 'no subprotocol is known here')
         return None
 

@@ -248,6 +248,49 @@ def test_a_network_that_is_back_cuts_a_long_delay_short(stopped_page: Page) -> N
     assert stopped_page.evaluate('sockets.length') == attempts + 1
 
 
+@pytest.mark.parametrize('subprotocol', [None, 'centrifuge-json'])
+@pytest.mark.parametrize('code', [3500, 3503, 3999, 4500, 4501, 4999])
+def test_it_stays_away_after_a_code_that_says_so_and_tells_why(
+    page: Page, code: int, subprotocol: str | None
+) -> None:
+    page.clock.install()
+    with ScriptedServer(subprotocol=subprotocol) as server:
+        close_with(page, server, code)
+        assert page.evaluate('why') == [code, 'because', True]
+        page.clock.run_for(10 * LONGEST_DELAY_MS)
+        assert page.evaluate('ws.is_closed()')
+        assert page.evaluate("calls.filter(call => call[0] === 'connecting').length") == 1
+        assert not server.has_new_connection()
+
+
+@pytest.mark.parametrize('subprotocol', [None, 'centrifuge-json'])
+@pytest.mark.parametrize('code', [1000, 1001, 1008, 1011, 1013, 3005, 3010, 3499, 4000, 4001, 4499])
+def test_it_comes_back_after_any_other_code(page: Page, code: int, subprotocol: str | None) -> None:
+    page.clock.install()
+    with ScriptedServer(subprotocol=subprotocol) as server:
+        close_with(page, server, code)
+        assert page.evaluate('why') == [code, 'because', True]
+        page.clock.run_for(LONGEST_DELAY_MS)
+        server.next_connection()
+
+
+def close_with(page: Page, server: ScriptedServer, code: int) -> None:
+    """Connect a page, close its websocket, and wait until it was told."""
+    page.evaluate(
+        """uri => { window.ws = new WS4Redis(options(uri, {disconnected: function (event) {
+            window.why = [event.code, event.reason, event.wasClean];
+        }})); }""",
+        server.uri,
+    )
+    connection = server.next_connection()
+    if server.subprotocol is not None:
+        connection.receive()
+        connection.send('{"id": 1, "connect": {"client": "x", "ping": 25, "pong": true}}')
+    page.wait_for_function('ws.is_connected()')
+    connection.close(code, 'because')
+    page.wait_for_function('window.why')
+
+
 def test_it_connects_once_the_server_is_there(
     browser_context: BrowserContext, static_pages: StaticPages, server: ScriptedServer
 ) -> None:
