@@ -23,6 +23,7 @@ from tests.requirements import require_executable
 from tests.serving import Served, served
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS
 from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.history import get_position
 from ws4redis.publisher import RedisPublisher
 
 STATIC = Path(ws4redis.__file__).parent / 'static' / 'js'
@@ -91,6 +92,30 @@ def test_a_page_of_old_is_told_of_a_gap(proxy: Cuttable, start: Start) -> None:
     proxy.let_in()
     (gap,) = client.run("return event('gap', 1);")
     assert (gap['channel'], gap['offset']) == ('broadcast:recovery:x', 21)
+
+
+def test_a_page_of_old_goes_on_where_its_template_was_rendered(
+    proxy: Cuttable, start: Start
+) -> None:
+    publish('chat/1', 'shown on the page')
+    since = get_position('chat/1', broadcast=True)
+    publish('chat/1', 'one', 'two')
+    client = start(proxy.port)
+    client.run(f"await open_classic('/ws/chat/1?subscribe-broadcast&since={since}');")
+    assert messages(client, 2) == ['one', 'two']
+    # From now on it knows better than its URL.
+    proxy.cut()
+    client.run("await event('connected', 2);")
+    publish('chat/1', 'three')
+    assert messages(client, 3) == ['one', 'two', 'three']
+    assert client.run("return all('gap').length;") == 0
+
+
+def test_a_page_of_old_is_told_of_a_gap_after_its_rendering(server: Served, start: Start) -> None:
+    client = start(server.port)
+    client.run("await open_classic('/ws/chat/1?subscribe-broadcast&since=nonsense');")
+    (gap,) = client.run("return event('gap', 1);")
+    assert gap['channel'] == 'broadcast:chat/1'
 
 
 def test_what_a_page_of_old_sends_is_published_and_not_sent_back(

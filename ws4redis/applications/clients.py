@@ -111,13 +111,16 @@ def open_connection(
     joins: tuple[str, ...] = (),
     is_classic: bool = False,
     echo: bool = True,
+    since: str | None = None,
 ) -> ClientWebSocket:
     """Make the connection and its websocket, which has no socket yet.
 
     The server subscribes it to channels: ``names`` are as clients give them, ``joins`` full ones.
     """
     service = service_of(opening.hub)
-    connection = ClientConnection(service, visitor, names, joins=joins, is_classic=is_classic)
+    connection = ClientConnection(
+        service, visitor, names, joins=joins, is_classic=is_classic, since=since
+    )
 
     def wire_over(base: WireFormat) -> WireFormat:
         return client_wire(base, service.options.prefix, as_text=is_classic)

@@ -207,6 +207,7 @@ def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest
         joins=tuple(_names_of(subscriber, reads_itself=False)),
         is_classic=True,
         echo=admission.echo,
+        since=None if opening.since is None else opening.since.text,
     )
 
 

@@ -54,6 +54,7 @@ class Since:
     """
 
     def __init__(self, text: str) -> None:
+        self.text = text
         try:
             self._token: PositionsToken | None = PositionsToken(text)
         except ValueError:

@@ -76,6 +76,7 @@ class ClientConnection:
         'names',
         'publishing',
         'service',
+        'since',
         'state',
         'subscriptions',
         'visitor',
@@ -90,6 +91,7 @@ class ClientConnection:
         *,
         joins: tuple[str, ...] = (),
         is_classic: bool = False,
+        since: str | None = None,
     ) -> None:
         self.service = service
         self.visitor = visitor
@@ -99,6 +101,8 @@ class ClientConnection:
         # Channels that the server subscribes it to: names as clients give them, and full ones.
         self.names = names
         self.joins = joins
+        # What the URL says that the client has seen, unless the client says more.
+        self.since = since
         self.state = ConnectionState.NEW
         self.id = str(uuid4())
         self.subscriptions: Subscriptions = Subscriptions(self)

@@ -252,7 +252,8 @@ class Subscriptions:
                 continue
             subscription = Subscription(text, channel, is_server_side=True)
             self._by_name[text] = subscription
-            entering.append((name, subscription, requests.get(text)))
+            request = requests.get(text) or self._request_of_url(subscription)
+            entering.append((name, subscription, request))
         connecting.remaining = len(entering)
         for name, subscription, request in entering:
             self._enter(
@@ -264,6 +265,11 @@ class Subscriptions:
             )
         if not entering:
             done({})
+
+    def _request_of_url(self, subscription: Subscription) -> SubscribeRequest | None:
+        """Return what the connection's URL says of a channel, None where it says nothing."""
+        request = SubscribeRequest(subscription.name, data={'since': self._connection.since})
+        return None if _position_in(request, subscription.channel) is None else request
 
     # Unsubscribing
 

@@ -41,15 +41,15 @@ class SubscribeRequest(NamedTuple):
     """
 
     channel: str
-    token: str
-    recover: bool
-    epoch: str
-    offset: int
-    positioned: bool
-    recoverable: bool
-    join_leave: bool
-    data: Any
-    rejects_unrecovered: bool
+    token: str = ''
+    recover: bool = False
+    epoch: str = ''
+    offset: int = 0
+    positioned: bool = False
+    recoverable: bool = False
+    join_leave: bool = False
+    data: Any = None
+    rejects_unrecovered: bool = False
 
     @property
     def position(self) -> StreamPosition:
