@@ -38,7 +38,9 @@ class EventStreamParser:
             if line:
                 self._take(line.decode())
             elif self._data or self._name:
-                events.append(StreamEvent('\n'.join(self._data), self._name or 'message'))
+                # A position is no message: it may come at any time, and `last_event_id` has it.
+                if self._name != 'position':
+                    events.append(StreamEvent('\n'.join(self._data), self._name or 'message'))
                 self._data, self._name = [], ''
         return events
 

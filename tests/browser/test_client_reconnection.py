@@ -20,6 +20,8 @@ LONGEST_DELAY_MS = 30_000
 # that nobody answers. `sockets` holds all that were made, but those with which the script tries
 # again at once, without a subprotocol: they fail as the ones before them did.
 STAND_IN = """
+    // Nor is there an event stream to take over.
+    window.EventSource = undefined;
     window.sockets = [];
     window.failing = false;
     window.WebSocket = function (uri, protocols) {

@@ -70,8 +70,12 @@ class Cuttable:
                 continue
             # Those that have ended stay, shut, until the proxy does.
             self._sockets |= {client, server}
-            self._start(self._forward, client, server)
+            self._start(self.forward_requests, client, server)
             self._start(self._forward, server, client)
+
+    def forward_requests(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what a client sends, until its end."""
+        self._forward(client, server)
 
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
         try:

@@ -268,13 +268,15 @@ const chat = new WS4Redis({
     receive_message: (data: string | Blob) => { console.log(data); },
     gap: (info: Gap) => { console.log(info.offset); },
 });
+const fallback: boolean = chat.get_transport() === 'event-stream';
+WS4Redis({uri: '/ws/chat', gap: (info) => { if ('cause' in info) { console.log(info.cause); } }});
 chat.send_message(new Uint8Array(2));
 const page: Connection = WS4Redis.connect({uri: '/ws', get_token: async () => 'token'});
 interface Message { text: string }
 page.subscribe<Message>('chat/7', {received: (data) => { console.log(data.text.length); }});
 const published: Promise<void> = page.publish('chat/7', {text: 'Hello', tags: [1, null]});
 const votes: Promise<{votes: number}> = page.rpc<{votes: number}>('poll.vote', 3);
-void published, votes;
+void published, votes, fallback;
 """
 WRONG = [
     'new WS4Redis({});',

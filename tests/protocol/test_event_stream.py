@@ -46,7 +46,7 @@ def test_bytes_arrive_as_base64_unless_they_are_text(payload: bytes) -> None:
         assert payload.decode() is not None
 
 
-def test_what_is_no_event_gives_none() -> None:
+def test_what_is_no_message_gives_none() -> None:
     parser = EventStreamParser()
     assert parser.feed(PING + encode_id('a.1.b') + encode_retry(2000)) == []
     assert (parser.comments, parser.last_event_id, parser.retry) == (1, 'a.1.b', 2000)

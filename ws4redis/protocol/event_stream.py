@@ -60,8 +60,8 @@ def encode_event(data: bytes, *, name: str = '', event_id: str | None = None) ->
 
 
 def encode_id(event_id: str) -> bytes:
-    """Return what names a position without any event."""
-    return b'id: ' + event_id.encode() + _END
+    """Return what names a position without a message; scripts see the ids of events only."""
+    return encode_event(b'', name='position', event_id=event_id)
 
 
 def encode_retry(milliseconds: int) -> bytes:

@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 
 const browser = ['AbortSignal', 'Blob', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment',
-    'Element', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
+    'Element', 'EventSource', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
     'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
     'fetch', 'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self',
     'setInterval', 'setTimeout', 'window'];

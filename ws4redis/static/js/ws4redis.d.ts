@@ -9,6 +9,11 @@ export interface Gap {
     offset: number;
 }
 
+/** What an event stream says of messages that are missing. */
+export interface StreamGap {
+    cause: string;
+}
+
 /** Why a command failed: an error of the client protocol, or of the project. */
 export interface ClientError {
     code: number;
@@ -23,7 +28,8 @@ export interface Options {
     connected?(): void;
     receive_message?(data: string | Blob): void;
     disconnected?(event: CloseEvent): void;
-    gap?(info: Gap): void;
+    /** A StreamGap where `get_transport()` is an event stream. */
+    gap?(info: Gap | StreamGap): void;
 }
 
 export interface Client {
@@ -100,9 +106,11 @@ export interface Connection {
 }
 
 export interface WS4Redis {
+    /** Throws a NotSupportedError over an event stream, which cannot send. */
     send_message(data: string | Blob | ArrayBuffer | ArrayBufferView): void;
     close(): void;
     get_state(): 0 | 1 | 2 | 3;
+    get_transport(): 'websocket' | 'event-stream';
     is_connecting(): boolean;
     is_connected(): boolean;
     is_closing(): boolean;

@@ -5,17 +5,14 @@
  *     const page = WS4Redis.connect({uri: '/ws/connection/websocket'});
  *     page.subscribe('chat/7', {received: show});
  *
- * It works from a <script> tag and as a CommonJS module, with or without `new`; ws4redis.mjs is the
- * same as an ES module. A second argument (older releases wanted jQuery) is not looked at.
- *
- * A link keeps one websocket open. It is attached (`socket` is there), waiting (timer: the next
- * attempt), suspended (the page lies in the browser's back/forward cache) or closed for good.
- * Over it a session speaks the Centrifuge client protocol, if the server takes that subprotocol.
+ * A link keeps one websocket open. It is attached (`socket` is there), waiting (timer), suspended
+ * (the page is in the back/forward cache) or closed for good. Over it a session speaks the
+ * Centrifuge client protocol, if the server takes it.
  */
 (function () {
     'use strict';
 
-    // The values of WebSocket.readyState, which `get_state()` returns.
+    // WebSocket.readyState
     const CONNECTING = 0;
     const OPEN = 1;
     const CLOSING = 2;
@@ -34,16 +31,14 @@
 
     // Browsers leave a handshake that nobody answers hanging for minutes.
     const CONNECT_TIMEOUT_MS = 30000;
-    // How much later than announced the server's ping may come, and the answer to ours.
     const PING_DELAY_MS = 10000;
 
-    // The longest delay before the first reconnection; it doubles with every further attempt.
+    // Doubled with every further attempt.
     const FIRST_DELAY_MS = 2000;
     const LONGEST_DELAY_MS = 30000;
     const SHORTEST_PART_OF_DELAY = 0.25;
 
-    // A connection that ends sooner does not reset the delay: the server may accept websockets
-    // only to close them.
+    // The server may accept websockets only to close them.
     const STABLE_AFTER_MS = 5000;
 
     const MAX_QUEUE = 100;
@@ -52,39 +47,27 @@
     const INTERNAL_ERROR = 100;
     const TOKEN_EXPIRED = 109;
 
-    /**
-     * Return how long to wait before an attempt, in milliseconds.
-     *
-     * It is random, so that the clients of a server that was restarted do not come back at once.
-     */
+    /** Return a random delay, so that the clients of a restarted server do not come at once. */
     function reconnection_delay(failed_attempts) {
         const longest = Math.min(FIRST_DELAY_MS * Math.pow(2, failed_attempts), LONGEST_DELAY_MS);
         const part = SHORTEST_PART_OF_DELAY + (1 - SHORTEST_PART_OF_DELAY) * Math.random();
         return longest * part;
     }
 
-    /** Tell whether a server that closes with this code wants to see the client again. */
     function comes_back(code) {
         return !(code >= 3500 && code < 4000 || code >= 4500 && code < 5000);
     }
 
-    /**
-     * Return the address of a websocket in full: `/ws/chat` on https://example.com is
-     * wss://example.com/ws/chat.
-     *
-     * Browsers did not resolve addresses themselves before 2024.
-     */
+    /** Resolve an address, which browsers did not do before 2024. */
     function absolute(uri) {
         const here = typeof self === 'undefined' ? undefined : self.location;
         if (/^wss?:/i.test(uri) || here === undefined || typeof URL !== 'function') {
             return uri;
         }
         const base = typeof document === 'undefined' ? here.href : document.baseURI;
-        // An address that cannot be resolved throws here as it would in the browser.
         return new URL(uri, base).href.replace(/^http/, 'ws');
     }
 
-    /** Return the options in their final form, or throw an Error that names what is wrong. */
     function validated(options, names, callbacks) {
         if (options === null || typeof options !== 'object' || !options.uri) {
             throw new TypeError('WS4Redis: option uri is required');
@@ -115,16 +98,16 @@
         return result;
     }
 
-    /** Make the event that the browser owes us for a websocket that we gave up. */
-    function abnormal_closure(reason) {
-        const details = {code: ABNORMAL_CLOSURE, reason: reason, wasClean: false};
-        if (typeof CloseEvent === 'function') {
-            return new CloseEvent('close', details);
-        }
-        return Object.assign({type: 'close'}, details);
+    function close_event(code, reason) {
+        const details = {code: code, reason: reason, wasClean: code !== ABNORMAL_CLOSURE};
+        return typeof CloseEvent === 'function' ? new CloseEvent('close', details)
+            : Object.assign({type: 'close'}, details);
     }
 
-    /** Show an error as if nobody had caught it. */
+    function abnormal_closure(reason) {
+        return close_event(ABNORMAL_CLOSURE, reason);
+    }
+
     function report(error) {
         if (typeof reportError === 'function') {
             reportError(error);
@@ -133,7 +116,7 @@
         }
     }
 
-    /** Call one of the user's callbacks; what it throws must not end the reconnecting. */
+    /** Call a callback; what it throws must not end the reconnecting. */
     function call(object, name, args) {
         if (typeof object[name] === 'function') {
             try {
@@ -145,17 +128,13 @@
         return undefined;
     }
 
-    function not_sent(state) {
-        const error = new Error('WS4Redis: not sent, the websocket is ' + STATE_NAMES[state]);
-        error.name = 'InvalidStateError';
-        return error;
+    function not_sent(name, why) {
+        return Object.assign(new Error('WS4Redis: not sent, ' + why), {name: name});
     }
 
     function random_name() {
         return Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
     }
-
-    // Bytes, which JSON does not have
 
     function to_data(bytes) {
         let text = '';
@@ -163,7 +142,6 @@
         return {b64: btoa(text)};
     }
 
-    /** Return what a plain websocket would have received. */
     function from_data(data) {
         if (typeof data === 'string') {
             return data;
@@ -172,10 +150,63 @@
         return new Blob([bytes]);
     }
 
+    function with_position(uri, position) {
+        if (position) {
+            uri = new URL(uri);
+            uri.searchParams.set('since', position);
+        }
+        return String(uri);
+    }
+
+    /** Open an event stream that looks like a websocket, and like one does not reconnect. */
+    function make_stream(uri, on) {
+        const source = new EventSource(uri.replace(/^ws/i, 'http'), {withCredentials: true});
+        const stream = {
+            readyState: CONNECTING,
+            close: function () {
+                source.close();
+                stream.readyState = CLOSING;
+                Promise.resolve().then(end.bind(null, NORMAL_CLOSURE, ''));
+            }
+        };
+        source.onopen = function () {
+            stream.readyState = OPEN;
+            stream.onopen();
+        };
+        listen('message', function (data) { stream.onmessage({data: data}); });
+        listen('binary', function (data) { stream.onmessage({data: from_data({b64: data})}); });
+        listen('gap', function (data) { on.gap(JSON.parse(data)); });
+        listen('position', function () {});
+        listen('close', function (data) {
+            const why = JSON.parse(data);
+            end(why.code, why.reason);
+        });
+        source.onerror = end.bind(null, ABNORMAL_CLOSURE, 'the event stream is lost');
+        return stream;
+
+        function listen(name, callback) {
+            source.addEventListener(name, function (event) {
+                if (stream.onmessage) {
+                    on.position(event.lastEventId);
+                    callback(event.data);
+                }
+            });
+        }
+
+        function end(code, reason) {
+            source.close();
+            stream.readyState = CLOSED;
+            if (stream.onclose) {
+                stream.onclose(close_event(code, reason));
+            }
+        }
+    }
+
     /**
-     * Open a websocket and keep it open until `close()` is called, or the server wants no more.
+     * Keep a websocket open until `close()`, or until the server wants no more.
      *
-     * With `may_be_plain` a server that does not know our subprotocol is tried without it.
+     * With `may_be_plain` a server that does not know our subprotocol is tried without it, and
+     * an event stream takes over where websockets are blocked.
      */
     function make_link(uri, may_be_plain, on) {
         const window_events = {
@@ -188,9 +219,15 @@
         let interrupted = false;
         let failed_attempts = 0;
         let opened_at = null;
-        // Whether the subprotocol is offered, and whether the server is known to take it.
+        // Whether the subprotocol is offered; whether any websocket opened.
         let offers = true;
         let is_known = !may_be_plain;
+        // Attempts in a row that never opened; whether this one is a stream.
+        let misses = 0;
+        let streams = false;
+        let is_blocked = false;
+        // What was seen of a stream, for `since`.
+        let position = '';
 
         return {
             start: function () {
@@ -200,6 +237,7 @@
             send: function (data) { socket.send(data); },
             close: close,
             abandon: abandon,
+            streams: function () { return streams; },
             get_state: get_state,
             start_timer: start_timer,
             stop_timer: stop_timer
@@ -209,7 +247,6 @@
             return socket === null ? CLOSED : socket.readyState;
         }
 
-        /** Close for good. `ended` is called once more if a websocket was there. */
         function close(code, reason) {
             finish();
             if (socket !== null) {
@@ -223,34 +260,69 @@
             for_each_window_event('removeEventListener');
         }
 
-        // Transitions
-
         function attempt() {
+            streams = !is_known && typeof EventSource === 'function'
+                && (is_blocked || misses > 1 && !streams);
             open();
             on.connecting();
         }
 
+        /** Throws for an URI that is malformed or forbidden on this page. */
         function open() {
             opened_at = null;
-            // Throws for an URI that is malformed or forbidden on this page.
-            const opening = offers ? new WebSocket(uri, [SUBPROTOCOL]) : new WebSocket(uri);
+            const address = with_position(uri, position);
+            const opening = streams ? make_stream(address, {gap: on.gap, position: seen})
+                : offers ? new WebSocket(address, [SUBPROTOCOL]) : new WebSocket(address);
             socket = opening;
-            socket.onopen = function () { opened(opening.protocol === SUBPROTOCOL); };
+            socket.onopen = streams ? stream_opened
+                : function () { opened(opening.protocol === SUBPROTOCOL); };
             socket.onmessage = function (event) { on.received(event.data); };
-            // No `onerror`: an error is always followed by a close event, which says more.
             socket.onclose = refused;
             start_timer(abandon.bind(null, 'no answer to the handshake'), CONNECT_TIMEOUT_MS);
         }
 
         function opened(is_session) {
-            stop_timer();
-            opened_at = Date.now();
             is_known = true;
             offers = offers && is_session;
+            position = '';
+            welcome(is_session);
+        }
+
+        function welcome(is_session) {
+            stop_timer();
+            opened_at = Date.now();
+            misses = 0;
             on.opened(is_session);
         }
 
-        /** Take leave of a websocket whose peer is most likely gone. */
+        /** Try a websocket once more: perhaps the whole server was away before. */
+        function stream_opened() {
+            if (is_blocked) {
+                welcome(false);
+                return;
+            }
+            is_blocked = true;
+            streams = false;
+            drop_socket();
+            if (!reopened()) {
+                ended(abnormal_closure('the browser refused to connect'));
+            }
+        }
+
+        function seen(last_event_id) {
+            position = last_event_id || position;
+        }
+
+        function reopened() {
+            try {
+                open();
+                return true;
+            } catch (error) {
+                report(error);
+                return false;
+            }
+        }
+
         function abandon(reason) {
             drop_socket();
             ended(abnormal_closure(reason));
@@ -258,15 +330,11 @@
 
         /** Try without the subprotocol: browsers insist on it when it is offered. */
         function refused(event) {
-            if (!is_known && wanted) {
+            if (!is_known && wanted && !streams) {
                 offers = !offers;
-                try {
-                    if (!offers) {
-                        open();
-                        return;
-                    }
-                } catch (error) {
-                    report(error);
+                streams = offers && is_blocked;
+                if ((!offers || streams) && reopened()) {
+                    return;
                 }
             }
             ended(event);
@@ -275,12 +343,16 @@
         function ended(event) {
             stop_timer();
             socket = null;
+            if (opened_at === null) {
+                misses += 1;
+                is_blocked = is_blocked && !streams;
+            }
             if (wanted && !comes_back(event.code)) {
                 finish();
             } else if (wanted) {
                 wait();
             }
-            // Last, so that whatever the callback does, `close()` included, finds a proper state.
+            // Last, so that the callback may call `close()`.
             on.ended(event, !wanted);
         }
 
@@ -296,15 +368,12 @@
             try {
                 attempt();
             } catch (error) {
-                // It did not throw the first time, so it need not throw the next time.
                 report(error);
                 ended(abnormal_closure('the browser refused to connect'));
             }
         }
 
-        // Page lifecycle
-
-        /** Close when the user leaves: some browsers keep no page with a websocket in the cache. */
+        /** Some browsers keep no page with a websocket in the back/forward cache. */
         function suspend() {
             suspended = true;
             stop_timer();
@@ -314,7 +383,7 @@
             }
         }
 
-        /** Connect again when the user comes back. `pageshow` also ends each page's loading. */
+        /** `pageshow` also ends each page's loading. */
         function resume() {
             if (!suspended) {
                 return;
@@ -337,8 +406,6 @@
                 wait();
             }
         }
-
-        // Parts
 
         function drop_socket() {
             const dropped = socket;
@@ -366,13 +433,12 @@
         }
     }
 
-    /** Speak the client protocol over a link: commands, replies, pushes, pings. */
     function make_session(link, on) {
         let last_id = 0;
         let calls = {};
         let heard_at = 0;
         let ping_ms = 0;
-        // `is_open`: the server has answered to connect, or there is nothing to answer.
+        // `is_open`: connect is answered, or needs no answer.
         const session = {
             is_open: false, begin: begin, received: received, ended: ended, call: send_call,
             send: send, get_state: get_state, offline: offline
@@ -388,7 +454,6 @@
             link.send(JSON.stringify(command));
         }
 
-        /** Send a command, and call `done(error, result)` with its reply unless the link ends. */
         function send_call(method, request, done) {
             const command = {id: last_id += 1};
             command[method] = request;
@@ -424,7 +489,6 @@
             }
         }
 
-        /** Find out whether the server can still be reached. */
         function offline() {
             if (ping_ms > 0) {
                 link.start_timer(link.abandon.bind(null, 'no network'), PING_DELAY_MS);
@@ -461,8 +525,6 @@
         }
     }
 
-    // What was seen of channels
-
     function note_reply(positions, channel, reply) {
         if (reply.recoverable) {
             positions[channel] = {epoch: reply.epoch, offset: reply.offset || 0};
@@ -481,7 +543,6 @@
         return Object.assign({recover: true}, position);
     }
 
-    /** Return what is missing, if a reply says so; else null. */
     function gap_in(channel, reply) {
         if (!reply.was_recovering || reply.recovered) {
             return null;
@@ -489,13 +550,6 @@
         return {channel: channel, epoch: reply.epoch, offset: reply.offset || 0};
     }
 
-    /**
-     * Open a websocket and keep it open until `close()` is called.
-     *
-     * Options: `uri`, the callbacks `connecting()`, `connected()`, `receive_message(data)`,
-     * `disconnected(event)`, `gap(info)`, and the string `heartbeat_msg`. Throws an Error when one
-     * is missing or of a wrong type, and what the browser throws for an URI that it refuses.
-     */
     function WS4Redis(options) {
         if (!(this instanceof WS4Redis)) {
             return new WS4Redis(options);
@@ -513,7 +567,8 @@
             opened: opened,
             received: received,
             ended: ended,
-            offline: offline
+            offline: offline,
+            gap: function (info) { tell('gap', [info]); }
         });
         const session = make_session(link, {connected: session_connected, pushed: pushed});
         const get_state = session.get_state;
@@ -521,6 +576,9 @@
         this.send_message = send_message;
         this.close = function () { link.close(); };
         this.get_state = get_state;
+        this.get_transport = function () {
+            return link.streams() ? 'event-stream' : 'websocket';
+        };
         this.is_connecting = function () { return get_state() === CONNECTING; };
         this.is_connected = function () { return get_state() === OPEN; };
         this.is_closing = function () { return get_state() === CLOSING; };
@@ -532,15 +590,15 @@
             call(options, name, args);
         }
 
-        /**
-         * Send a string, Blob, ArrayBuffer or view of one.
-         *
-         * Throws an Error unless the websocket is open: nothing is queued, so nothing is lost
-         * without the caller's knowledge.
-         */
+        /** Nothing is queued, so nothing is lost without the caller's knowledge. */
         function send_message(data) {
             if (get_state() !== OPEN) {
-                throw not_sent(get_state());
+                throw not_sent('InvalidStateError',
+                    'the websocket is ' + STATE_NAMES[get_state()]);
+            }
+            if (link.streams()) {
+                throw not_sent('NotSupportedError',
+                    'an event stream cannot send, and websockets are blocked');
             }
             if (!is_session) {
                 link.send(data);
@@ -579,7 +637,7 @@
             is_session = speaks;
             if (!is_session) {
                 unanswered_heartbeats = 0;
-                if (settings.heartbeat_msg !== null) {
+                if (settings.heartbeat_msg !== null && !link.streams()) {
                     link.start_timer(beat, HEARTBEAT_INTERVAL_MS);
                 }
                 session.is_open = true;
@@ -598,8 +656,7 @@
                 session.received(data);
                 return;
             }
-            // The server sends its heartbeat to idle websockets only: any message shows that it
-            // is alive.
+            // The server sends its heartbeat to idle websockets only.
             unanswered_heartbeats = 0;
             if (settings.heartbeat_msg === null || data !== settings.heartbeat_msg) {
                 tell('receive_message', [data]);
@@ -615,8 +672,6 @@
             link.send(settings.heartbeat_msg);
             link.start_timer(beat, HEARTBEAT_INTERVAL_MS);
         }
-
-        // Where the client protocol is spoken
 
         function session_connected(error, reply) {
             if (error !== null) {
@@ -659,12 +714,6 @@
         }
     }
 
-    /**
-     * Connect once for a whole page: many channels, publishing, calls.
-     *
-     * Options: `uri`, the callbacks `connecting()`, `connected(reply)`, `disconnected(event)` and
-     * `message(data)`; `token`, or `get_token()` which returns one or a promise; `max_queue`.
-     */
     function connect(options) {
         const settings = validated(options, CLIENT_OPTIONS, CLIENT_CALLBACKS);
         const max_queue = settings.max_queue === undefined ? MAX_QUEUE : settings.max_queue;
@@ -703,8 +752,6 @@
             close: function () { link.close(); },
             get_state: session.get_state
         };
-
-        // The connection
 
         function offline() {
             session.offline();
@@ -785,8 +832,6 @@
             queue = stays;
             call(options, 'disconnected', [event]);
         }
-
-        // Channels
 
         function subscribe(channel, handlers) {
             if (subscriptions[channel]) {
@@ -885,8 +930,6 @@
             }
         }
 
-        // Commands with a promise
-
         function publish(channel, data) {
             const request = {channel: channel, data: data, idempotency_key: random_name()};
             return enqueue('publish', request, true).then(function () {});
@@ -927,7 +970,6 @@
     if (typeof module === 'object' && module !== null && module.exports) {
         module.exports = WS4Redis;
     } else {
-        // Neither a page nor a web worker lacks it.
         self.WS4Redis = WS4Redis;
     }
 }());
