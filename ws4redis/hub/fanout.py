@@ -109,8 +109,11 @@ class Fanout:
         size = len(publication.payload)
         self.backlog_bytes += size
         channel.backlog_bytes += size
-        if self.arrivals is not None:
-            self._count_arrival(channel.name)
+        arrivals = self.arrivals
+        if arrivals is not None:
+            count = arrivals.get(channel.name, 0)
+            if count or len(arrivals) < MAX_COUNTED_CHANNELS:
+                arrivals[channel.name] = count + 1
         latest = channel.arrived
         if latest is not None and latest.audience is None and latest.gap is None:
             latest.publications.append(publication)
@@ -130,12 +133,6 @@ class Fanout:
             self._waiting.append(batch)
         else:
             latest.next = batch
-
-    def _count_arrival(self, name: bytes) -> None:
-        assert self.arrivals is not None
-        count = self.arrivals.get(name)
-        if count is not None or len(self.arrivals) < MAX_COUNTED_CHANNELS:
-            self.arrivals[name] = (count or 0) + 1
 
     @property
     def may_be_behind(self) -> bool:
