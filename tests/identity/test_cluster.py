@@ -115,3 +115,20 @@ def test_the_control_channel_is_heard_on_the_node_that_its_slot_moves_to(
         wait_until(lambda: has_listener(target), timeout=SERVER_SECONDS)
         disconnect(user='mary')
         assert websocket.receive_close(timeout=SOON_SECONDS)[0] == EndCode.DISCONNECTED
+
+
+def test_a_process_that_reads_of_a_broken_chain_tells_the_others(
+    cluster: ClusterOfRedis, server: Served
+) -> None:
+    keys = control_keys('')
+    with connect(server, logged_in_request(make_user('mary'))):
+        wait_until(lambda: has_listener(owner_of_control(cluster)))
+        with owner_of_control(cluster).client() as client:
+            wait_until(lambda: client.exists(keys.position))
+            pubsub: Any = client.pubsub()
+            pubsub.execute_command('SSUBSCRIBE', keys.events)
+            assert pubsub.parse_response(timeout=SERVER_SECONDS)
+            client.hset(keys.position, 't', 'another')
+            client.execute_command('SPUBLISH', keys.plain, '')
+            kind, _, event = pubsub.parse_response(timeout=SOON_SECONDS)
+    assert (kind, event[:2]) == (b'smessage', b'E ')
