@@ -28,7 +28,7 @@ def run(tmp_path: Path, redis_server: RedisServer) -> Run:
         (tmp_path / 'pytest.ini').write_text(
             '[pytest]\nDJANGO_SETTINGS_MODULE = tests.settings\n', encoding='utf-8'
         )
-        plugin = ['-p', 'ws4redis.pytest_plugin', '-p', 'no:cacheprovider', '-q']
+        plugin = ['-p', 'no:cacheprovider', '-q']
         done = subprocess.run(
             [sys.executable, '-m', 'pytest', *plugin, *options, 'test_project.py'],
             cwd=tmp_path,

@@ -189,7 +189,8 @@ def test_released_it_has_no_connection_left(
     subscriber._subscription.subscribe('a')
     subscriber.get_file_descriptor()
     assert subscriber.parse_response()[0] == b'subscribe'
-    assert redis_client.pubsub_channels() == [b'a']
+    # A hub of this process may listen to its control channel.
+    assert b'a' in redis_client.pubsub_channels()
     subscriber.release()
     subscriber.release()
     assert not subscriber._subscription.has_own_connection
