@@ -136,7 +136,14 @@ def test_without_a_known_subprotocol_the_handshake_goes_on_without(offered: str)
 
 @pytest.mark.parametrize(
     ('offered', 'chosen'),
-    [('chat', 'chat'), (' , v2,chat', 'v2'), ('', None), ('two words, chat', 'chat')],
+    [
+        ('chat', 'chat'),
+        (' , v2,chat', 'v2'),
+        ('', None),
+        ('two words, chat', 'chat'),
+        ('centrifuge-json', None),
+        ('centrifuge-json, chat', 'chat'),
+    ],
 )
 def test_where_any_name_is_supported_the_first_one_is_chosen(
     offered: str, chosen: str | None

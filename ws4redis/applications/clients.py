@@ -17,6 +17,7 @@ from ws4redis.hub.clients.project import Visitor
 from ws4redis.hub.clients.service import ClientService
 from ws4redis.hub.clients.websocket import ClientWebSocket
 from ws4redis.hub.clients.wire import client_wire
+from ws4redis.protocol.handshake import CLIENT_PROTOCOL
 from ws4redis.servers.opening import Opening, make_request
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
-#: The subprotocol by which a client asks for this protocol on the URL of a plain websocket.
-SUBPROTOCOL = 'centrifuge-json'
 PROTOBUF = 'centrifuge-protobuf'
 
 _services: WeakKeyDictionary[Hub, ClientService] = WeakKeyDictionary()
@@ -65,7 +64,7 @@ def serves_clients(path: str) -> bool:
 
 def offers_protocol(opening: Opening) -> bool:
     """Tell whether a client offers the protocol among its subprotocols."""
-    return SUBPROTOCOL in {name.strip() for name in opening.offered.split(',')}
+    return CLIENT_PROTOCOL in {name.strip() for name in opening.offered.split(',')}
 
 
 def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None) -> Steps[None]:
@@ -73,7 +72,7 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
     opening = Opening(environ, start_response)
     try:
         if offers_protocol(opening):
-            opening.speaks = SUBPROTOCOL
+            opening.speaks = CLIENT_PROTOCOL
         elif PROTOBUF in opening.offered:
             raise HandshakeError(400, 'Only the JSON form of the protocol is spoken here.')
         request = make_request(environ)

@@ -11,7 +11,6 @@ from django.core.handlers.wsgi import WSGIRequest, get_path_info
 from django.core.wsgi import get_wsgi_application
 
 from ws4redis.applications.clients import (
-    SUBPROTOCOL,
     client_steps,
     offers_protocol,
     open_connection,
@@ -39,6 +38,7 @@ from ws4redis.hub.clients.project import Visitor
 from ws4redis.hub.hub import Hub, PublishingReceiver
 from ws4redis.hub.joining import Answer, Joining
 from ws4redis.hub.websocket import WebSocket
+from ws4redis.protocol.handshake import CLIENT_PROTOCOL
 from ws4redis.servers.opening import Opening, make_request
 from ws4redis.servers.process import existing_hub
 
@@ -199,7 +199,7 @@ def _speaks_protocol(opening: Opening, admission: Admission) -> bool:
 
 def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest) -> None:
     """Make a websocket that speaks the client protocol, on the channels that its URL names."""
-    opening.speaks = SUBPROTOCOL
+    opening.speaks = CLIENT_PROTOCOL
     subscriber = admission.subscriber
     open_connection(
         opening,

@@ -92,17 +92,23 @@ def accept_key(key: str) -> str:
     return b64encode(digest).decode()
 
 
+# The name under which a websocket speaks the client protocol, where its URL does.
+CLIENT_PROTOCOL = 'centrifuge-json'
+
+
 def choose_subprotocol(offered: str, supported: Sequence[str] | None) -> str | None:
     """Return the first subprotocol offered by the client that is supported, else ``None``.
 
     ``offered`` is the value of ``Sec-WebSocket-Protocol``, ``''`` where there is none. Names are
-    compared as they are, case included. Where ``supported`` is ``None``, any name is. When ``None``
-    is returned the handshake goes on without a subprotocol.
+    compared as they are, case included. Where ``supported`` is ``None``, any name is, but that of
+    the client protocol: a client that was granted it would speak it. When ``None`` is returned the
+    handshake goes on without a subprotocol.
     """
     for name in offered.split(','):
         name = name.strip()
         # It goes into a header of the answer, so nothing else than a name may pass.
-        if TOKEN.fullmatch(name) and (supported is None or name in supported):
+        is_supported = name != CLIENT_PROTOCOL if supported is None else name in supported
+        if TOKEN.fullmatch(name) and is_supported:
             return name
     return None
 

@@ -30,6 +30,7 @@ from ws4redis.protocol.event_stream import wants_event_stream
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.handshake import (
+    CLIENT_PROTOCOL,
     check_headers,
     check_upgrade,
     choose_subprotocol,
@@ -308,7 +309,7 @@ class Opening:
     def _upgrade_headers(self) -> list[tuple[str, str]]:
         subprotocol = self.subprotocol
         offered = self.offered
-        if offered and subprotocol is None:
+        if offered not in ('', CLIENT_PROTOCOL) and subprotocol is None:
             logger.warning(
                 'a client offers the subprotocols %.200r, of which WS4REDIS_SUBPROTOCOLS has none: '
                 'browsers give up its websocket',
