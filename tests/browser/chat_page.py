@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 NewContext = Callable[..., 'BrowserContext']
 
 
+#: Lets the scripts of a page offer no subprotocol, so that they do not speak the client protocol.
+PLAIN_WEBSOCKETS = (
+    'window.WebSocket = class extends WebSocket { constructor(url) { super(url); } };'
+)
+    'window.WebSocket = class extends WebSocket { constructor(url) { super(url); } };'
+)
+
+
 def log_in(context: BrowserContext, url: str, username: str, *, path: str = '/login/') -> None:
     """Log a user in by the form at this path; the browser context keeps the session."""
     page = context.new_page()

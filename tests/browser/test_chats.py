@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.browser.chat_page import ChatPage, NewContext
+from tests.browser.chat_page import PLAIN_WEBSOCKETS, ChatPage, NewContext
 from tests.browser.example_server import ExampleServer
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
@@ -213,6 +213,7 @@ def test_missed_heartbeats_end_the_connection_and_it_comes_back(
 ) -> None:
     """A stopped process keeps its sockets open: only heartbeats tell that it is not there."""
     page = new_context().new_page()
+    page.add_init_script(PLAIN_WEBSOCKETS)
     page.clock.install()
     chat = ChatPage(page, f'{example.url}/chat/').open()
     page.clock.pause_at(page.evaluate('Date.now()') + 1000)
@@ -241,6 +242,8 @@ def test_heartbeats_keep_a_silent_chat_connected_and_are_never_shown(
     new_context: NewContext, example: ExampleServer
 ) -> None:
     page = new_context().new_page()
+    # The client protocol has pings of its own.
+    page.add_init_script(PLAIN_WEBSOCKETS)
     sent: list[str | bytes] = []
     received: list[str | bytes] = []
 

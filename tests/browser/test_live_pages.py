@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.chat_page import log_in
+from tests.browser.chat_page import PLAIN_WEBSOCKETS, log_in
 from tests.browser.example_server import ExampleServer
 from tests.timeouts import SOON_SECONDS
 
@@ -123,4 +123,5 @@ def page_served_by(context: BrowserContext, serve: Callable[[WebSocketRoute], No
     """Return a page whose websockets are served by the test."""
     page = context.new_page()
     page.route_web_socket('**', serve)
+    page.add_init_script(PLAIN_WEBSOCKETS)
     return page
