@@ -20,8 +20,6 @@ NewContext = Callable[..., 'BrowserContext']
 PLAIN_WEBSOCKETS = (
     'window.WebSocket = class extends WebSocket { constructor(url) { super(url); } };'
 )
-    'window.WebSocket = class extends WebSocket { constructor(url) { super(url); } };'
-)
 
 
 def log_in(context: BrowserContext, url: str, username: str, *, path: str = '/login/') -> None:

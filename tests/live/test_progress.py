@@ -220,6 +220,7 @@ def test_a_late_comer_finds_the_last_state(
 def test_a_thousand_tasks_at_once_each_tell_their_end_and_do_not_flood(
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
+    since = time.monotonic()
     begun = threading.Barrier(1001)
 
     def task(number: int) -> None:
@@ -236,7 +237,6 @@ def test_a_thousand_tasks_at_once_each_tell_their_end_and_do_not_flood(
     finally:
         threading.stack_size(0)
     begun.wait(SOON_SECONDS)
-    since = time.monotonic()
     for thread in threads:
         thread.join(SOON_SECONDS)
     seconds = time.monotonic() - since
