@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.template import Context, Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 
 from tests.programs import RedisServer
+from tests.requirements import not_applicable
 from ws4redis.broker.history import Kind, Position
 from ws4redis.broker.tokens import PositionsToken
 from ws4redis.history import aget_position, ahistory, get_position, history
@@ -207,6 +209,10 @@ def test_coroutines_publish_and_read() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_coroutine_may_wait_for_the_commit() -> None:
+    monkey = sys.modules.get('gevent.monkey')
+    if monkey is not None and monkey.is_module_patched('threading'):
+        not_applicable("under gevent's patching asgiref has no thread beside the event loop")
+
     async def publish() -> None:
         await chat().apublish_message('committed', on_commit=True)
 
