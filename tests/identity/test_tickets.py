@@ -12,13 +12,14 @@ from django.contrib.auth import logout
 from tests.django_requests import logged_in_request, make_user
 from tests.programs import RedisServer
 from tests.serving import Served, served
-from tests.timeouts import SOON_SECONDS
+from tests.timeouts import SOON_SECONDS, wait_until
 from tests.websocket_client import RawWebSocket
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.handshake import clients
 from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.handshake.tokens import ticket_of
 from ws4redis.hub.identity import Identity, digest_of
+from ws4redis.servers.process import existing_hub
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +54,10 @@ def ask(websocket: RawWebSocket, **command: Any) -> Any:
 @pytest.fixture
 def ticket(server: Served, login: Any) -> str:
     websocket, answer = open_with(server, login)
+    hub = existing_hub()
+    assert hub is not None
+    # Before that, a process takes nobody's word for what has not ended.
+    wait_until(lambda: hub.endings.control.is_current)
     with websocket:
         ticket: str = answer['connect']['data']['ticket']
         assert login.session.session_key not in ticket
