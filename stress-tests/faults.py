@@ -101,7 +101,8 @@ def delay_figure(mode: str, delay: Delay) -> Figure:
 
 def leak_figures(*, quick: bool) -> list[Figure]:
     """Let 20,000 connections come and go, and compare what the worker holds."""
-    count, warm_up = 20_000, 10_000
+    # By then what is remembered within bounds has its size: frames of kept messages, names …
+    count, warm_up = 20_000, 30_000
     chance = random.Random(4)
     # The log of requests would grow in this process, not in the worker's.
     options = ['--disable-logging']
