@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db.models import signals
 from django.dispatch import Signal
@@ -51,13 +51,18 @@ class Ws4redisConfig(AppConfig):
         connections: list[tuple[str, Signal, Any]] = [
             ('user_logged_out', user_logged_out, None),
         ]
-        user_model = settings.AUTH_USER_MODEL
-        connections += [
-            ('user_saved', signals.post_save, user_model),
-            # Before, since what is known of a deleted user may come from rows that are gone then.
-            ('user_deleted', signals.pre_delete, user_model),
-        ]
-        groups: Any = getattr(get_user_model(), 'groups', None)
+        try:
+            user_model: Any = get_user_model()
+        except ImproperlyConfigured:
+            # A project without users: its AUTH_USER_MODEL is not installed.
+            user_model = None
+        else:
+            connections += [
+                ('user_saved', signals.post_save, user_model),
+                # Before, since what is known of a deleted user may come from rows that are gone.
+                ('user_deleted', signals.pre_delete, user_model),
+            ]
+        groups: Any = getattr(user_model, 'groups', None)
         through = getattr(groups, 'through', None)
         if through is not None:
             group_model = groups.rel.model

@@ -24,6 +24,11 @@ from tests.websocket_client import HandshakeRefused, RawWebSocket
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.publisher import RedisPublisher
 
+# The client of PyPI leaves transports to the garbage collector where the server closes.
+pytestmark = pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnraisableExceptionWarning', 'ignore:unclosed:ResourceWarning'
+)
+
 
 def publish(facility: str, *messages: Any) -> None:
     publisher = RedisPublisher(facility=facility, broadcast=True)

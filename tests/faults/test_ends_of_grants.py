@@ -24,6 +24,7 @@ from tests.websocket_client import RawWebSocket
 from ws4redis.control import disconnect
 from ws4redis.protocol.end_codes import EndCode
 from ws4redis.publisher import RedisPublisher
+from ws4redis.servers.process import drop_hub
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +96,13 @@ def connect(server: UwsgiServer, request: Any) -> RawWebSocket:
 def publish(text: str, names: list[str], keys: list[str]) -> None:
     publisher = RedisPublisher(facility='inbox', users=names, sessions=keys, groups=['former'])
     publisher.publish_message(text, expire=0)
+
+
+@pytest.fixture(autouse=True)
+def _alone(redis_server: RedisServer) -> None:
+    # A hub that an earlier test has left to this process would listen, too.
+    drop_hub()
+    wait_until(lambda: listeners(redis_server) == 0)
 
 
 def listeners(redis_server: RedisServer) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 
 from ws4redis.conf import conf
 
@@ -35,9 +35,12 @@ def name_of_user(user: Any) -> str | None:
 
 def id_of_user(user: Any) -> str | None:
     """Return the primary key of a user of ``AUTH_USER_MODEL`` as text; None for any other."""
-    if _is_unsaved(user) or not isinstance(user, get_user_model()):
+    try:
+        is_ours = isinstance(user, get_user_model())
+    except ImproperlyConfigured:
+        # A project without users: its AUTH_USER_MODEL is not installed.
         return None
-    return key_of_user(user)
+    return key_of_user(user) if is_ours and not _is_unsaved(user) else None
 
 
 def _is_unsaved(user: Any) -> bool:
