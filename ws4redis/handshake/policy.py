@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import aget_user, get_user
 from django.core.exceptions import (
@@ -59,6 +60,11 @@ class Admission:
     is_shared: bool = False
 
 
+def _user_of(request: HttpRequest) -> Any:
+    # A project without users has no anonymous one either, whose module would not import.
+    return get_user(request) if apps.is_installed('django.contrib.auth') else None
+
+
 def process_request(request: HttpRequest) -> None:
     """Set ``request.session`` and ``request.user`` from the session cookie, both lazily.
 
@@ -69,7 +75,7 @@ def process_request(request: HttpRequest) -> None:
     # Even making a store costs something: Django looks its cache or its model up.
     lazy: Any = request
     lazy.session = SimpleLazyObject(lambda: _noting(request, session_of(request, session_key)))
-    lazy.user = SimpleLazyObject(lambda: get_user(request))
+    lazy.user = SimpleLazyObject(lambda: _user_of(request))
     lazy.auser = partial(aget_user, request)
     lazy.ws4redis_unasked = (lazy.session, lazy.user)
 
