@@ -14,6 +14,9 @@ from ws4redis.loop.blocking_call import TookTooLong
 from ws4redis.loop.drivers import ThreadDriver
 from ws4redis.loop.loop import Loop
 
+# What runs in the pool looks after connections that earlier tests of the process have left.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
