@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import redis
+
+from ws4redis.broker.control import ControlMessage, Do, tell_command
+from ws4redis.broker.scripts import script_of
 from ws4redis.hub.control import Control
 
 
@@ -53,3 +57,55 @@ def test_a_subscription_that_was_refused_is_tried_again() -> None:
     assert (control.is_current, bus.refused) == (False, ['MOVED 1 127.0.0.1:2'])
     control.try_again()
     assert (control.is_current, len(link.refusals)) == (True, 2)
+
+
+class RedisLink(FakeLink):
+    """Run what is sent at once, on a Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self._client = client
+
+    def send(self, *words: Any, replied: Any, refused: Any) -> None:
+        replied(run(self._client, words))
+
+
+def run(client: redis.Redis, command: tuple[Any, ...]) -> Any:
+    if command[0] == b'EVALSHA':
+        command = script_of(command).with_text(command)
+    return client.execute_command(*command)
+
+
+def test_what_is_said_in_a_new_numbering_is_applied_and_everybody_looked_up(
+    redis_client: redis.Redis,
+) -> None:
+    def tell(user: str) -> None:
+        command = tell_command('', ControlMessage(Do.UNSUBSCRIBE, user=user, channel='user:inbox'))
+        run(redis_client, command)
+
+    applied: list[str | None] = []
+    unsure: list[None] = []
+    bus, link = FakeBus(), RedisLink(redis_client)
+    control = Control(
+        bus,  # type: ignore[arg-type]
+        '',
+        publish=b'PUBLISH',
+        clock=lambda: 0.0,
+        apply=lambda message: applied.append(message.user),
+        apply_past=lambda _: None,
+        unsure=lambda: unsure.append(None),
+    )
+    control.connected(link)  # type: ignore[arg-type]
+    tell('ada')
+    control.heard()
+    assert (applied, unsure) == (['ada'], [])
+    redis_client.flushall()
+    tell('bob')
+    tell('cid')
+    control.heard()
+    # A look-up finds who is logged out, but does not undo a subscription.
+    assert (applied, unsure) == (['ada', 'bob', 'cid'], [None])
+    assert control.is_current
+    tell('dan')
+    control.heard()
+    assert (applied, unsure) == (['ada', 'bob', 'cid', 'dan'], [None])
