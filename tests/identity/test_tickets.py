@@ -56,8 +56,10 @@ def ticket(server: Served, login: Any) -> str:
     websocket, answer = open_with(server, login)
     hub = existing_hub()
     assert hub is not None
+    assert hub.endings is not None
     # Before that, a process takes nobody's word for what has not ended.
-    wait_until(lambda: hub.endings.control.is_current)
+    control = hub.endings.control
+    wait_until(lambda: control.is_current)
     with websocket:
         ticket: str = answer['connect']['data']['ticket']
         assert login.session.session_key not in ticket
