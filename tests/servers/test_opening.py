@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.test import RequestFactory, override_settings
 from tests.hub.rig import RecordingReceiver
 from tests.programs import RedisServer
 from tests.serving import served
-from tests.timeouts import wait_until
+from tests.timeouts import SOON_SECONDS, wait_until
 from tests.websocket_client import (
     ConnectionEnded,
     HandshakeRefused,
@@ -185,6 +186,17 @@ def test_what_an_abandoned_handshake_took_is_given_back(url: str) -> None:
     wait_until(lambda: connection_limits.taken == 0)
     hub = get_hub()
     assert hub.open_count == 0
+
+
+def test_who_is_refused_may_try_again_at_once_however_busy_the_loop_is(url: str) -> None:
+    release = threading.Event()
+    with override_settings(WS4REDIS_MAX_CONNECTIONS=1):
+        get_hub().loop.call_soon(release.wait, SOON_SECONDS)
+        try:
+            assert status(url, X_Fail_Late='1') == 418
+            assert status(url, X_Fail_Late='1') == 418
+        finally:
+            release.set()
 
 
 def test_while_the_server_stops_handshakes_are_refused(url: str) -> None:

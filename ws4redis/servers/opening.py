@@ -108,7 +108,7 @@ class Opening:
         self._deadline = self._began + conf.WS4REDIS_HANDSHAKE_TIMEOUT
         self._environ = environ
         self._start_response = start_response
-        # The websocket, once there is one, gives it back at its end; before, abandon() does.
+        # The websocket gives it back at its end, and abandon() if it comes to nothing.
         self._place: Place = connection_limits.take_place(environ)
         self._extensions: str | None = None
         # Those of the answer 101 beside the protocol's own.
@@ -323,7 +323,7 @@ class Opening:
 
     def abandon(self) -> None:
         """Give back what was taken; the handshake is refused."""
+        # At once, not with the websocket's end in the loop: who is refused may try again.
+        connection_limits.give_back(self._place)
         if self.websocket is not None:
             self.hub.loop.call_soon(self.websocket.close, CloseCode.ABNORMAL_CLOSURE)
-        else:
-            connection_limits.give_back(self._place)
