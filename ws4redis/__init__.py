@@ -4,7 +4,7 @@ if TYPE_CHECKING:
     from ws4redis.decorators import accept_websocket as accept_websocket
     from ws4redis.decorators import require_websocket as require_websocket
 
-__version__ = '1.0.0.dev0'
+__version__ = '1.1.0'
 
 
 def __getattr__(name: str) -> Any:
