@@ -29,10 +29,12 @@ EXTRAS = {
     'docs': ['sphinx>=8', 'furo>=2024.8.6', 'myst-parser>=4'],
     'demo': ['pyuwsgi>=2.0.28', 'wsaccel>=0.6.7'],
     'test': [
+        'celery>=5.4',
         'cent>=5',
         'centrifuge-python>=0.7',
         'coverage[toml]>=7.17',
         'cryptography>=43',
+        'djangorestframework>=3.15',
         'gunicorn>=23',
         'hypothesis>=6.100',
         'import-linter>=2',

@@ -7,14 +7,18 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks
+from tests.requirements import require
 from tests.server_process import ROOT
 
 PAGES = sorted(
     page for page in DOCS.rglob('*.md') if not page.relative_to(DOCS).parts[0].startswith('_')
 )
+#: What pages take for granted that ws4redis does not need.
+PACKAGES_OF_READERS = ('celery', 'rest_framework')
 TEXTS = [ROOT / 'README.md', *PAGES]
 
 
@@ -67,6 +71,9 @@ def defines(page: Path, dotted_path: str) -> bool:
 def project_of(page: Path, directory: Path) -> Iterator[list[str]]:
     """Make the modules of a page importable from a directory; yield their names."""
     modules = modules_of(page)
+    for package in PACKAGES_OF_READERS:
+        if any(f'from {package}' in text for text in modules.values()):
+            require(find_spec(package), f'{package} is not installed')
     for name, text in modules.items():
         path = directory.joinpath(*name.split('.')).with_suffix('.py')
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def with_blocks_in(*languages: str) -> pytest.MarkDecorator:
 
 @pytest.mark.parametrize('page', TEXTS, ids=name_of)
 def test_every_block_is_in_a_language_that_is_tested(page: Path) -> None:
-    tested = {'python', 'console', 'html', 'html+django', 'js', 'ini', 'nginx', 'apache'}
+    tested = {'python', 'console', 'html', 'html+django', 'js', 'jsx', 'ini', 'nginx', 'apache'}
     unknown = [
         f'{block.line}: {block.language}'
         for block in code_blocks(page)

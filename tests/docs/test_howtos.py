@@ -229,16 +229,19 @@ application = uWSGIWebsocketServer()
 """
 
 
-def wsgi_of(page: str) -> str:
-    (block,) = (b for b in blocks_in(HOWTO / page, 'python') if b.caption.startswith('wsgi'))
+OF_0_6 = DOCS / 'coming-from' / 'django-websocket-redis.md'
+
+
+def wsgi_of(page: Path) -> str:
+    (block,) = (b for b in blocks_in(page, 'python') if b.caption.startswith('wsgi'))
     return block.text
 
 
-@pytest.mark.parametrize('source', [WSGI_OF_EARLIER_VERSIONS, wsgi_of('upgrade.md')])
+@pytest.mark.parametrize('source', [WSGI_OF_EARLIER_VERSIONS, wsgi_of(OF_0_6)])
 def test_a_websocket_loop_is_served_by_this_module(
     source: str, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    """``upgrade.md``."""
+    """``coming-from/django-websocket-redis.md``."""
     (tmp_path / 'wsgi_websocket.py').write_text(source, encoding='utf-8')
     path = os.pathsep.join(map(str, (tmp_path, ROOT)))
     with (
