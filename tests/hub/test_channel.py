@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hub.rig import Home
+from ws4redis.broker.history import Position
 from ws4redis.broker.keys import keys_of
 from ws4redis.hub.channel import Channel, Delay, Joined, Outcome, Request
 from ws4redis.hub.joining import Joining
+from ws4redis.hub.messages import Messages
+from ws4redis.protocol.client.codes import DisconnectCode
 from ws4redis.protocol.wire import PLAIN, deflate_wire
 
 
@@ -40,6 +43,59 @@ def test_an_opening_that_must_not_wait_proceeds_once(hub: Home) -> None:
     for request in requests:
         request.answer(Joined(Outcome.OK))
     assert done == ['done']
+
+
+class Seen(dict[str, Position]):
+    """What a client has seen."""
+
+    def position_on(self, channel: str) -> Position | None:
+        return self.get(channel)
+
+
+NEWEST = Position('new', 7, 'tag')
+SEEN = Seen({'x': Position('old', 5, 'tag'), 'y': Position('old', 5, 'tag')})
+
+
+def gap_and_a_message() -> Joined:
+    return Joined(Outcome.EPOCH, NEWEST, Messages.of([b'behind the gap']))
+
+
+@pytest.mark.parametrize('is_attached', [True, False])
+def test_a_gap_that_is_too_late_for_the_handshake_is_told_before_what_comes_behind_it(
+    hub: Home, *, is_attached: bool
+) -> None:
+    peer = hub.peer(attached=is_attached)
+    joining = Joining(peer.websocket, SEEN)
+    request = joining.request('x')
+    request.delay(Delay.AWAY)
+    assert joining.answer(['x']) == ({}, {})
+    request.answer(gap_and_a_message())
+    if not is_attached:
+        peer.attach()
+    hub.turn()
+    [frame] = peer.frames()
+    assert (frame.close_code, frame.close_reason) == (
+        DisconnectCode.INSUFFICIENT_STATE,
+        'gap: epoch',
+    )
+    assert hub.statistics.messages_not_delivered.total() == 1
+
+
+def test_each_gap_is_told_once_by_the_handshake_or_by_the_end(hub: Home) -> None:
+    peer = hub.peer(attached=False)
+    joining = Joining(peer.websocket, SEEN)
+    requests = {name: joining.request(name) for name in 'xy'}
+    requests['x'].answer(gap_and_a_message())
+    # Redis takes too long for the other one.
+    answer = joining.answer(['x', 'y'])
+    assert answer.gaps == {'x': Outcome.EPOCH}
+    assert answer.positions == {'x': Position('new', 6)}
+    peer.attach()
+    hub.turn()
+    assert peer.messages() == ['behind the gap']
+    requests['y'].answer(gap_and_a_message())
+    hub.turn()
+    assert [frame.close_reason for frame in peer.frames()] == ['gap: epoch']
 
 
 def test_websockets_are_kept_by_their_wire_format(hub: Home) -> None:

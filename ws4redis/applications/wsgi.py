@@ -248,7 +248,7 @@ def join(
     yield Until(hub.loop, begin, seconds)
     if refused:
         raise HandshakeError(503, 'Redis refuses a channel.', {'Retry-After': '5'})
-    return joining.answer()
+    return joining.answer(names)
 
 
 def _position_headers(answer: Answer) -> list[tuple[str, str]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from ws4redis.hub.channel import Delay, Outcome, Request
+from ws4redis.hub.channel import Delay, Joined, Outcome, Request
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Position
-    from ws4redis.hub.channel import Joined
     from ws4redis.hub.websocket import WebSocket
 
 
@@ -51,9 +50,9 @@ class Joining:
         self._remaining = 0
         self._done: Callable[[], object] | None = done or _ignore
         self._refused = refused
-        self._answer = Answer({}, {})
-        # Whether the answer was in time for the handshake; the first to say so is right.
-        self._was_in_time: dict[None, bool] = {}
+        # How each channel was joined, or that it came too late for the answer to the handshake.
+        # The first to say so is right, in whatever thread.
+        self._told: dict[str, Joined] = {}
         websocket.heeds_gaps = websocket.heeds_gaps or since is not None
 
     def begin(self, done: Callable[[], object]) -> None:
@@ -68,19 +67,13 @@ class Joining:
 
     def _joined(self, name: str, joined: Joined) -> None:
         self._remaining -= 1
+        is_late = self._told.setdefault(name, joined) is not joined
+        if is_late and self._since is not None and joined.outcome.is_gap:
+            # Before what comes behind the gap: a client would take that for what it missed.
+            self._websocket.tell_late_gap(joined.outcome)
         self._websocket.take_joined(name, joined)
-        if self._done is None:
-            self._tell_late(joined.outcome)
-        elif joined.position is not None:
-            self._answer.positions[name] = joined.start
-            if joined.outcome.is_gap:
-                self._answer.gaps[name] = joined.outcome
         if self._remaining <= 0:
             self.proceed()
-
-    def _tell_late(self, outcome: Outcome) -> None:
-        if self._since is not None and outcome.is_gap:
-            self._websocket.tell_late_gap(outcome)
 
     def _delayed(self, why: Delay) -> None:
         if why is Delay.REFUSED and self._done is not None and self._refused is not None:
@@ -91,15 +84,24 @@ class Joining:
         """Wait no longer: all has been answered, or Redis is away."""
         done, self._done = self._done, None
         if done is not None:
-            was_in_time = self._was_in_time.setdefault(None, True)
             done()
-            if not was_in_time:
-                for outcome in self._answer.gaps.values():
-                    self._tell_late(outcome)
 
-    def answer(self) -> Answer:
-        """Return what is to be told now, in the answer to the handshake. Safe in any thread."""
-        return self._answer if self._was_in_time.setdefault(None, False) else Answer({}, {})
+    def answer(self, names: Iterable[str]) -> Answer:
+        """Return what is to be told now, in the answer to the handshake. Safe in any thread.
+
+        A gap on any other of these channels is told by the end of the websocket.
+        """
+        answer = Answer({}, {})
+        for name in names:
+            joined = self._told.setdefault(name, _TOO_LATE)
+            if joined.position is not None:
+                answer.positions[name] = joined.start
+                if joined.outcome.is_gap:
+                    answer.gaps[name] = joined.outcome
+        return answer
+
+
+_TOO_LATE: Final = Joined(Outcome.LEFT)
 
 
 def _ignore() -> None:

@@ -68,6 +68,7 @@ class Peer:
 
     __slots__ = (
         '_events',
+        '_farewell',
         '_queue',
         'channels',
         'direct',
@@ -99,6 +100,8 @@ class Peer:
         self.paused = 0
         self._queue: OutputQueue | None = None
         self._events = READABLE
+        # How to close it once it is open.
+        self._farewell: tuple[int, str] | None = None
 
     # What channels tell it
 
@@ -124,7 +127,14 @@ class Peer:
         raise NotImplementedError
 
     def close_when_open(self, code: int, reason: str) -> None:
-        raise NotImplementedError
+        """Close it, but one whose handshake is not answered yet only when that is done.
+
+        No message is sent after that.
+        """
+        if self.phase is Phase.OPENING:
+            self._farewell = self._farewell or (code, reason)
+        else:
+            self.close(code, reason)
 
     def _leave_channels(self) -> None:
         raise NotImplementedError
@@ -175,7 +185,8 @@ class Peer:
         chunk that holds the same data for other websockets as well.
         """
         if self.phase is not _OPEN and (
-            self.phase > Phase.CLOSING or (messages and self.phase is Phase.CLOSING)
+            self.phase > Phase.CLOSING
+            or (messages and (self._farewell or self.phase is Phase.CLOSING))
         ):
             # No data may follow a close frame (RFC 6455, section 5.5.1).
             if messages:

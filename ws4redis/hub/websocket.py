@@ -48,7 +48,6 @@ class WebSocket(Peer):
     status: ClassVar[int] = 101
 
     __slots__ = (
-        '_farewell',
         '_timer',
         'bytes_left',
         'companion',
@@ -90,8 +89,6 @@ class WebSocket(Peer):
         self.place = place
         # Whether it has named a position, and so is to know when it misses something.
         self.heeds_gaps = False
-        # How to close it once it is open.
-        self._farewell: tuple[int, str] | None = None
         self.own: OwnMessages | None = None
         # Deliveries wait here while the subscriber sends what it wants to come first.
         self.held: HeldBack | None = None
@@ -349,13 +346,6 @@ class WebSocket(Peer):
     @property
     def _is_saying_goodbye(self) -> bool:
         return self.protocol.state is not State.OPEN
-
-    def close_when_open(self, code: int, reason: str) -> None:
-        """Close it, but one whose handshake is not answered yet only when that is done."""
-        if self.phase is Phase.OPENING:
-            self._farewell = self._farewell or (code, reason)
-        else:
-            self.close(code, reason)
 
     def _leave_channels(self) -> None:
         self.hub.leave_channels(self, at_once=True)
