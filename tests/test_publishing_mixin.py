@@ -11,6 +11,8 @@ import redis
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import RequestFactory, SimpleTestCase, TestCase, override_settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.django_requests import logged_in_request, make_user
 from ws4redis.publisher import SELF, RedisPublisher
@@ -162,7 +164,8 @@ class WithoutRedisTests(PublishingMixin, TestCase):
             _ = RedisStore()._connection
 
     def test_a_store_with_a_connection_of_its_own_keeps_it(self) -> None:
-        store = RedisStore(redis.Redis(**NO_REDIS))  # type: ignore[arg-type]
+        never_again = Retry(NoBackoff(), retries=0)
+        store = RedisStore(redis.Redis(**NO_REDIS, retry=never_again))  # type: ignore[arg-type]
         store._publishers.add('mine')
         with pytest.raises(redis.ConnectionError):
             store.publish_message('x')

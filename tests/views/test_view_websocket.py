@@ -124,7 +124,8 @@ class ViewWebSocketTests(WebSocketTestCase):
         assert count >= 10
 
     def test_a_client_is_not_read_while_the_view_does_not_read(self) -> None:
-        with override_settings(WS4REDIS_MAX_QUEUE_BYTES=MEBIBYTE):
+        bounds = {'WS4REDIS_MAX_QUEUE_BYTES': MEBIBYTE, 'WS4REDIS_MAX_BYTES_PER_SECOND': None}
+        with override_settings(**bounds):
             with self.websocket('/reads-late/', timeout=2 * SOON_SECONDS) as websocket:
                 assert websocket.receive() == 'open'
                 sender = threading.Thread(target=self.send_much, args=(websocket,))
