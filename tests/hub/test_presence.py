@@ -267,14 +267,39 @@ def test_a_connection_that_was_lost_begins_another_life_and_nothing_is_told(
     process.presence.left(CHAT, 7, at_once=True)
     process.turn_until(lambda: process.presence.state is State.ALIVE)
     assert process.presence.name != former
-    database.end_leases(former)
-    process.turn_until(lambda: len(process.told) > 500)
-    process.turn_until(lambda: database.processes() == {process.presence.name})
     process.turn_until(lambda: database.holders('8') == [process.presence.name])
     process.hub.turn_for(0.1)
     process.turn()
     assert process.told[500:] == ['L501 7']
     assert len(database.members()) == 499
+
+
+def test_who_leaves_after_a_reconnection_does_not_stay_for_the_rest_of_the_former_lease(
+    process: Process, database: Database
+) -> None:
+    others = [b'broadcast:left at once', b'broadcast:left later']
+    for channel in (CHAT, *others):
+        process.presence.joined(channel, 1, member('john'))
+    process.presence.joined(CHAT, 2, member('mary'))
+    process.turn_until(lambda: len(process.told) == 2)
+    former = process.presence.name
+
+    def holders() -> list[str]:
+        return [text_of(key) for key in database.client.keys('*holders*')]
+
+    process.lose_commands()
+    process.presence.left(others[0], 1, at_once=True)
+    process.turn_until(lambda: process.presence.state is State.ALIVE)
+    process.presence.left(others[1], 1, at_once=True)
+    process.presence.left(CHAT, 2, at_once=True)
+    process.turn_until(lambda: holders() == [text_of(KEYS.holders)])
+    process.turn_until(lambda: database.holders('john') == [process.presence.name])
+
+    # Everybody still believes in the former life.
+    assert former in database.processes()
+    assert database.members() == ids('john')
+    process.turn_until(lambda: len(process.told) == 3)
+    assert process.told[2:] == ['L3 mary']
 
 
 def test_after_redis_was_emptied_all_register_again(process: Process, database: Database) -> None:

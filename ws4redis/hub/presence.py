@@ -174,6 +174,9 @@ class Presence:
         # Processes that hold members of our channels, and are not known to live.
         self._suspects: dict[str, dict[Held, None]] = {}
         self._drops: deque[tuple[str, Iterator[Held]]] = deque()
+        # Names of former lives whose leases have not ended yet.
+        self._former: set[str] = set()
+        self._leased = ''
         self._complaint: str | None = None
         self._questions: dict[object, Rolled] = {}
 
@@ -377,6 +380,9 @@ class Presence:
         if self.state is State.BEGINNING:
             self.state = State.ALIVE
             self._is_renewing = True
+            self._former.add(self._leased)
+            self._leased = self.name
+        self._former &= self._living
         for process in before - self._living:
             self._suspects.pop(process, None)
             self._drops.append((process, iter(list(self._held.values()))))
@@ -394,6 +400,8 @@ class Presence:
         self._write_changes()
         if self._is_renewing and not self._changed:
             self._is_renewing = False
+            # Who leaves from now on must not stay for the rest of a former lease.
+            self._drops.extend((name, iter(list(self._held.values()))) for name in self._former)
             self._renewed()
         if not self._changed:
             # Before that, members of our own former lives would be told to leave.
@@ -419,6 +427,8 @@ class Presence:
                 )
             if not held.members and self._held.get(held.keys.plain) is held:
                 del self._held[held.keys.plain]
+                for name in self._former:
+                    self._drop(name, held, '0')
 
     def _register(self, held: Held, members: dict[str, bytes]) -> None:
         expected = held.registered
