@@ -157,11 +157,11 @@ def test_all_processes_are_asked_on_the_node_of_their_questions(
     with on_cluster.owner_of(key_slot(key.encode())).client() as client:
         pubsub: Any = client.pubsub()
         pubsub.execute_command('SSUBSCRIBE', bell(''))
-        assert pubsub.parse_response(timeout=SERVER_SECONDS)
+        assert pubsub.parse_response(block=False, timeout=SERVER_SECONDS)
 
         number = ask(client_of_key(key), '', Question())
 
-        assert pubsub.parse_response(timeout=SERVER_SECONDS)[0] == b'smessage'
+        assert pubsub.parse_response(block=False, timeout=SERVER_SECONDS)[0] == b'smessage'
     assert read_answers(get_client(), '', number) == []
     assert read_snapshots(get_client()) == []
 

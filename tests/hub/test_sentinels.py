@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 from django.test import override_settings
 
 from tests.hub.rig import Home, bus_link_of
-from tests.timeouts import scaled
-from tests.topologies import DOWN_AFTER_MS, RedisWithSentinels
+from tests.topologies import RedisWithSentinels
 from ws4redis.broker.connections import drop_client
 from ws4redis.publisher import RedisPublisher
 from ws4redis.servers.process import (
@@ -61,7 +59,7 @@ def publish(message: str) -> None:
     RedisPublisher(facility='hist', broadcast=True).publish_message(message, expire=0)
 
 
-def test_a_failover_is_followed_within_a_second(hub: Home, service: RedisWithSentinels) -> None:
+def test_a_failover_is_followed(hub: Home, service: RedisWithSentinels) -> None:
     peer = hub.peer()
     joined: list[bool] = []
     hub.join_names(peer.websocket, ['broadcast:hist'], lambda: joined.append(True))
@@ -87,21 +85,24 @@ def test_a_failover_is_followed_within_a_second(hub: Home, service: RedisWithSen
 
 
 def test_a_master_that_hangs_is_left_as_soon_as_the_sentinels_say_so(
-    hub: Home, service: RedisWithSentinels
+    hub: Home, service: RedisWithSentinels, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = service.master()
     reconnects = bus_link_of(hub).reconnects
     before.pause()
     try:
         hub.turn_until(lambda: service.master() is not before, message='no failover')
-        switched = time.monotonic()
         hub.turn_until(
             lambda: bus_link_of(hub).reconnects > reconnects and bus_link_of(hub).is_connected
         )
-        took = time.monotonic() - switched
     finally:
         before.resume()
 
-    # Asking the Sentinels and connecting; the time-outs of the connection are a minute.
-    assert took < scaled(1) < 60
-    assert DOWN_AFTER_MS < 60_000
+    # It is left because of what they say, and no time-out of the connection, which is a minute,
+    # was waited for.
+    words = [record.getMessage() for record in caplog.records]
+    (told,) = (at for at, line in enumerate(words) if 'the Sentinels name another master' in line)
+    lost = [at for at, line in enumerate(words) if 'lost the connection to Redis (pub/sub)' in line]
+    assert lost
+    assert told < lost[0]
+    assert 'no answer for' not in caplog.text
