@@ -16,13 +16,15 @@ from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks, commands
 from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess
 from tests.requirements import require, require_executable
-from tests.timeouts import SOON_SECONDS, scaled
+from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, scaled
 from ws4redis.test import WebSocketClient
 
 pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(scaled(600))]
 
+#: Of the first part, which ends when a message is in the browser.
 MOST_COMMANDS = 8
 MOST_LINES = 25
+LAST_OF_FIRST_PART = 'in the shell'
 
 
 @pytest.fixture(scope='module')
@@ -78,11 +80,18 @@ def site(
         yield server
 
 
-def test_it_takes_few_commands_and_few_lines(tutorial: list[CodeBlock]) -> None:
-    typed = [command for block in tutorial for command in commands(block)]
+def in_the_shell(tutorial: list[CodeBlock], caption: str = 'in the shell') -> str:
+    (shell,) = (block.text for block in tutorial if block.caption == caption)
+    return shell
+
+
+def test_the_first_message_takes_few_commands_and_few_lines(tutorial: list[CodeBlock]) -> None:
+    captions = [block.caption for block in tutorial]
+    part = tutorial[: captions.index(LAST_OF_FIRST_PART) + 1]
+    typed = [command for block in part for command in commands(block)]
     lines = [
         line
-        for block in tutorial
+        for block in part
         if block.language != 'console'
         for line in block.text.splitlines()
         if line.strip()
@@ -95,7 +104,7 @@ def test_its_message_reaches_the_browser(
     tutorial: list[CodeBlock], site: RunserverProcess, project: Path, installed_python: Path
 ) -> None:
     require(find_spec('playwright'), 'playwright is not installed')
-    (shell,) = (block.text for block in tutorial if block.caption == 'in the shell')
+    shell = in_the_shell(tutorial)
     with chromium(require_executable('chromium', 'chromium-browser', 'google-chrome')) as browser:
         page = browser.new_page()
         page.set_default_timeout(SOON_SECONDS * 1000)
@@ -120,3 +129,37 @@ def test_its_visitors_cannot_publish(site: RunserverProcess, redis_client: redis
         client.receive_nothing(seconds=scaled(0.2))
         redis_client.publish('broadcast:news', 'genuine')
         assert client.receive() == 'genuine'
+
+
+def test_its_chat_loses_nothing_while_the_server_is_away(
+    tutorial: list[CodeBlock], site: RunserverProcess, project: Path, installed_python: Path
+) -> None:
+    require(find_spec('playwright'), 'playwright is not installed')
+    imports = in_the_shell(tutorial).splitlines()[0]
+    shell = in_the_shell(tutorial, 'in the shell, while the server is away')
+    with chromium(require_executable('chromium', 'chromium-browser', 'google-chrome')) as browser:
+        pages = [browser.new_page(), browser.new_page()]
+        for page in pages:
+            page.set_default_timeout(SERVER_SECONDS * 1000)
+            page.goto(f'http://localhost:{site.port}/chat/')
+            page.get_by_text('Connected').wait_for()
+        first, second = pages
+
+        def say(text: str) -> None:
+            first.locator('input').fill(text)
+            first.get_by_role('button').click()
+
+        say('Hello')
+        second.get_by_text('Hello').wait_for()
+        site.stop()
+        for page in pages:
+            page.get_by_text('Away').wait_for()
+        say('Are you there?')
+        run(installed_python, 'manage.py', 'shell', cwd=project, stdin=f'{imports}\n{shell}')
+        site.start()
+        for page in pages:
+            page.get_by_text('Are you there?').wait_for()
+            said = page.locator('#messages li').all_text_contents()
+            assert said == ['Hello', 'While you were away', 'Are you there?']
+        second.reload()
+        assert second.locator('#messages li').all_text_contents() == said
