@@ -133,6 +133,7 @@ floods: $(VENV)/.installed ## Flood a server in every way known, and time a byst
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
 	$(BIN)/python stress-tests/benchmark.py $(ARGS)
 	$(BIN)/python stress-tests/views.py
+	$(BIN)/python stress-tests/client_protocol.py
 	$(BIN)/python stress-tests/handlers.py $(filter --quick,$(ARGS))
 
 .PHONY: matrix

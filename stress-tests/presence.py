@@ -33,7 +33,7 @@ FACILITIES = {'room/*': {'PRESENCE': True}}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--members', type=int, default=10_000)
-    parser.add_argument('--seconds', type=float, default=60.0)
+    parser.add_argument('--seconds', type=float, default=30.0)
     options = parser.parse_args()
     django.setup()
     is_cheap = True
