@@ -11,6 +11,8 @@ import redis
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS
 from ws4redis.broker.history import (
+    EMPTY_SECONDS,
+    POSITION_SECONDS,
     Header,
     Kind,
     NewEpoch,
@@ -113,6 +115,21 @@ def test_the_message_is_kept_as_long_as_said_and_nothing_lives_for_ever(
     assert 50 < redis_client.ttl(KEYS.stream) <= 60
     assert redis_client.ttl(KEYS.position) > 600000
     assert all(redis_client.ttl(key) > 0 for key in redis_client.scan_iter())
+
+
+def test_the_numbering_of_a_channel_without_publications_lives_for_minutes_after_each_read(
+    channel: Channel, redis_client: redis.Redis
+) -> None:
+    start = channel.read().newest
+    # Else whoever joins channels of random names fills Redis for a week.
+    assert EMPTY_SECONDS - 10 < redis_client.ttl(KEYS.position) <= EMPTY_SECONDS
+    redis_client.expire(KEYS.position, 10)
+    assert channel.read(start).newest == start
+    assert redis_client.ttl(KEYS.position) > EMPTY_SECONDS - 10
+    first = channel.publish(b'1').position
+    assert (first.epoch, first.offset) == (start.epoch, 1)
+    assert channel.payloads(start) == [b'1']
+    assert redis_client.ttl(KEYS.position) > POSITION_SECONDS - 10
 
 
 def test_an_idempotency_key_publishes_once(channel: Channel) -> None:

@@ -23,7 +23,7 @@ from ws4redis.broker.history import (
 )
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.scripts import script_of
-from ws4redis.hub import histories
+from ws4redis.hub import empty_channels, histories
 from ws4redis.hub.channel import Gap, Joined, Outcome
 from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.options import HubOptions
@@ -584,6 +584,40 @@ def test_a_channel_stays_subscribed_for_a_while_after_the_last_one_left(
         assert hub.bus.get(NAME) is None
         wait_until(lambda: client.pubsub_numsub(NAME)[0][1] == 0)
         assert hub.bus.histories.tail_bytes == 0
+
+
+def test_the_numbering_of_an_empty_channel_lives_as_long_as_somebody_is_there(
+    redis_server: RedisServer,
+) -> None:
+    clock = Clock()
+    with redis_server.client() as client, home(clock=clock) as hub:
+        names = [f'broadcast:chat{number}' for number in range(3)]
+        members = {name: Member(hub, name=name) for name in names}
+        for member in members.values():
+            member.wait()
+        publish(client, b'1', name=names[0])
+        members[names[0]].receive(b'1')
+        hub.leave(members[names[1]].peer.websocket, [names[1]])
+        positions = [keys_of(name.encode()).position for name in names]
+        for position in positions:
+            client.expire(position, 10)
+        start = channel_of(hub, names[2]).position
+
+        def is_renewed() -> bool:
+            # In small steps, else the connection would seem to be dead.
+            clock.advance(empty_channels.RENEW_SECONDS / 50)
+            return int(client.ttl(positions[2])) > 10
+
+        for _ in range(2):
+            hub.turn_until(is_renewed)
+            client.expire(positions[2], 10)
+        hub.turn_until(lambda: channel_of(hub, names[2]).state is State.LIVE)
+        assert [client.ttl(position) > 10 for position in positions] == [False, False, False]
+        last = publish(client, b'1', name=names[2])
+        members[names[2]].receive(b'1')
+        assert start is not None
+        assert (last.epoch, last.offset) == (start.epoch, 1)
+        assert not hub.statistics.gaps
 
 
 # Publishing from the loop

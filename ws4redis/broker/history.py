@@ -20,6 +20,8 @@ from ws4redis.settings.facilities import FacilityOptions
 DAY_SECONDS: Final = 24 * 3600
 # A position outlives its stream, so that a quiet channel is not taken for a lost one.
 POSITION_SECONDS: Final = 7 * DAY_SECONDS
+# Where nothing was ever published; whoever reads it renews it.
+EMPTY_SECONDS: Final = 600
 ONCE_SECONDS: Final = 300
 MAX_ENTRIES_PER_READ: Final = 500
 MAX_BYTES_PER_READ: Final = 1024 * 1024
@@ -203,6 +205,7 @@ def read_command(
             keys.events,
             publish,
             max_bytes,
+            EMPTY_SECONDS,
         ),
     )
 

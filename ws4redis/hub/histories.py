@@ -20,6 +20,7 @@ from ws4redis.broker.history import (
 )
 from ws4redis.broker.history import Outcome as ReadOutcome
 from ws4redis.hub.channel import Delay, Gap, Outcome, Question
+from ws4redis.hub.empty_channels import EmptyChannels
 from ws4redis.hub.history_channel import HistoryChannel, Live, State, oldest_wanted
 from ws4redis.hub.history_reader import HistoryReader
 from ws4redis.hub.publication import Publication, publication_of
@@ -86,6 +87,7 @@ class Histories:
             changed=changed,
         )
         self._lingering: OrderedDict[HistoryChannel, None] = OrderedDict()
+        self._empty = EmptyChannels(bus.loop, self._catch_up)
 
     @property
     def tail_bytes(self) -> int:
@@ -178,6 +180,7 @@ class Histories:
     def forget(self, channel: HistoryChannel) -> None:
         """Let go of a channel that is not subscribed any more."""
         self._stop_lingering(channel)
+        self._empty.forget(channel)
         self._recovery.forget(channel)
         channel.start_over()
         self._memory.forget(channel)
@@ -224,10 +227,15 @@ class Histories:
         if channel.state is not State.CATCHING_UP:
             return
         channel.begin_at(reading.newest, reading.kind)
-        channel.state = State.LIVE
+        self._go_live(channel)
         self._answer(channel, question, reading)
         if wanted is not None and wanted.epoch == reading.newest.epoch:
             self._recovery.take_earlier(channel, wanted, reading)
+
+    def _go_live(self, channel: HistoryChannel) -> None:
+        channel.state = State.LIVE
+        channel.vain_reads = 0
+        self._empty.note(channel)
 
     def _answer(self, channel: HistoryChannel, question: Question, reading: Reading) -> None:
         """Let those join who asked when a read was begun: they know what is kept."""
@@ -260,7 +268,7 @@ class Histories:
             self._begin_anew(channel, Outcome.BROKEN, reading.newest, reading.kept)
             is_live = True
         if is_live:
-            channel.state = State.LIVE
+            self._go_live(channel)
         self._answer(channel, question, reading)
         if not is_live:
             self._catch_up(channel)

@@ -168,6 +168,11 @@ class HistoryChannel(Channel):
                 return Position(newest.epoch, position.offset - 1, header.tag_before)
         return newest
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was ever published, as far as Redis can tell."""
+        return self.position is not None and self.position.offset == 0
+
     def has_taken(self, position: Position) -> bool:
         """Tell whether this channel has come to a position, or beyond it."""
         newest = self.position

@@ -3,7 +3,8 @@
 -- KEYS  1 plain name (the kept message), 2 stream, 3 position
 -- ARGV  1 epoch of the position ('': none is given), 2 offset, 3 tag ('': unknown), 4 how many entries,
 --       5 a new epoch, 6 1 if the caller has seen that position itself, 7 seconds of the position,
---       8 events channel, 9 PUBLISH or SPUBLISH, 10 how many bytes of payloads
+--       8 events channel, 9 PUBLISH or SPUBLISH, 10 how many bytes of payloads,
+--       11 seconds of a position where nothing was ever published
 -- Returns {outcome, epoch, offset, tag, kept message or false, {{offset, payload, kind, tag, tag before} …},
 --   kind of the newest}
 -- The outcome is ok, trimmed, epoch or broken. With trimmed come those entries that are left.
@@ -23,9 +24,10 @@ local function fields_of(entry)
   return fields
 end
 
+-- Anybody may ask for channels of any name, so those where nothing was published are forgotten soon.
 local function store(epoch, offset, tag)
   redis.call('HSET', KEYS[3], 'e', epoch, 'o', offset, 't', tag)
-  redis.call('EXPIRE', KEYS[3], ARGV[7])
+  redis.call('EXPIRE', KEYS[3], offset == '0' and ARGV[11] or ARGV[7])
 end
 
 local kept = false
@@ -47,6 +49,9 @@ if not (epoch and offset and tag) then
     epoch, offset, tag = ARGV[5], '0', '-'
   end
   store(epoch, offset, tag)
+elseif offset == '0' then
+  -- Refused by a replica, which is no reason not to answer.
+  redis.pcall('EXPIRE', KEYS[3], ARGV[11])
 end
 
 local function answer(outcome, entries)
