@@ -406,3 +406,22 @@ def test_who_publishes_faster_than_the_channel_is_served_is_not_read(
     assert not quick.websocket.paused & Paused.CHANNEL
     deliver_all(hub)
     assert crowded.backlog_bytes == hub.fanout.backlog_bytes == 0
+
+
+def test_a_call_waits_its_turn_as_a_message_for_one_websocket_would(
+    hub: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 1)
+    peers = [hub.peer() for _ in range(2)]
+    channel = Channel(keys_of(b'broadcast:x'))
+    join(channel, *peers)
+    got: list[int] = []
+    hub.fanout.arrive(channel, Publication(b'hello'))
+    hub.fanout.call_in_turn(
+        Channel(keys_of(b'probe')), lambda: got.append(sum(len(p.messages()) for p in peers))
+    )
+    assert got == []
+    while hub.fanout.turn_end():
+        pass
+    assert got == [1]
+    assert sum(len(peer.messages()) for peer in peers) == 1

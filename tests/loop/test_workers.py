@@ -549,3 +549,19 @@ def test_a_process_whose_pool_was_stopped_ends_well_though_its_threads_had_hubs(
             assert driver.wait_stopped(10)
         """)
         assert output == ''
+
+
+def test_it_is_told_how_many_tasks_waited_and_for_how_long() -> None:
+    workers = Workers(1)
+    gate = Gate()
+    workers.submit(gate.task)
+    assert gate.begun.acquire(timeout=SOON_SECONDS)
+    since = time.monotonic()
+    workers.submit(lambda: None)
+    assert (workers.waiting, workers.begun) == (1, 1)
+    time.sleep(0.02)
+    gate.may_end.set()
+    wait_until(lambda: workers.begun == 2)
+    assert workers.waited_seconds >= 0.02
+    assert workers.waited_seconds <= time.monotonic() - since + 1
+    workers.stop()

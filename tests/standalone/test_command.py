@@ -47,7 +47,7 @@ def test_an_address_in_use_is_one_line() -> None:
     port = free_port()
     with listen(Address(port=port)):
         message = refusal(str(port))
-    assert message == f'cannot listen on {port}: Address already in use'
+    assert message == f'cannot listen on 127.0.0.1:{port}: Address already in use'
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_told() -> None:

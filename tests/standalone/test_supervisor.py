@@ -91,7 +91,7 @@ class Stage:
         thread = threading.Thread(target=run_scenario)
         supervisor = Supervisor(
             programme,
-            self._listener,
+            {'server': self._listener},
             stop_seconds=stop_seconds,
             announce=self._announce,
             command=(sys.executable, '-S', '-E', str(SCRIPT), self._path),
@@ -297,7 +297,7 @@ def test_a_supervisor_that_is_stopped_while_it_starts_does_not_say_that_it_serve
     with socket.create_server(('127.0.0.1', 0)) as listener:
         supervisor = Supervisor(
             [ProcessOptions(role='server')],
-            listener,
+            {'server': listener},
             stop_seconds=scaled(5),
             announce=lambda: announced.append(None),
         )

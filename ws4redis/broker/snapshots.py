@@ -39,6 +39,11 @@ def snapshot_key(process: str) -> str:
     return f'{index_key()}:{process}'
 
 
+def probe_channel(process: str) -> str:
+    """Return the channel on which a process measures how long a publication takes."""
+    return f'{snapshot_key(process)}:probe'
+
+
 def snapshot_commands(process: str, snapshot: Mapping[str, Any], seconds: float) -> list[Command]:
     """Return the commands that tell a snapshot, the next of which comes in some seconds."""
     value = json.dumps(snapshot, separators=(',', ':')).encode()

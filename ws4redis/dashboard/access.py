@@ -37,6 +37,11 @@ def _is_permitted(request: HttpRequest, permission: str) -> bool:
 
 def has_token(request: HttpRequest) -> bool:
     """Tell whether a request bears the token of the settings."""
+    return is_token(request.headers.get('Authorization', ''))
+
+
+def is_token(authorization: str) -> bool:
+    """Tell whether a header bears the token of the settings; without one, none does."""
     token = conf.WS4REDIS_METRICS_TOKEN
-    kind, _, given = request.headers.get('Authorization', '').partition(' ')
+    kind, _, given = authorization.partition(' ')
     return bool(token) and kind.lower() == 'bearer' and constant_time_compare(given, token or '')

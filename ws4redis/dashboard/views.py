@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, JsonResponse
@@ -12,12 +11,11 @@ from redis.exceptions import RedisError
 
 from ws4redis.conf import conf
 from ws4redis.dashboard.access import has_token, may_view
+from ws4redis.dashboard.answers import metrics_answer, unauthorized_answer
 from ws4redis.servers.statistics import get_snapshots
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
-
-logger = logging.getLogger('ws4redis')
 
 
 @never_cache
@@ -28,21 +26,14 @@ def metrics(request: HttpRequest) -> HttpResponse:
     401 without the token of the settings, unless a user with the permission asks; 503 when Redis
     cannot be reached.
     """
-    if not (has_token(request) or may_view(request)):
-        return HttpResponse(
-            'Set WS4REDIS_METRICS_TOKEN, and send it: Authorization: Bearer …\n',
-            status=401,
-            headers={'WWW-Authenticate': 'Bearer'},
-            content_type='text/plain; charset=utf-8',
-        )
-    from ws4redis.dashboard.metrics import CONTENT_TYPE_LATEST, exposition
-
-    try:
-        snapshots = get_snapshots()
-    except (RedisError, OSError) as exc:
-        logger.warning('the metrics cannot be read from Redis: %s', exc)
-        return HttpResponse('Redis is away\n', status=503, content_type='text/plain')
-    return HttpResponse(exposition(snapshots), content_type=CONTENT_TYPE_LATEST)
+    may_see = has_token(request) or may_view(request)
+    answer = metrics_answer() if may_see else unauthorized_answer()
+    return HttpResponse(
+        answer.body,
+        status=answer.status,
+        headers=dict(answer.headers),
+        content_type=answer.content_type,
+    )
 
 
 @never_cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ws4redis.handlers.lanes import HandlerLane, Lanes
 from ws4redis.handlers.runners import Runner
+from ws4redis.hub.receiver import ConnectionKind
 from ws4redis.hub.websocket import Paused, Phase, WebSocket
 from ws4redis.protocol.frames import Opcode
 
@@ -72,6 +73,8 @@ class Dispatcher(Lanes):
 
 class Mailbox(HandlerLane):
     """The events of one websocket whose handler runs in this process."""
+
+    kind = ConnectionKind.HANDLER
 
     __slots__ = ('_dispatcher', 'websocket')
 

@@ -22,6 +22,7 @@ from ws4redis.broker.census import (
 )
 from ws4redis.broker.link import error_code, ignore
 from ws4redis.hub.cluster_publications import MOVING_ERRORS
+from ws4redis.hub.receiver import kind_of
 
 if TYPE_CHECKING:
     from ws4redis.hub.bus_link import BusLink
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger('ws4redis')
 
 MAX_CHANNELS: Final = 20
-_TRANSPORTS: Final = {
-    'WebSocket': 'websocket',
-    'ClientWebSocket': 'client protocol',
-    'EventStream': 'event stream',
-}
 
 
 class Census:
@@ -151,13 +147,13 @@ def _rank(identities: Sequence[Any], after: str) -> tuple[list[str], int]:
 
 
 def _line_of(peer: Peer, user: str) -> dict[str, Any]:
-    kind = type(peer).__name__
     names = [channel.name.decode(errors='replace') for channel in peer.channels]
     return {
         'user': user,
         'since': peer.since,
         'address': getattr(getattr(peer, 'place', None), 'address', None),
-        'transport': _TRANSPORTS.get(kind, kind),
+        'transport': peer.transport,
+        'kind': kind_of(peer),
         'channels': names[:MAX_CHANNELS],
         'more_channels': max(0, len(names) - MAX_CHANNELS),
         'queued_bytes': peer.queued_bytes,

@@ -100,6 +100,14 @@ class ClusterLinks:
         )
 
     @property
+    def states(self) -> dict[str, bool]:
+        return {
+            link.name: link.is_connected
+            for links in list(self.nodes.values())
+            for link in (links.bus_link, links.publications)
+        }
+
+    @property
     def reconnects(self) -> int:
         return self._former_reconnects + sum(
             links.bus_link.reconnects + links.publications.reconnects

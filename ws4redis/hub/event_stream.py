@@ -79,6 +79,7 @@ class EventStream(WebSocket):
     __slots__ = ()
 
     status = 200
+    transport = 'event stream'
 
     def __init__(
         self,

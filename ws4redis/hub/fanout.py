@@ -134,6 +134,15 @@ class Fanout:
         else:
             latest.next = batch
 
+    def call_in_turn(self, channel: Channel, call: Callable[[], object]) -> None:
+        """Call when a message for a single websocket would be sent that arrives now on a channel.
+
+        Nothing else may arrive on that channel.
+        """
+        batch = Batch(channel, [])
+        batch.steps = _step_of(call)
+        self._waiting.append(batch)
+
     @property
     def may_be_behind(self) -> bool:
         """Tell whether there may be a channel with too much undelivered."""
@@ -319,6 +328,11 @@ class Fanout:
         direct = len(peers) - elsewhere
         self._statistics.messages_sent += direct * count
         self._statistics.bytes_sent += direct * size
+
+
+def _step_of(call: Callable[[], object]) -> Iterator[None]:
+    call()
+    yield from ()
 
 
 def _step_size(chunk: Chunk) -> int:

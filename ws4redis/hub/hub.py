@@ -32,6 +32,7 @@ from ws4redis.hub.output import QueueMemory
 from ws4redis.hub.peer import Peer
 from ws4redis.hub.presence import Presence
 from ws4redis.hub.publications import Done, PackPublication
+from ws4redis.hub.receiver import kind_of
 from ws4redis.hub.statistics import Statistics
 from ws4redis.hub.websocket import Phase, WebSocket
 from ws4redis.loop.drivers import Driver
@@ -85,12 +86,12 @@ class Hub:
         )
         self.links = self._make_links(connect, cluster, sentinels, pack)
         self.publications: PublishesForClients = self.links.publications
-        publish = b'PUBLISH' if cluster is None else b'SPUBLISH'
+        self.publish_word = b'PUBLISH' if cluster is None else b'SPUBLISH'
         self.presence = Presence(
             self.loop,
             self.links.commands,
             prefix=self.options.key_prefix,
-            publish=publish,
+            publish=self.publish_word,
             renewed=self._changes_may_be_missing,
         )
         self.mirrors = Mirrors(self.loop, self.presence)
@@ -106,7 +107,7 @@ class Hub:
                 self,
                 checks,
                 prefix=self.options.key_prefix,
-                publish=publish,
+                publish=self.publish_word,
                 sweep_seconds=self.options.revalidate_seconds,
             )
         )
@@ -291,6 +292,8 @@ class Hub:
 
     def opened(self, websocket: WebSocket) -> None:
         self.open_count += 1
+        self.statistics.connections[websocket.transport] += 1
+        self.statistics.connections_of_kind[kind_of(websocket)] += 1
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -310,6 +313,8 @@ class Hub:
             self._give_back(websocket.place)
         if was_opened:
             self.open_count -= 1
+            self.statistics.connections[websocket.transport] -= 1
+            self.statistics.connections_of_kind[kind_of(websocket)] -= 1
             self.statistics.closes[code] += 1
         try:
             websocket.receiver.websocket_closed(websocket, code, reason)

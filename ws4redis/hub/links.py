@@ -57,6 +57,10 @@ class Links(Protocol):
         """Whether every connection that is wanted is there."""
 
     @property
+    def states(self) -> dict[str, bool]:
+        """Whether a connection is there, by its name."""
+
+    @property
     def reconnects(self) -> int: ...
 
     def link_of(self, name: bytes) -> BusLink | None:
@@ -115,6 +119,11 @@ class OneRedis:
     @property
     def is_connected(self) -> bool:
         return self.bus_link.is_connected and self.publications.is_connected
+
+    @property
+    def states(self) -> dict[str, bool]:
+        links = [self.bus_link, self.publications, *([self.watch] if self.watch else [])]
+        return {link.name: link.is_connected for link in links}
 
     @property
     def reconnects(self) -> int:

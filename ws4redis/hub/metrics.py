@@ -12,6 +12,8 @@ from ws4redis.loop.metrics import Declaration, Kind, counter, declare
 
 _STATISTICS: Final = (
     ('open', Kind.GAUGE, 'Open websockets', None),
+    ('connections', Kind.GAUGE, 'Open connections by transport', 'transport'),
+    ('connections_of_kind', Kind.GAUGE, 'Open connections by what they are for', 'kind'),
     ('places_taken', Kind.GAUGE, 'Websockets and handshakes that count for the limit', None),
     ('channels', Kind.GAUGE, 'Channels of Redis that are subscribed to', None),
     ('handshakes', Kind.COUNTER, 'Handshakes by the status of their answer', 'status'),
@@ -39,8 +41,13 @@ _STATISTICS: Final = (
     ('unpublished_messages', Kind.GAUGE, "Clients' messages that wait for Redis", None),
     ('unpublished_bytes', Kind.GAUGE, 'Their size', None),
     ('redis_connected', Kind.GAUGE, 'Whether the connections to Redis are there', None),
+    ('redis_links', Kind.GAUGE, 'Whether a connection to Redis is there', 'link'),
     ('redis_reconnects', Kind.COUNTER, 'Connections to Redis that were made anew', None),
+    ('presence', Kind.GAUGE, 'Members of channels that are connected here', None),
     ('tasks', Kind.GAUGE, 'Tasks of the pool that wait or run', None),
+    ('tasks_waiting', Kind.GAUGE, 'Tasks of the pool that wait', None),
+    ('tasks_begun', Kind.COUNTER, 'Tasks that the pool has begun', None),
+    ('tasks_waited_seconds', Kind.COUNTER, 'How long these had waited, in all', None),
 )
 for _name, _kind, _about, _label in _STATISTICS:
     declare(Declaration(_name, _kind, _about, _label))

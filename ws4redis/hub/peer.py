@@ -65,6 +65,7 @@ class Peer:
 
     # Whether it needs to know more of a publication than its payload.
     wants_events: ClassVar[bool] = False
+    transport: ClassVar[str] = 'websocket'
 
     __slots__ = (
         '_events',

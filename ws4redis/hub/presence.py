@@ -158,6 +158,8 @@ class Presence:
         self._renewed = renewed
         self._processes_key = processes_key(prefix)
         self._held: OrderedDict[bytes, Held] = OrderedDict()
+        # Those of all that is held.
+        self.members = 0
         self._changed: dict[Held, None] = {}
         # Deadlines of those whose last connection has closed, the earliest first.
         self._leaving: deque[tuple[float, Held, Entry]] = deque()
@@ -192,6 +194,7 @@ class Presence:
         entry = held.members.get(member.id)
         if entry is None:
             entry = held.members[member.id] = Entry(member.id)
+            self.members += 1
         held.connections[connection] = entry
         entry.connections += 1
         entry.deadline = None
@@ -414,7 +417,9 @@ class Presence:
             if room <= 0:
                 return
             before = len(held.changed)
+            members = len(held.members)
             joins, leaves = held.take_changed(min(room, MEMBERS_PER_CALL))
+            self.members -= members - len(held.members)
             room -= max(1, before - len(held.changed))
             if not held.changed:
                 del self._changed[held]

@@ -16,6 +16,8 @@ class Statistics:
         'bytes_received',
         'bytes_sent',
         'closes',
+        'connections',
+        'connections_of_kind',
         'gaps',
         'handler_events',
         'handler_events_waiting',
@@ -32,6 +34,9 @@ class Statistics:
     )
 
     def __init__(self) -> None:
+        # Open ones.
+        self.connections: Counter[str] = Counter()
+        self.connections_of_kind: Counter[str] = Counter()
         self.handshakes: Counter[int] = Counter()
         self.closes: Counter[int] = Counter()
         self.messages_received = 0

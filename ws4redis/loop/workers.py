@@ -138,6 +138,8 @@ class Workers:
         self._working = 0
         self._taken = 0
         self._taken_at = 0.0
+        # How long those that were taken had waited, in all.
+        self.waited_seconds = 0.0
         self._running = 0
         # Threads that are stuck in tasks for which nobody waits, and may have replacements.
         self._lent = 0
@@ -152,6 +154,11 @@ class Workers:
     def waiting(self) -> int:
         """The number of tasks that no thread has begun."""
         return len(self._tasks)
+
+    @property
+    def begun(self) -> int:
+        """The number of tasks that were begun until now."""
+        return self._taken
 
     @property
     def unfinished(self) -> int:
@@ -343,7 +350,8 @@ class Workers:
             task = self._tasks.popleft()
             self._running += 1
             self._taken += 1
-            self._taken_at = time.monotonic()
+            self._taken_at = now = time.monotonic()
+            self.waited_seconds += now - task.since
             thread.last_taken = self._taken
             called = self._call()
         self._start(called)

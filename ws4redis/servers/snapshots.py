@@ -24,6 +24,7 @@ from ws4redis.conf import conf
 from ws4redis.hub.census import Census
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.metrics import FACILITY_MESSAGES
+from ws4redis.hub.probe import Probe
 from ws4redis.loop.lag import LagMeter
 from ws4redis.loop.metrics import Declaration, Kind, declare, read_metrics
 from ws4redis.servers.statistics import statistics_of
@@ -60,6 +61,7 @@ class Snapshots:
         self._hub.fanout.arrivals = {}
         self._hub.loop.call_soon(self._lag.start)
         self._hub.loop.call_soon(Census(self._hub, conf.key_prefix, self.name).start)
+        self._hub.loop.call_soon(Probe(self._hub, self.name).start)
         self._hub.loop.call_soon(self._tell)
 
     def _clock(self) -> float:

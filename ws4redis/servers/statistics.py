@@ -76,6 +76,7 @@ def statistics_of(hub: Hub) -> dict[str, Any]:
     """Return the statistics of one loop; the counts go back to when it was made."""
     queues = hub.queues.sizes()
     publications = hub.publications
+    workers = hub.loop.driver.workers
     return {
         'pid': os.getpid(),
         'open': hub.open_count,
@@ -91,8 +92,13 @@ def statistics_of(hub: Hub) -> dict[str, Any]:
         'channels': len(hub.bus.channels),
         'tail_bytes': hub.bus.histories.tail_bytes,
         'redis_connected': hub.links.is_connected,
+        'redis_links': hub.links.states,
         'redis_reconnects': hub.links.reconnects,
-        'tasks': hub.loop.driver.workers.unfinished,
+        'presence': hub.presence.members,
+        'tasks': workers.unfinished,
+        'tasks_waiting': workers.waiting,
+        'tasks_begun': workers.begun,
+        'tasks_waited_seconds': round(workers.waited_seconds, 6),
     }
 
 

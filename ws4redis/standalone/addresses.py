@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEFAULT_HOST = '127.0.0.1'
@@ -28,12 +28,22 @@ class Address:
             return socket.AF_UNIX
         return socket.AF_INET6 if ':' in self.host else socket.AF_INET
 
+    @property
+    def is_local(self) -> bool:
+        """Whether no other machine can reach it."""
+        return bool(self.path) or self.host == '::1' or self.host.startswith('127.')
+
+    def __str__(self) -> str:
+        if self.path:
+            return f'unix:{self.path}'
+        return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
+
     def url(self, *, tls: bool, port: int = 0) -> str:
         """Return what a user would write; ``port`` replaces a port that the system chose."""
         if self.path:
-            return f'unix:{self.path}'
-        host = f'[{self.host}]' if ':' in self.host else self.host
-        return f'{"wss" if tls else "ws"}://{host}:{port or self.port}/'
+            return str(self)
+        place = replace(self, port=port or self.port)
+        return f'{"wss" if tls else "ws"}://{place}/'
 
 
 def parse_address(text: str) -> Address:

@@ -16,7 +16,7 @@ DEFAULT_SUB_SOCKET = 'ws_sub'
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
-    """Options of a process that serves, or of one that runs handlers (``role``)."""
+    """Options of a process that serves, runs handlers, or shows the metrics (``role``)."""
 
     role: str = 'server'
     mode: str = THREADED

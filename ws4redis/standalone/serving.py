@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from ws4redis.handlers.backends import gevent_backend, threaded_backend
 from ws4redis.handlers.multiprocess.backend import RemoteBackend
@@ -26,6 +28,8 @@ def run_process(options: ProcessOptions) -> None:
     """Become what the options say, until told to end."""
     if options.role == 'handlers':
         run_handlers(options)
+    elif options.role == 'metrics':
+        run_metrics(options)
     else:
         serve(options)
 
@@ -43,6 +47,20 @@ def serve(options: ProcessOptions) -> None:
         greenlets=options.mode == GEVENT,
     )
     worker.run(lifeline=options.lifeline, ready=options.ready)
+
+
+def run_metrics(options: ProcessOptions) -> None:
+    """Show the metrics of all processes, until told to end."""
+    from ws4redis.dashboard.metrics_server import MetricsServer
+
+    validate_settings()
+    server = MetricsServer(socket.socket(fileno=options.listener))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: server.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, args=(options.lifeline, server), daemon=True).start()
+    _tell_supervisor(options.ready)
+    server.run()
 
 
 def backend_maker(options: ProcessOptions) -> MakeBackend:
@@ -77,7 +95,11 @@ def _tell_supervisor(ready: int) -> None:
     os.close(ready)
 
 
-def _watch(lifeline: int, worker: HandlerWorker) -> None:
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+def _watch(lifeline: int, worker: _Stoppable) -> None:
     """Stop the worker when the supervisor has gone."""
     os.read(lifeline, 1)
     logger.error('the supervisor has gone')

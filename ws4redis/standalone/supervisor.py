@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import NamedTuple
@@ -68,7 +68,8 @@ class Child:
 class Supervisor:
     """Keep processes running.
 
-    ``programme`` has the options of each, without descriptors. ``stop_seconds`` is how long one may
+    ``programme`` has the options of each, without descriptors. ``listeners`` are the sockets that
+    they listen on, by role. ``stop_seconds`` is how long one may
     take to stop before it is killed; ``announce`` is called once, when all serve. ``command``
     starts a child; its options follow as one more argument.
     """
@@ -76,14 +77,14 @@ class Supervisor:
     def __init__(
         self,
         programme: list[ProcessOptions],
-        listener: socket.socket | None,
+        listeners: Mapping[str, socket.socket],
         *,
         stop_seconds: float,
         announce: Callable[[], object],
         command: Sequence[str] = (sys.executable, '-m', 'ws4redis.standalone'),
     ) -> None:
         self._programme = programme
-        self._listener = listener
+        self._listeners = listeners
         self._stop_seconds = stop_seconds
         self._announce = announce
         self._command = command
@@ -191,8 +192,8 @@ class Supervisor:
         ready_fd, ready_writer = os.pipe()
         passed = [self._lifeline, ready_writer]
         listener = -1
-        if self._listener is not None and options.role == 'server':
-            listener = self._listener.fileno()
+        if options.role in self._listeners:
+            listener = self._listeners[options.role].fileno()
             passed.append(listener)
         told = replace(options, listener=listener, lifeline=self._lifeline, ready=ready_writer)
         try:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.core.serializers.json import DjangoJSONEncoder
 
 from ws4redis.exceptions import ConnectionClosed, HandshakeError, WebSocketError
+from ws4redis.hub.receiver import ConnectionKind
 from ws4redis.hub.websocket import Paused, Phase, WebSocket
 from ws4redis.loop.native import original, thread_ident
 from ws4redis.protocol.frames import CloseCode, Opcode, is_sendable_close_code
@@ -54,6 +55,8 @@ class ViewWebSocket:
     ``close_code`` and ``close_reason`` tell how the websocket was closed (RFC 6455, section 7.1.5),
     ``None`` and ``''`` until it is. ``subprotocol`` is the one that was agreed upon, or ``None``.
     """
+
+    kind = ConnectionKind.VIEW
 
     __slots__ = (
         '__weakref__',

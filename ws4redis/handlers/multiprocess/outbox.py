@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from ws4redis.handlers.multiprocess.events import Kind, pack_code
+from ws4redis.hub.receiver import ConnectionKind
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.frames import CloseCode, Opcode
 
@@ -41,6 +42,8 @@ class Outbox:
     It is the websocket's receiver. All methods run in the loop. It outlives the websocket until the
     worker's handler has seen the end.
     """
+
+    kind = ConnectionKind.HANDLER
 
     __slots__ = (
         '_backend',

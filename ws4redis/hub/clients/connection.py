@@ -24,6 +24,7 @@ from ws4redis.hub.clients.calls import MAX_CALLS_AT_ONCE, Answer, Call
 from ws4redis.hub.clients.commands import COMMANDS
 from ws4redis.hub.clients.subscriptions import Subscriptions
 from ws4redis.hub.peer import Paused
+from ws4redis.hub.receiver import ConnectionKind
 from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode, UnsubscribeCode
 from ws4redis.protocol.client.commands import Command, ConnectRequest, decode_commands
 from ws4redis.protocol.client.replies import (
@@ -61,6 +62,8 @@ class ConnectionState(IntEnum):
 
 class ClientConnection:
     """One client. The receiver of its websocket."""
+
+    kind = ConnectionKind.CLIENT_PROTOCOL
 
     __slots__ = (
         '_allowance',

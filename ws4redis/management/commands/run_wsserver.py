@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,35 +75,80 @@ class Command(BaseCommand):
             help='each connection begins with a header of the PROXY protocol, version 1 or 2, from '
             'one of WS4REDIS_TRUSTED_PROXIES',
         )
+        parser.add_argument(
+            '--metrics',
+            metavar='[port | addr:port | unix:path]',
+            help='where one more process shows the metrics of all to Prometheus; beyond this '
+            'machine it needs WS4REDIS_METRICS_TOKEN',
+        )
         add_queue_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             programme = programme_of(options)
-            address = parse_address(options['address'])
-            listener = listen(address)
+            addresses = addresses_of(options)
         except (ValueError, ImproperlyConfigured) as exc:
             raise CommandError(str(exc)) from None
-        except OSError as exc:
-            reason = exc.strerror or exc
-            raise CommandError(f'cannot listen on {options["address"]}: {reason}') from None
-        port = 0 if address.path else listener.getsockname()[1]
-        url = address.url(tls=bool(options['certfile']), port=port)
-
-        def announce() -> None:
-            self.stdout.write(f'ws4redis serves websockets on {url}')
-            self.stdout.flush()
-
         from ws4redis.standalone.worker import stop_seconds
 
-        supervisor = Supervisor(programme, listener, stop_seconds=stop_seconds(), announce=announce)
-        try:
-            supervisor.run()
-        except CannotStart as exc:
-            raise CommandError(str(exc)) from None
-        finally:
-            listener.close()
-            _remove_socket_of(address)
+        with ExitStack() as stack:
+            listeners = {
+                role: stack.enter_context(_listening(address))
+                for role, address in addresses.items()
+            }
+            server = listeners['server'], addresses['server']
+            url = _url_of(*server, tls=bool(options['certfile']))
+            announcement = f'ws4redis serves websockets on {url}\n'
+            supervisor = Supervisor(
+                programme,
+                listeners,
+                stop_seconds=stop_seconds(),
+                announce=lambda: self._announce(announcement),
+            )
+            try:
+                supervisor.run()
+            except CannotStart as exc:
+                raise CommandError(str(exc)) from None
+
+    def _announce(self, announcement: str) -> None:
+        self.stdout.write(announcement)
+        self.stdout.flush()
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    try:
+        listener = listen(address)
+    except OSError as exc:
+        raise CommandError(f'cannot listen on {address}: {exc.strerror or exc}') from None
+    try:
+        yield listener
+    finally:
+        listener.close()
+        if address.path:
+            Path(address.path).unlink(missing_ok=True)
+
+
+def _url_of(listener: socket.socket, address: Address, *, tls: bool) -> str:
+    port = 0 if address.path else listener.getsockname()[1]
+    return address.url(tls=tls, port=port)
+
+
+def addresses_of(options: dict[str, Any]) -> dict[str, Address]:
+    """Return where processes listen, by their role; raise ``ValueError`` for what is wrong."""
+    addresses = {'server': parse_address(options['address'])}
+    if options['metrics'] is None:
+        return addresses
+    address = parse_address(options['metrics'])
+    if not conf.WS4REDIS_METRICS_TOKEN and not address.is_local:
+        raise ValueError(
+            f'--metrics {options["metrics"]} would show the metrics to everybody: set '
+            'WS4REDIS_METRICS_TOKEN, or name a port alone, which is on 127.0.0.1'
+        )
+    # Without its library it would crash again and again.
+    import ws4redis.dashboard.metrics  # noqa: F401
+
+    return {**addresses, 'metrics': address}
 
 
 def add_queue_arguments(parser: ArgumentParser) -> None:
@@ -161,6 +209,8 @@ def programme_of(options: dict[str, Any]) -> list[ProcessOptions]:
         **queue_names(options),
     )
     programme = [server] * options['workers']
+    if options['metrics'] is not None:
+        programme.append(ProcessOptions(role='metrics'))
     if server.mode == MULTIPROCESS:
         count = options['handler_processes']
         count = len(os.sched_getaffinity(0)) if count is None else count
@@ -198,8 +248,3 @@ def _certificate(options: dict[str, Any]) -> dict[str, Any]:
         except OSError as exc:
             raise ValueError(f'cannot use {certfile}: {exc}') from None
     return {'certfile': certfile, 'keyfile': keyfile}
-
-
-def _remove_socket_of(address: Address) -> None:
-    if address.path:
-        Path(address.path).unlink(missing_ok=True)

@@ -277,7 +277,8 @@
                 }
                 row.append(
                     user, cell_of({text: age(connection.since)}),
-                    cell_of({text: connection.transport}),
+                    cell_of({text: connection.transport + (
+                        connection.kind === 'channels' ? '' : ', ' + connection.kind)}),
                     cell_of({text: connection.address || '–'}),
                     channels, cell_of({number: bytes(connection.queued_bytes)}),
                     cell_of({text: connection.process})
