@@ -27,8 +27,10 @@ function until(condition) {
     });
 }
 
-const centrifuge = new Centrifuge(url, {
+// One URL of a websocket, or transports as a JSON list.
+const centrifuge = new Centrifuge(url.startsWith('[') ? JSON.parse(url) : url, {
     websocket: WebSocket,
+    eventsource: require(packages + '/eventsource'),
     minReconnectDelay: 50,
     maxReconnectDelay: 500,
     ...JSON.parse(options)

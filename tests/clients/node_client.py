@@ -78,6 +78,13 @@ class NodeClient(NodeProcess):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__('node_client.js', url, json.dumps(options))
 
+    @classmethod
+    def over_streams(cls, transport: str, url: str, **options: Any) -> NodeClient:
+        """Return a client of ``sse`` or ``http_stream``; ``url`` is where both have their paths."""
+        transports = [{'transport': transport, 'endpoint': f'{url}/{transport}'}]
+        options.setdefault('emulationEndpoint', f'{url}/emulation')
+        return cls(json.dumps(transports), **options)
+
     def subscribe(self, channel: str, **options: Any) -> Any:
         """Subscribe, and return what the client is told then."""
         return self.run(f'return subscribed({json.dumps(channel)}, {json.dumps(options)});')

@@ -97,15 +97,15 @@ def test_what_is_said_in_a_new_numbering_is_applied_and_everybody_looked_up(
     )
     control.connected(link)  # type: ignore[arg-type]
     tell('ada')
-    control.heard()
+    control.heard(b'')
     assert (applied, unsure) == (['ada'], [])
     redis_client.flushall()
     tell('bob')
     tell('cid')
-    control.heard()
+    control.heard(b'')
     # A look-up finds who is logged out, but does not undo a subscription.
     assert (applied, unsure) == (['ada', 'bob', 'cid'], [None])
     assert control.is_current
     tell('dan')
-    control.heard()
+    control.heard(b'')
     assert (applied, unsure) == (['ada', 'bob', 'cid', 'dan'], [None])

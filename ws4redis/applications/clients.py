@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,12 @@ def service_of(hub: Hub) -> ClientService:
     return service
 
 
+def takes_body(path: str) -> bool:
+    """Tell whether requests at a path have a body that is read."""
+    path = path.encode('latin-1', 'replace').decode(errors='replace')
+    return endpoint_of(path) in (Endpoint.HTTP_STREAM, Endpoint.EMULATION)
+
+
 def client_options() -> ClientOptions:
     return ClientOptions(
         prefix=conf.key_prefix,
@@ -57,9 +64,30 @@ def client_options() -> ClientOptions:
     )
 
 
-def serves_clients(path: str) -> bool:
-    """Tell whether a path is that of the client protocol."""
-    return path == conf.path_of_clients(conf.WEBSOCKET_URL)
+class Endpoint(StrEnum):
+    """Where the client protocol is spoken: beside the path of websockets."""
+
+    WEBSOCKET = 'websocket'
+    SSE = 'sse'
+    HTTP_STREAM = 'http_stream'
+    EMULATION = 'emulation'
+
+
+_BESIDE = {each.value: each for each in Endpoint if each is not Endpoint.WEBSOCKET}
+
+
+def endpoint_of(path: str) -> Endpoint | None:
+    """Return what of the client protocol has a path; None for any other."""
+    websocket = conf.path_of_clients(conf.WEBSOCKET_URL)
+    if websocket is None:
+        return None
+    if path == websocket:
+        return Endpoint.WEBSOCKET
+    folder, _, name = path.rpartition('/')
+    endpoint = _BESIDE.get(name)
+    if endpoint is None or folder != websocket.rpartition('/')[0]:
+        return None
+    return endpoint
 
 
 def offers_protocol(opening: Opening) -> bool:
@@ -76,7 +104,7 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
         elif PROTOBUF in opening.offered:
             raise HandshakeError(400, 'Only the JSON form of the protocol is spoken here.')
         request = make_request(environ)
-        visitor, user = yield from _visit(opening, request)
+        visitor, user = yield from visit(opening, request)
         if user is not None:
             opening.count_user(user)
         open_connection(opening, visitor, tuple(conf.WS4REDIS_CLIENT_CHANNELS))
@@ -87,7 +115,8 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
         raise
 
 
-def _visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | None]]:
+def visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | None]]:
+    """Return who opens a connection, and the user for whom it counts, if it does."""
     endings = opening.hub.endings
     visitor = visitor_by_ticket(request, None if endings is None else endings.control)
     if visitor is not None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.wsgi import WSGIRequest, get_path_info
 from django.core.wsgi import get_wsgi_application
 
+from ws4redis.applications.client_streams import stream_steps
 from ws4redis.applications.clients import (
+    Endpoint,
     client_steps,
+    endpoint_of,
     offers_protocol,
     open_connection,
-    serves_clients,
 )
 from ws4redis.applications.former_hooks import RefusesFormerHooks, refuse_other_redis
 from ws4redis.broker.channels import is_websocket_path
@@ -39,6 +41,7 @@ from ws4redis.hub.hub import Hub, PublishingReceiver
 from ws4redis.hub.joining import Answer, Joining
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.protocol.handshake import CLIENT_PROTOCOL
+from ws4redis.servers.bodies import TEXT, Response
 from ws4redis.servers.opening import Opening, make_request
 from ws4redis.servers.process import existing_hub
 
@@ -80,31 +83,37 @@ class WebSocketServer(RefusesFormerHooks):
         path = get_path_info(environ)
         return (
             is_websocket_path(path, conf.WEBSOCKET_URL)
-            or serves_clients(path)
+            or endpoint_of(path) is not None
             or self.handlers.serves(path)
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            run_waiting(self.steps(environ, start_response))
+            response = run_waiting(self.steps(environ, start_response))
         except BaseException as exc:  # noqa: BLE001 (what is no answer is raised again)
             return refuse(start_response, error_of(exc, environ.get('PATH_INFO', '')))
-        return []
+        return [] if response is None else respond(start_response, response)
 
-    def steps(self, environ: WSGIEnvironment, start_response: StartResponse | None) -> Steps[None]:
-        """Return the machine that answers a handshake.
+    def steps(
+        self, environ: WSGIEnvironment, start_response: StartResponse | None
+    ) -> Steps[Response | None]:
+        """Return the machine that answers a handshake, or another request of a client.
 
-        It raises what :func:`error_of` turns into the answer, unless it hands the socket over.
+        It hands the socket over, or returns the answer, or raises what :func:`error_of` turns into
+        the answer.
         """
         path = get_path_info(environ)
-        if serves_clients(path):
+        endpoint = endpoint_of(path)
+        if endpoint is Endpoint.WEBSOCKET:
             yield from client_steps(environ, start_response)
-            return
+            return None
+        if endpoint is not None:
+            return (yield from stream_steps(environ, start_response, endpoint))
         # Handlers first: under WEBSOCKET_URL, where any path is a facility, proxies need no change.
         is_facility = self.takes_any_path or is_websocket_path(path, conf.WEBSOCKET_URL)
         if self.handlers.serves(path) or not is_facility:
             yield from self.handlers.steps(environ, start_response)
-            return
+            return None
         environ = _under_websocket_url(environ)
         # Received
         opening = Opening(environ, start_response, streams=True)
@@ -131,6 +140,7 @@ class WebSocketServer(RefusesFormerHooks):
                 workers.submit(with_database, release, admission.subscriber)
             opening.abandon()
             raise
+        return None
 
     def _admit(
         self, opening: Opening, environ: WSGIEnvironment
@@ -348,11 +358,14 @@ def count_refusal(status: int) -> None:
 def refuse(start_response: StartResponse, error: HandshakeError) -> Iterable[bytes]:
     """Answer a handshake with an error."""
     count_refusal(error.status)
-    body = f'{error.body}\n'.encode()
-    headers = [
-        ('Content-Type', 'text/plain; charset=utf-8'),
-        ('Content-Length', str(len(body))),
-        *error.headers.items(),
-    ]
-    start_response(f'{error.status} {HTTPStatus(error.status).phrase}', headers)
-    return [body]
+    return respond(start_response, response_of(error))
+
+
+def response_of(error: HandshakeError) -> Response:
+    return Response(error.status, [TEXT, *error.headers.items()], f'{error.body}\n'.encode())
+
+
+def respond(start_response: StartResponse, response: Response) -> Iterable[bytes]:
+    headers = [*response.headers, ('Content-Length', str(len(response.body)))]
+    start_response(f'{response.status} {HTTPStatus(response.status).phrase}', headers)
+    return [response.body]

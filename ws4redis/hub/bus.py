@@ -52,8 +52,8 @@ class OwnListener(Protocol):
     def disconnected(self, link: BusLink) -> None:
         """Expect no answers of a connection any more."""
 
-    def heard(self) -> None:
-        """Take note that something was published on the channel."""
+    def heard(self, payload: bytes) -> None:
+        """Take what was published on the channel."""
 
 
 class Bus:

@@ -101,7 +101,7 @@ class BusLink(RedisLink):
         if channel is None:
             own_listener = bus.own_listeners.get(push[1])
             if own_listener is not None:
-                own_listener.heard()
+                own_listener.heard(push[2])
             else:
                 self._event_received(push[1], push[2])
             return

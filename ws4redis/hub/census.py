@@ -65,7 +65,7 @@ class Census:
         if link is self._link:
             self._link = None
 
-    def heard(self) -> None:
+    def heard(self, payload: bytes) -> None:
         if self._link is not None and self._last is not None:
             self._link.send(
                 *questions_command(self._prefix, self._last),

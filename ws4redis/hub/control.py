@@ -186,7 +186,8 @@ class Control:
         self._link = None
         self._is_reading = self._rang = self._is_current = False
 
-    def heard(self) -> None:
+    def heard(self, payload: bytes) -> None:
+        # It only rings: what it says is read.
         if self._is_reading:
             self._rang = True
         elif self._link is not None:

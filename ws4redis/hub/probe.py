@@ -54,7 +54,7 @@ class Probe:
         self._is_listening = False
         self._sent_at = None
 
-    def heard(self) -> None:
+    def heard(self, payload: bytes) -> None:
         if self._sent_at is not None:
             self._hub.fanout.call_in_turn(self._channel, self._delivered)
 

@@ -30,23 +30,28 @@ def wants_event_stream(method: str, headers: Mapping[str, str]) -> bool:
     return method == 'GET' and MEDIA_TYPE in accepted and 'upgrade' not in headers
 
 
-def response_headers(origin: str | None) -> list[tuple[str, str]]:
-    """Return the headers of an event stream; ``origin`` is that of a page that may read it."""
-    headers = [
-        ('Content-Type', f'{MEDIA_TYPE}; charset=utf-8'),
+def response_headers(origin: str | None, *, media_type: str = MEDIA_TYPE) -> list[tuple[str, str]]:
+    """Return the headers of a stream; ``origin`` is that of a page that may read it."""
+    return [
+        ('Content-Type', f'{media_type}; charset=utf-8'),
         # Apache's mod_deflate would hold events back as long as it has not enough of them.
         ('Cache-Control', 'no-cache, no-transform'),
         # NGINX passes on at once what comes.
         ('X-Accel-Buffering', 'no'),
         ('Connection', 'close'),
+        *cors_headers(origin),
     ]
-    if origin is not None:
-        headers += [
-            ('Access-Control-Allow-Origin', origin),
-            ('Access-Control-Allow-Credentials', 'true'),
-            ('Vary', 'Origin'),
-        ]
-    return headers
+
+
+def cors_headers(origin: str | None) -> list[tuple[str, str]]:
+    """Return what lets a page of another origin read an answer, its cookies being sent."""
+    if origin is None:
+        return []
+    return [
+        ('Access-Control-Allow-Origin', origin),
+        ('Access-Control-Allow-Credentials', 'true'),
+        ('Vary', 'Origin'),
+    ]
 
 
 def encode_event(data: bytes, *, name: str = '', event_id: str | None = None) -> bytes:
@@ -121,8 +126,11 @@ class EventStreamConnection:
             self.state = State.CLOSED
             self.close_sent_code = int(code)
             self.close_reason = reason
-            farewell = json.dumps({'code': int(code), 'reason': reason}).encode()
-            self.outgoing += encode_event(farewell, name='close')
+            self.outgoing += self.encode_farewell(int(code), reason)
+
+    def encode_farewell(self, code: int, reason: str) -> bytes:
+        """Return the last that a client is told."""
+        return encode_event(json.dumps({'code': code, 'reason': reason}).encode(), name='close')
 
     def data_to_send(self) -> bytes:
         """Return what is to be written now."""

@@ -49,7 +49,7 @@ class RequestHead:
     ``path`` is decoded as WSGI wants it: percent-encoding undone, each byte one character.
     """
 
-    __slots__ = ('headers', 'method', 'path', 'query', 'target', 'version')
+    __slots__ = ('body', 'headers', 'method', 'path', 'query', 'target', 'version')
 
     def __init__(
         self, method: str, target: str, version: str, headers: dict[str, str], path: str, query: str
@@ -60,6 +60,8 @@ class RequestHead:
         self.headers = headers
         self.path = path
         self.query = query
+        # Once it has been read, where somebody wants it.
+        self.body: bytes | None = None
 
     @property
     def line(self) -> str:
@@ -67,7 +69,7 @@ class RequestHead:
 
     @property
     def has_body(self) -> bool:
-        """Tell whether a body is announced, which a handshake has no use for."""
+        """Tell whether a body is announced, which most requests here have no use for."""
         headers = self.headers
         return 'transfer-encoding' in headers or headers.get('content-length', '0').strip('0') != ''
 
@@ -75,7 +77,7 @@ class RequestHead:
     def keeps_alive(self) -> bool:
         """Tell whether the client may send another request on the same connection."""
         options = self.headers.get('connection', '').lower()
-        if self.has_body or 'close' in options:
+        if 'close' in options or (self.has_body and self.body is None):
             return False
         return self.version == '1.1' or 'keep-alive' in options
 
@@ -139,6 +141,26 @@ def _refuse_bare_line_feeds(data: bytes | bytearray, start: int = 0) -> None:
         if found == 0 or data[found - 1] != 0x0D:
             raise HandshakeError(400, 'A line of the request ends in a line feed alone.')
         found = data.find(b'\n', found + 1)
+
+
+class BodyReader:
+    """Collect the bytes of one body."""
+
+    __slots__ = ('_data', '_length', 'rest')
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._data = bytearray()
+        # What came behind the body.
+        self.rest = b''
+
+    def receive_data(self, data: bytes) -> bytes | None:
+        """Take bytes, and return the body if they complete it; see :attr:`rest` then."""
+        self._data += data
+        if len(self._data) < self._length:
+            return None
+        self.rest = bytes(self._data[self._length :])
+        return bytes(self._data[: self._length])
 
 
 class _Collector:

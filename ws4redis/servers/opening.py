@@ -25,8 +25,8 @@ from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.hub.websocket import Receiver, WebSocket
 from ws4redis.loop.blocking_call import Pool, TookTooLong
 from ws4redis.protocol.connection import ServerConnection
+from ws4redis.protocol.event_stream import MEDIA_TYPE, wants_event_stream
 from ws4redis.protocol.event_stream import response_headers as stream_headers
-from ws4redis.protocol.event_stream import wants_event_stream
 from ws4redis.protocol.extensions import Compression, negotiate
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.handshake import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 T = TypeVar('T')
+S = TypeVar('S', bound=WebSocket)
 
 logger = logging.getLogger('ws4redis')
 
@@ -80,7 +81,7 @@ class Opening:
     Making it checks the request and takes a place among the limits; raises ``HandshakeError`` or
     ``HandoverNotSupported``. Then either :meth:`complete` or :meth:`abandon` has to be called.
     Inside a view there is no ``start_response``. With ``streams`` it may as well be a request for
-    an event stream.
+    an event stream; with a ``media_type`` it is one for a stream of that.
     """
 
     def __init__(
@@ -89,9 +90,12 @@ class Opening:
         start_response: StartResponse | None,
         *,
         streams: bool = False,
+        media_type: str | None = None,
     ) -> None:
         self.headers = handshake_headers(environ)
-        self.is_stream = streams and wants_event_stream(environ['REQUEST_METHOD'], self.headers)
+        if streams and wants_event_stream(environ['REQUEST_METHOD'], self.headers):
+            media_type = MEDIA_TYPE
+        self._media_type = media_type
         if self.is_stream:
             check_headers(self.headers)
         else:
@@ -117,6 +121,10 @@ class Opening:
         self.speaks: str | None = None
         self.websocket: WebSocket | None = None
         self._identity_of: Callable[[], Identity] | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        return self._media_type is not None
 
     @property
     def seconds_left(self) -> float:
@@ -278,8 +286,13 @@ class Opening:
         )
         return stream
 
+    def make_client_stream(self, make: Callable[..., S]) -> S:
+        """Return the stream that ``make`` makes, which has no socket yet."""
+        self.websocket = stream = make(place=self._place)
+        return stream
+
     def complete(self) -> None:
-        """Answer with 101 (an event stream: 200) and hand the socket over to the loop.
+        """Answer with 101 (a stream: 200) and hand the socket over to the loop.
 
         When the client has gone the websocket is closed, and nothing is raised. Raise
         ``HandshakeError`` 503 when no descriptor is left.
@@ -288,9 +301,10 @@ class Opening:
         assert websocket is not None
         if self._identity_of is not None:
             self.identify(self._identity_of())
-        if self.is_stream:
+        if self._media_type is not None:
             # A page of another site that may read it was checked as that of any websocket.
-            answer, status = stream_headers(self.headers.get('origin')), STREAM_STATUS
+            origin = self.headers.get('origin')
+            answer, status = stream_headers(origin, media_type=self._media_type), STREAM_STATUS
         else:
             answer, status = self._upgrade_headers() + self.answer_headers, STATUS
         try:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.wsgi import get_wsgi_application
 
-from ws4redis.applications.wsgi import WebSocketServer, count_refusal, error_of
-from ws4redis.servers.native.connection import TEXT
-from ws4redis.servers.native.door import Response
+from ws4redis.applications.clients import takes_body
+from ws4redis.applications.wsgi import WebSocketServer, count_refusal, error_of, response_of
+from ws4redis.protocol.client.streams import MAX_BODY_BYTES
+from ws4redis.servers.bodies import Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -105,4 +106,9 @@ def response_to(exc: BaseException, head: RequestHead) -> Response:
     """Return the response to what ended a handshake, and count it."""
     error = error_of(exc, head.path)
     count_refusal(error.status)
-    return Response(error.status, [TEXT, *error.headers.items()], f'{error.body}\n'.encode())
+    return response_of(error)
+
+
+def body_limit(head: RequestHead) -> int | None:
+    """Return how many bytes the body of a request may have; None where nobody reads one."""
+    return MAX_BODY_BYTES if head.method == 'POST' and takes_body(head.path) else None

@@ -26,7 +26,7 @@ from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.native.door import Door
 from ws4redis.servers.native.trust import TrustedProxies
 from ws4redis.servers.process import get_hub, use_driver
-from ws4redis.standalone.application import NativeApplication, response_to
+from ws4redis.standalone.application import NativeApplication, body_limit, response_to
 
 logger = logging.getLogger('ws4redis')
 
@@ -111,6 +111,7 @@ class Worker:
             _socket.socket(fileno=self._listener),
             NativeApplication(WebSocketServer(handlers=self._handlers), views=self._greenlets),
             response_to=response_to,
+            body_limit=body_limit,
             refused=count_refusal,
             trusted=TrustedProxies(conf.WS4REDIS_TRUSTED_PROXIES),
             tls=self._tls,

@@ -21,8 +21,8 @@ from ws4redis.handshake.machine import Call, Steps
 from ws4redis.loop.drivers import ThreadDriver
 from ws4redis.loop.loop import Loop
 from ws4redis.protocol.http1 import RequestHead
-from ws4redis.servers.native.connection import TEXT
-from ws4redis.servers.native.door import Door, Response
+from ws4redis.servers.bodies import TEXT, Response
+from ws4redis.servers.native.door import Door
 from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.native.tls import make_context
 from ws4redis.servers.native.trust import TrustedProxies
@@ -61,6 +61,7 @@ class Served:
             self.answer,
             response_to=self.response_to,
             refused=self.statuses.append,
+            body_limit=lambda head: 10_000 if head.path == '/body' else None,
             trusted=TrustedProxies(trusted),
             tls=tls,
             takes_proxy_protocol=takes_proxy_protocol,
@@ -82,6 +83,9 @@ class Served:
                 raise
         if path == '/page':
             return Response(200, [TEXT], environ['REQUEST_METHOD'].encode())
+        if path == '/body':
+            length = int(environ['CONTENT_LENGTH'])
+            return Response(200, [TEXT], environ['wsgi.input'].read(length)[::-1])
         if path != '/ws' and path != '/slow':
             raise HandshakeError(404, 'nothing here')
         sock = environ[CONNECTION].hand_over([('Upgrade', 'websocket')])
@@ -231,6 +235,64 @@ def test_a_body_ends_the_connection_after_the_answer(served: Served, line: str) 
         answer = read_all(client)
     assert b'Connection: close' in answer
     assert answer.count(b'HTTP/1.1') == 1
+
+
+def post(body: bytes, *lines: str, length: int | None = None) -> bytes:
+    announced = f'Content-Length: {len(body) if length is None else length}'
+    return request('/body', announced, *lines, method='POST') + body
+
+
+def test_a_body_that_is_wanted_is_read_and_the_connection_kept(served: Served) -> None:
+    with served.client() as client:
+        for body in (b'abc', b'', b'x' * 9_999 + b'y'):
+            client.sendall(post(body))
+            answer = b''
+            while not answer.endswith(body[::-1]) or b'\r\n\r\n' not in answer:
+                answer += client.recv(65536)
+            assert b'Connection: keep-alive' in answer
+    both = served.ask(post(b'abc') + post(b'def', 'Connection: close'))
+    assert both.endswith(b'fed')
+    assert b'cba' in both
+
+
+def test_a_body_may_come_byte_by_byte(served: Served) -> None:
+    with served.client() as client:
+        for byte in post(b'abc', 'Connection: close'):
+            client.sendall(bytes([byte]))
+        assert read_all(client).endswith(b'cba')
+
+
+def test_who_asks_whether_to_send_a_body_is_told_so(served: Served) -> None:
+    with served.client() as client:
+        client.sendall(post(b'', 'Expect: 100-continue', 'Connection: close', length=3))
+        assert client.recv(65536) == b'HTTP/1.1 100 Continue\r\n\r\n'
+        client.sendall(b'abc')
+        assert read_all(client).endswith(b'cba')
+
+
+@pytest.mark.parametrize(
+    ('data', 'status'),
+    [
+        (post(b'', length=10_001), 413),
+        (request('/body', f'Content-Length: {"9" * 15}', method='POST'), 413),
+        (request('/body', method='POST'), 411),
+        (request('/body', 'Transfer-Encoding: chunked', method='POST'), 411),
+        (request('/body', 'Content-Length: -1', method='POST'), 400),
+        (request('/body', 'Content-Length: +1', method='POST'), 400),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(served: Served, data: bytes, status: int) -> None:
+    assert served.ask(data).startswith(f'HTTP/1.1 {status} '.encode())
+    assert served.environs == []
+
+
+def test_a_body_has_the_deadline_of_its_head(serve: Serve) -> None:
+    served = serve(timeout_seconds=0.2)
+    assert served.ask(post(b'ab', length=3)).startswith(b'HTTP/1.1 408 ')
+    with served.client() as client:
+        client.sendall(post(b'ab', length=3))
+    wait_until(lambda: served.connections == 0)
+    assert served.environs == []
 
 
 def test_the_answer_to_head_has_no_body(served: Served) -> None:

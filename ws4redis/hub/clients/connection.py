@@ -79,6 +79,7 @@ class ClientConnection:
         'names',
         'publishing',
         'service',
+        'session',
         'since',
         'state',
         'subscriptions',
@@ -109,6 +110,8 @@ class ClientConnection:
         self.state = ConnectionState.NEW
         self.id = str(uuid4())
         self.subscriptions: Subscriptions = Subscriptions(self)
+        # The secret by which a stream's client is known in its requests.
+        self.session: str | None = None
         self.calls = 0
         # Publications that wait for the one before them.
         self.publishing: deque[Callable[[], object]] | None = None
@@ -131,6 +134,11 @@ class ClientConnection:
     @property
     def is_alive(self) -> bool:
         return self.state is not ConnectionState.CLOSED
+
+    @property
+    def waiting_frames(self) -> int:
+        """The number of frames of which commands wait for their turn."""
+        return len(self._frames or ())
 
     @property
     def identity(self) -> Identity:
@@ -179,6 +187,8 @@ class ClientConnection:
             return
         self.state = ConnectionState.CLOSED
         self._set_timer(None)
+        if self.session is not None:
+            self.service.sessions.forget(self.session)
         self._frames = self._out = self.publishing = None
         self.subscriptions.clear()
 
@@ -331,6 +341,9 @@ class ClientConnection:
             result['pong'] = True
         if subs:
             result['subs'] = subs
+        if self.session is not None:
+            result['session'] = self.session
+            result['node'] = self.service.sessions.node
         ticket = self.service.project.ticket(self.identity) if wants_ticket else None
         if ticket is not None:
             result['data'] = {'ticket': ticket}

@@ -10,6 +10,7 @@ from ws4redis.broker.client_names import ClientName, full_name, parse_client_nam
 from ws4redis.hub.clients.options import ClientOptions
 from ws4redis.hub.clients.presence import ClientPresence
 from ws4redis.hub.clients.project import Project, Visitor
+from ws4redis.hub.clients.sessions import Sessions
 
 if TYPE_CHECKING:
     from ws4redis.hub.hub import Hub
@@ -26,6 +27,7 @@ class ClientService:
         self.project = project
         self.options = options or ClientOptions()
         self.presence = ClientPresence(hub)
+        self.sessions = Sessions(hub, self.options.prefix)
         self._logged_at: dict[str, float] = {}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Flag, auto
 from functools import cache
 
@@ -67,6 +68,9 @@ class ClientWire(WireFormat):
 
     def encode_message(self, payload: bytes, opcode: Opcode | None = None) -> bytes:
         return self.base.encode_message(payload, opcode)
+
+    def unit_ends(self, data: bytes | memoryview) -> Iterable[int]:
+        return self.base.unit_ends(data)
 
     def encode(self, publication: Publication, channel: bytes) -> bytes:  # type: ignore[override]
         text = channel.decode(errors='replace')

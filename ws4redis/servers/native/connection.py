@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.machine import Running
 from ws4redis.loop.poller import READABLE, WRITABLE
-from ws4redis.protocol.http1 import HeadReader, RequestHead, encode_response
+from ws4redis.protocol.http1 import BodyReader, HeadReader, RequestHead, encode_response
 from ws4redis.protocol.proxy import MAX_BLOCK_BYTES, ProxyProtocolError, parse_proxy_header
+from ws4redis.servers.bodies import TEXT, body_length
 from ws4redis.servers.native.environ import make_environ
 from ws4redis.servers.native.tls import TlsSocket, begin_tls
 
 if TYPE_CHECKING:
     import _socket
 
-    from ws4redis.servers.native.door import Door, Response
+    from ws4redis.servers.bodies import Response
+    from ws4redis.servers.native.door import Door
     from ws4redis.servers.native.tls import PlainSocket
 
 logger = logging.getLogger('ws4redis')
@@ -36,7 +38,6 @@ requests_logger = logging.getLogger('ws4redis.requests')
 READ_BYTES = 65536
 SEND_FLAGS = getattr(socket, 'MSG_NOSIGNAL', 0)
 
-TEXT = ('Content-Type', 'text/plain; charset=utf-8')
 _TOO_EARLY = 'The client sent data before the handshake was answered.'
 _NO_TLS = 'This port speaks TLS, and the client speaks plain HTTP: use wss:// or https://.'
 
@@ -47,16 +48,18 @@ class Stage(IntEnum):
     PROXY = 0  # a proxy is to say who its client is
     TLS = 1  # keys are agreed on
     HEAD = 2  # a request is read
-    BUSY = 3  # it is being answered
-    REPLYING = 4  # the answer is written
-    LINGERING = 5  # nothing more is said; what still comes is thrown away
-    GONE = 6  # closed, or handed over
+    BODY = 3  # so is its body, where somebody wants it
+    BUSY = 4  # it is being answered
+    REPLYING = 5  # the answer is written
+    LINGERING = 6  # nothing more is said; what still comes is thrown away
+    GONE = 7  # closed, or handed over
 
 
 class Connection:
     """A socket that was accepted."""
 
     __slots__ = (
+        '_body',
         '_door',
         '_events',
         '_out',
@@ -78,6 +81,7 @@ class Connection:
         self.address = address
         self._events = 0
         self._reader = HeadReader()
+        self._body: BodyReader | None = None
         self._running: Running | None = None
         self._out: memoryview | None = None
         self.head: RequestHead | None = None
@@ -140,8 +144,8 @@ class Connection:
                 self._receive_proxy_header()
             if self.stage is Stage.TLS:
                 self._agree()
-            if self.stage is Stage.HEAD:
-                self._receive_head()
+            if self.stage in (Stage.HEAD, Stage.BODY):
+                self._receive_request()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
@@ -186,36 +190,70 @@ class Connection:
         else:
             self._watch(WRITABLE if wants_to_write else READABLE)
 
-    def _receive_head(self) -> None:
+    def _receive_request(self) -> None:
         data = self._sock.recv(READ_BYTES)
         if not data:
             self.close()
+        elif self.stage is Stage.BODY:
+            self._take_body(data)
         else:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
         try:
             head = self._reader.receive_data(data)
+            length = None if head is None else self._body_length(head)
         except HandshakeError as error:
-            self._refuse_head(error)
+            self._refuse_request(error)
             return
-        if head is not None:
-            self._door.arriving.discard(self)
+        if head is None:
+            return
+        if length is None:
+            self._answer(head)
+        else:
+            self._begin_body(head, length)
+
+    def _body_length(self, head: RequestHead) -> int | None:
+        limit = self._door.body_limit(head)
+        if limit is None:
+            return None
+        headers = head.headers
+        return body_length(headers.get('content-length'), headers.get('transfer-encoding'), limit)
+
+    def _begin_body(self, head: RequestHead, length: int) -> None:
+        self.stage = Stage.BODY
+        self.head = head
+        self._body = BodyReader(length)
+        rest, self._reader.rest = self._reader.rest, b''
+        if head.headers.get('expect', '').lower() == '100-continue' and len(rest) < length:
+            self._sock.send(b'HTTP/1.1 100 Continue\r\n\r\n', SEND_FLAGS)
+        self._take_body(rest)
+
+    def _take_body(self, data: bytes) -> None:
+        reader, head = self._body, self.head
+        assert reader is not None
+        assert head is not None
+        head.body = reader.receive_data(data)
+        if head.body is not None:
+            self._reader.rest = reader.rest
+            self._body = None
             self._answer(head)
 
-    def _refuse_head(self, error: HandshakeError) -> None:
+    def _refuse_request(self, error: HandshakeError) -> None:
         logger.debug('a request was refused: %s', error)
         self._door.arriving.discard(self)
         self._door.refused(error.status)
         self.head = None
+        self._body = None
         self.keeps_alive = False
         self._reply(error.status, [TEXT, *error.headers.items()], f'{error.body}\n'.encode())
 
     def expired(self) -> None:
         """Give it up: it has not sent its request in time."""
-        if self.stage is Stage.HEAD and not (self.requests and self._reader.is_empty):
+        is_idle = self.stage is Stage.HEAD and self.requests and self._reader.is_empty
+        if self.stage in (Stage.HEAD, Stage.BODY) and not is_idle:
             logger.debug('a client did not send its request in time')
-            self._refuse_head(HandshakeError(408, 'The request did not come in time.'))
+            self._refuse_request(HandshakeError(408, 'The request did not come in time.'))
         else:
             self.close()
 
@@ -223,6 +261,7 @@ class Connection:
 
     def _answer(self, head: RequestHead) -> None:
         door = self._door
+        door.arriving.discard(self)
         self.stage = Stage.BUSY
         self.head = head
         self.keeps_alive = head.keeps_alive

@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ws4redis.loop.poller import READABLE
 from ws4redis.servers.native.connection import Connection, Stage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ws4redis.handshake.machine import Steps
     from ws4redis.loop.loop import Loop
     from ws4redis.protocol.http1 import RequestHead
+    from ws4redis.servers.bodies import Response
     from ws4redis.servers.native.trust import TrustedProxies
 
 logger = logging.getLogger('ws4redis')
@@ -42,14 +43,6 @@ PAUSE_SECONDS = 0.1
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Response(NamedTuple):
-    """An answer over HTTP."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
 Application = Callable[['WSGIEnvironment'], 'Steps[Response | None]']
 
 
@@ -59,6 +52,8 @@ class Door:
     ``application`` returns the machine that answers a request: it either hands the connection over,
     which it finds in the environment, or returns a response. ``response_to`` returns the response
     to an exception, ``refused`` is told the status of what was refused before there was a request.
+    ``body_limit`` returns how many bytes the body of a request may have, which is read then; None:
+    nobody reads one, and the connection ends with the answer to a request that has one.
     """
 
     def __init__(
@@ -69,6 +64,7 @@ class Door:
         *,
         response_to: Callable[[BaseException, RequestHead], Response],
         refused: Callable[[int], object],
+        body_limit: Callable[[RequestHead], int | None] = lambda head: None,
         trusted: TrustedProxies,
         tls: ssl.SSLContext | None = None,
         takes_proxy_protocol: bool = False,
@@ -79,6 +75,7 @@ class Door:
         self.application = application
         self.response_to = response_to
         self.refused = refused
+        self.body_limit = body_limit
         self.trusted = trusted
         self.tls = tls
         self.takes_proxy_protocol = takes_proxy_protocol

@@ -34,7 +34,7 @@ def key_of(name: str) -> str:
 def make_environ(
     head: RequestHead, client: Client, base: dict[str, Any], connection: object
 ) -> WSGIEnvironment:
-    """Return the environment of a request; it never has a body."""
+    """Return the environment of a request, whose body has been read or is none."""
     environ: WSGIEnvironment = {
         **base,
         'REQUEST_METHOD': head.method,
@@ -43,11 +43,11 @@ def make_environ(
         'SERVER_PROTOCOL': 'HTTP/1.1' if head.version == '1.1' else 'HTTP/1.0',
         'REMOTE_ADDR': client.address,
         'wsgi.url_scheme': 'https' if client.is_secure else 'http',
-        'wsgi.input': io.BytesIO(),
+        'wsgi.input': io.BytesIO(head.body or b''),
     }
     for name, value in head.headers.items():
         environ[key_of(name)] = value
-    environ['CONTENT_LENGTH'] = '0'
+    environ['CONTENT_LENGTH'] = str(len(head.body or b''))
     if client.is_secure:
         environ['HTTPS'] = 'on'
     environ[CONNECTION] = connection
