@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Break Redis, clients and workers under load, and count what is lost.
 
-Prints what must be reached beside what was, and fails where it was not. ``--quick`` takes some six
-minutes, and only shows the delays, which tell little on a busy machine; without it there is
+Prints what must be reached beside what was, and fails where it was not. ``--quick`` takes some
+seven minutes, and only shows the delays, which tell little on a busy machine; without it there is
 more of everything.
 """
 
@@ -25,7 +25,8 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 import django
 from breaking.churn import Churn, churn, footprint, slow_readers
 from breaking.delays import Delay, measure_delays
-from breaking.histories import break_everything
+from breaking.histories import Breaker, Outcome, break_everything
+from breaking.refusals import COMPILER, Refuser
 from breaking.restarts import restart_redis
 from breaking.topologies import break_topology
 
@@ -181,7 +182,33 @@ def topology_figures(kind: str, *, quick: bool) -> list[Figure]:
 
 def history_figures(*, quick: bool) -> list[Figure]:
     """Break clients, processes and Redis while clients of histories count what they get."""
-    outcome = break_everything(seconds=25 if quick else 300, clients=60 if quick else 200)
+    outcome = break_everything(
+        Breaker(), seconds=25 if quick else 300, clients=60 if quick else 200
+    )
+    return figures_of_histories(outcome, 'one for each promotion that lost something')
+
+
+def refusal_figures(*, quick: bool) -> list[Figure]:
+    """Let Redis refuse and lose what histories are made of while clients count what they get."""
+    outcome = break_everything(
+        Refuser(), seconds=10 if quick else 120, clients=20 if quick else 100, channels=20
+    )
+    refused = ', '.join(f'{word} {times}' for word, times in sorted(outcome.refusals.items()))
+    if COMPILER is None:
+        print('         (without a C compiler the clock of Redis does not jump)')
+    return [
+        *figures_of_histories(outcome, 'one for each time that keys were lost, two for a jump'),
+        Figure(
+            'refusals that publishers were told of, and after which they published',
+            'out of memory, read-only, and busy (a ResponseError)',
+            refused,
+            {'OutOfMemoryError', 'ReadOnlyError', 'ResponseError'} <= set(outcome.refusals),
+        ),
+    ]
+
+
+def figures_of_histories(outcome: Outcome, which_gaps: str) -> list[Figure]:
+    """Judge what clients of histories got while things broke."""
     faults = outcome.faults
     broken = ', '.join(f'{what} {times} times' for what, times in sorted(outcome.broken.items()))
     told = ', '.join(f'{cause} {times}' for cause, times in sorted(faults.gaps.items())) or 'none'
@@ -189,14 +216,16 @@ def history_figures(*, quick: bool) -> list[Figure]:
         Figure(
             f'lost untold, repeated and out of order of {faults.received} messages of histories',
             '0, 0, 0',
-            f'{faults.lost_untold}, {faults.duplicated}, {faults.out_of_order} ({broken})',
+            f'{faults.lost_untold}, {faults.duplicated}, {faults.out_of_order} '
+            f'({outcome.published} published in {outcome.seconds:.0f} s; {broken}; '
+            f'nobody heard nothing for more than {faults.longest_silence:.1f} s)',
             faults.received > 1000
             and faults.lost_untold == faults.duplicated == faults.out_of_order == 0,
         ),
         Figure(
             f'gaps told to {3 * outcome.clients} websockets that came back '
             f'{outcome.reconnections} times',
-            f'{outcome.gaps_forced} each at most, one for each promotion that lost something',
+            f'{outcome.gaps_forced} each at most, {which_gaps}',
             told,
             faults.gaps.total() <= outcome.gaps_forced * 3 * outcome.clients,
         ),
@@ -210,12 +239,13 @@ SECTIONS: dict[str, Callable[..., list[Figure]]] = {
     'cluster': partial(topology_figures, 'cluster'),
     'sentinel': partial(topology_figures, 'sentinel'),
     'histories': history_figures,
+    'refusals': refusal_figures,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='take some six minutes')
+    parser.add_argument('--quick', action='store_true', help='take some seven minutes')
     parser.add_argument('sections', nargs='*', metavar='SECTION', help=f'of {", ".join(SECTIONS)}')
     arguments = parser.parse_args()
     missed = 0

@@ -42,6 +42,7 @@ class Outcome:
     broken: Counter[str]
     reconnections: int
     gaps_forced: int
+    refusals: Counter[str]
 
 
 class NumberingPublisher(threading.Thread):
@@ -54,6 +55,8 @@ class NumberingPublisher(threading.Thread):
         super().__init__(daemon=True)
         self.last = dict.fromkeys(channels, 0)
         self.published = 0
+        # By what redis-py makes of them.
+        self.refusals: Counter[str] = Counter()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.rests = threading.Event()
@@ -100,6 +103,10 @@ class NumberingPublisher(threading.Thread):
                         port=self._port(), socket_timeout=2, retry=Retry(NoBackoff(), 0)
                     )
                 parse_published(self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+            except redis.ResponseError as exc:
+                # Should it be published in part, the repetition shows that.
+                self.refusals[type(exc).__name__] += 1
+                time.sleep(0.02)
             except redis.RedisError:
                 self._client = None
                 time.sleep(0.02)
@@ -109,14 +116,17 @@ class NumberingPublisher(threading.Thread):
                 return
 
 
+Acts = dict[str, Callable[[], object]]
+
+
 class Breaker:
     """Do one of the faults after the other."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int = 12) -> None:
         self.chance = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.gaps_forced = 0
-        self.master = RedisServer(options=AOF)
+        self.master = self.new_redis()
         self.master.start()
         self.switch = Switch(self.master.port)
         settings = {
@@ -129,10 +139,24 @@ class Breaker:
         )
         self.server.start()
 
+    def new_redis(self) -> RedisServer:
+        return RedisServer(options=AOF)
+
     def close(self) -> None:
         self.server.stop()
         self.switch.close()
         self.master.stop()
+
+    def acts(self, crowd: ReturningCrowd, publisher: NumberingPublisher) -> Acts:
+        """Return the faults by their names."""
+        return {
+            'cut connections': lambda: self.cut_clients(crowd),
+            'killed processes': lambda: self.kill_process(crowd),
+            'killed bus': self.kill_bus,
+            'killed commands': self.kill_commands,
+            'restarted Redis': lambda: self.restart_redis(crowd),
+            'promoted replica': lambda: self.promote_replica(crowd, publisher),
+        }
 
     def cut_clients(self, crowd: ReturningCrowd) -> None:
         for client in self.chance.sample(crowd.clients, len(crowd.clients) // 5):
@@ -142,11 +166,11 @@ class Breaker:
         threading.Thread(target=self.server.kill_worker, args=(self.chance.choice((1, 2)),)).start()
         crowd.run(1)
 
-    def kill_bus(self, crowd: ReturningCrowd) -> None:
+    def kill_bus(self) -> None:
         with self.master.client() as client:
             client.client_kill_filter(_type='pubsub')
 
-    def kill_commands(self, crowd: ReturningCrowd) -> None:
+    def kill_commands(self) -> None:
         with self.master.client() as client:
             client.client_kill_filter(_type='normal', skipme=True)
 
@@ -162,7 +186,7 @@ class Breaker:
 
     def promote_replica(self, crowd: ReturningCrowd, publisher: NumberingPublisher) -> None:
         """Promote a replica that lacks the last publications of each channel, or some of them."""
-        replica = RedisServer(options=AOF)
+        replica = self.new_redis()
         replica.start()
         with replica.client() as client, self.master.client() as master:
             client.replicaof('127.0.0.1', self.master.port)
@@ -193,10 +217,14 @@ class Breaker:
 
 
 def break_everything(
-    *, seconds: float, clients: int = 200, channels: int = 50, rate: float = 100.0, seed: int = 12
+    breaker: Breaker,
+    *,
+    seconds: float,
+    clients: int = 200,
+    channels: int = 50,
+    rate: float = 100.0,
 ) -> Outcome:
     """Let clients follow three channels each while things break, and count."""
-    breaker = Breaker(seed)
     names = [f'broadcast:chat{number}' for number in range(channels)]
     chosen = [name for _ in range(clients) for name in breaker.chance.sample(names, 3)]
     url = f'ws://127.0.0.1:{breaker.server.port}/ws/'
@@ -243,20 +271,14 @@ def break_everything(
         breaker.done,
         sum(client.opened for client in crowd.clients) - len(crowd.clients),
         breaker.gaps_forced,
+        publisher.refusals,
     )
 
 
 def _break(
     breaker: Breaker, crowd: ReturningCrowd, publisher: NumberingPublisher, *, until: float
 ) -> None:
-    acts: dict[str, Callable[[], object]] = {
-        'cut connections': lambda: breaker.cut_clients(crowd),
-        'killed processes': lambda: breaker.kill_process(crowd),
-        'killed bus': lambda: breaker.kill_bus(crowd),
-        'killed commands': lambda: breaker.kill_commands(crowd),
-        'restarted Redis': lambda: breaker.restart_redis(crowd),
-        'promoted replica': lambda: breaker.promote_replica(crowd, publisher),
-    }
+    acts = breaker.acts(crowd, publisher)
     # Each at least once, then at random.
     order = [*acts]
     while time.monotonic() < until or order:

@@ -22,6 +22,15 @@ class Account:
     """What one client got of one channel: numbers, and None where it was told of a gap."""
 
     items: list[int | None] = field(default_factory=list)
+    longest_silence: float = 0.0
+    _heard: float | None = None
+
+    def take(self, number: int) -> None:
+        now = time.monotonic()
+        if self._heard is not None:
+            self.longest_silence = max(self.longest_silence, now - self._heard)
+        self._heard = now
+        self.items.append(number)
 
 
 @dataclass
@@ -33,6 +42,7 @@ class Faults:
     out_of_order: int = 0
     lost_untold: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
+    longest_silence: float = 0.0
 
 
 class ReturningClient:
@@ -145,7 +155,7 @@ class ReturningClient:
                 name, offset, _ = self._position
                 # The publisher makes each number the tag, too.
                 self._position = name, offset + 1, frame.payload.decode()
-                self.account.items.append(int(frame.payload))
+                self.account.take(int(frame.payload))
         return True
 
 
@@ -199,6 +209,7 @@ def faults_of(clients: list[ReturningClient], channels: list[str], last: dict[st
     for client, channel in zip(clients, channels, strict=True):
         items = client.account.items
         faults.gaps += client.gaps
+        faults.longest_silence = max(faults.longest_silence, client.account.longest_silence)
         faults.received += sum(item is not None for item in items)
         highest = 0
         for before, item in pairwise([None, *items]):
