@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from enum import IntEnum
 
 import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
 from tests.docs.code_blocks import DOCS
+from tests.docs.generated import metrics_table
 from tests.docs.log_calls import log_calls
 from tests.server_process import ROOT
 from ws4redis.handlers.routes import DEFAULT_URL
+from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode, UnsubscribeCode
+from ws4redis.protocol.end_codes import EndCode
+from ws4redis.protocol.frames import CloseCode
 from ws4redis.servers.process import make_hub
 from ws4redis.servers.statistics import statistics_of
 
@@ -89,6 +95,61 @@ def test_the_page_of_answers_has_each_status_that_the_package_answers_with() -> 
         answered |= {int(status) for status in found}
     page = (REFERENCE / 'handshake-answers.md').read_text(encoding='utf-8')
     assert {int(cell) for cell in first_cells(page)} == answered
+
+
+# Codes
+
+
+def used_members(enumeration: type[IntEnum]) -> set[int]:
+    """Return the values of the members that the package uses."""
+    defined_in = sys.modules[enumeration.__module__].__file__
+    sources = (path for path in PACKAGE.rglob('*.py') if str(path) != defined_in)
+    named = {
+        name
+        for path in sources
+        for name in re.findall(rf'\b{enumeration.__name__}\.([A-Z_]+)\b', path.read_text())
+    }
+    return {enumeration[name].value for name in named}
+
+
+def documented_codes(page: str, heading: str) -> set[int]:
+    """Return the numbers in the first column of the tables under a heading."""
+    return {int(cell) for cell in first_cells(section(page, heading)) if cell.isdigit()}
+
+
+def test_the_page_of_close_codes_has_each_that_the_server_sends_and_no_other() -> None:
+    sent = used_members(CloseCode) | set(EndCode) | {DisconnectCode.INSUFFICIENT_STATE}
+    # Code of the project may choose these.
+    left_to_projects = {CloseCode.UNSUPPORTED_DATA, CloseCode.POLICY_VIOLATION}
+    counted = documented_codes('close-codes.md', '## What is only counted')
+    assert counted == {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE}
+    assert documented_codes('close-codes.md', '## What the server sends') == (
+        (sent - counted) | left_to_projects
+    )
+
+
+def test_the_page_of_the_client_protocol_has_each_error_and_code_and_no_other() -> None:
+    expected = (
+        used_members(ErrorCode) | used_members(DisconnectCode) | used_members(UnsubscribeCode)
+    )
+    assert documented_codes('client-protocol.md', '## Errors and codes') == expected
+
+
+# Metrics
+
+
+def test_the_page_of_metrics_has_each_as_the_code_declares_it() -> None:
+    page = (REFERENCE / 'metrics.md').read_text(encoding='utf-8')
+    rows = set(re.findall(r'^\| `.*\|$', page, re.MULTILINE))
+    declared = {row for row in metrics_table().splitlines() if row.startswith('| `')}
+    assert rows == declared, 'paste what `python -m tests.docs.generated` prints'
+
+
+def test_metrics_have_the_names_that_prometheus_reads() -> None:
+    exposition = pytest.importorskip('ws4redis.dashboard.metrics').exposition
+    families = re.findall(r'^# TYPE (\w+)', exposition([]).decode(), re.MULTILINE)
+    page = (REFERENCE / 'metrics.md').read_text(encoding='utf-8')
+    assert set(re.findall(r'^\| `(\w+)`', page, re.MULTILINE)) == set(families)
 
 
 # Statistics
