@@ -79,14 +79,4 @@ function handlers() {
 
 void all, open_classic, open_page, handlers, page, classic;
 
-const lines = require('readline').createInterface({input: process.stdin});
-lines.on('line', async function (line) {
-    let answer;
-    try {
-        answer = {value: await eval('(async function () {' + JSON.parse(line) + '})')()};
-    } catch (error) {
-        answer = {thrown: {message: error.message, code: error.code}};
-    }
-    process.stdout.write(JSON.stringify(answer) + '\n');
-});
-lines.on('close', function () { process.exit(0); });
+require('./run_lines.js')((code) => eval(code));

@@ -93,14 +93,6 @@ async function received(channel, count) {
 
 void subscribed, received, event;
 
-const lines = require('readline').createInterface({input: process.stdin});
-lines.on('line', async function (line) {
-    let answer;
-    try {
-        answer = {value: await eval('(async function () {' + JSON.parse(line) + '})')()};
-    } catch (error) {
-        answer = {thrown: error instanceof Error ? String(error) : error};
-    }
-    process.stdout.write(JSON.stringify(answer) + '\n');
-});
-lines.on('close', function () { process.exit(0); });
+require('./run_lines.js')(
+    (code) => eval(code), (error) => error instanceof Error ? String(error) : error
+);

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks
 from tests.requirements import require
@@ -44,6 +45,16 @@ def assigns_settings(block: CodeBlock) -> bool:
 
 def _targets(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def settings_of(page: Path) -> dict[str, Any]:
+    """Return what the blocks of a page assign that do nothing but to set settings."""
+    assigned: dict[str, Any] = {}
+    for block in blocks_in(page, 'python'):
+        if assigns_settings(block):
+            exec(block.text, assigned)
+    assigned.pop('__builtins__', None)
+    return assigned
 
 
 def modules_of(page: Path) -> dict[str, str]:

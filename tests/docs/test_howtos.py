@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +18,14 @@ from django.test import override_settings
 
 from tests.django_requests import logged_in_request, make_user
 from tests.docs.code_blocks import DOCS
-from tests.docs.pages import blocks_in, project_of
+from tests.docs.howto_case import HOWTO, HowtoTestCase
+from tests.docs.pages import blocks_in
 from tests.programs import RedisServer, UwsgiServer
 from tests.server_process import ROOT
 from tests.timeouts import wait_until
-from ws4redis.exceptions import HandshakeError
 from ws4redis.publisher import RedisPublisher
 from ws4redis.statistics import get_snapshots
-from ws4redis.test import WebSocketClient, WebSocketTestCase
-
-HOWTO = DOCS / 'howto'
-
-
-class HowtoTestCase(WebSocketTestCase):
-    """Serve the project that a page makes its reader write."""
-
-    @pytest.fixture(autouse=True)
-    def _needs(self, redis_server: RedisServer, tmp_path: Path) -> None:
-        self.directory = tmp_path
-
-    @contextmanager
-    def project(self, page: str, **settings: Any) -> Iterator[None]:
-        """Serve the project of a page with some settings."""
-        with project_of(HOWTO / page, self.directory), override_settings(**settings):
-            yield
-
-    def assert_refused(self, path: str, status: int, **options: Any) -> None:
-        with pytest.raises(HandshakeError) as refusal:
-            self.websocket(path, **options)
-        assert refusal.value.status == status
+from ws4redis.test import WebSocketClient
 
 
 def bearer(token: str) -> dict[str, str]:
