@@ -2,7 +2,17 @@
 // Runs ws4redis.js in Node. Run with: the folder of packages, the script, the origin of the server.
 // Takes bodies of async functions as node_client.js does.
 const [packages, script, origin] = process.argv.slice(2);
-globalThis.WebSocket = require(packages + '/ws');
+const NodeWebSocket = require(packages + '/ws');
+
+// What a browser would send with each handshake.
+let cookie = '';
+
+globalThis.WebSocket = class extends NodeWebSocket {
+    constructor(uri, protocols) {
+        super(uri, protocols, {headers: cookie ? {Cookie: cookie} : {}});
+        note('opening')(uri);
+    }
+};
 const WS4Redis = require(script);
 
 const seen = [];
@@ -77,6 +87,6 @@ function handlers() {
     };
 }
 
-void all, open_classic, open_page, handlers, page, classic;
+void all, cookie, open_classic, open_page, handlers, page, classic;
 
 require('./run_lines.js')((code) => eval(code));

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from django.test import override_settings
@@ -17,14 +21,20 @@ from tests.clients.conftest import PATH
 from tests.clients.cuttable import Cuttable
 from tests.clients.node_client import NodeError, NodeProcess
 from tests.clients.project import SETTINGS
+from tests.django_requests import logged_in_request, make_user
 from tests.npm import installed_packages
 from tests.programs import RedisServer
 from tests.requirements import require_executable
 from tests.serving import Served, served
-from tests.timeouts import SERVER_SECONDS, SOON_SECONDS
+from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.handshake import clients
+from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.history import get_position
+from ws4redis.hub.identity import Identity
 from ws4redis.publisher import RedisPublisher
+from ws4redis.publishing.tokens import sign
+from ws4redis.servers.process import existing_hub
 
 STATIC = Path(ws4redis.__file__).parent / 'static' / 'js'
 SCRIPT = STATIC / 'ws4redis.js'
@@ -240,11 +250,103 @@ def test_it_stays_away_when_the_server_wants_it_so(redis_server: RedisServer, st
         assert timers == []
 
 
+# Who a page is: tokens and tickets
+
+
+class TokenView:
+    """Answer requests for a token as a script says: a status and headers each."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str]]) -> None:
+        self.asked_at: list[float] = []
+        script = iter(answers)
+        view = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                view.asked_at.append(time.monotonic())
+                status, headers = next(script, (200, {}))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if status == 200:
+                    self.wfile.write(json.dumps({'token': sign({'sub': 'mary'})}).encode())
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+                pass
+
+        self._server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f'http://127.0.0.1:{self._server.server_port}/token/'
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_a_page_fetches_its_tokens_and_waits_as_long_as_it_is_told(
+    server: Served, start: Start
+) -> None:
+    client = start(server.port)
+    # Longer than the longest delay before a second attempt.
+    with TokenView((503, {'Retry-After': '3'})) as view:
+        client.run(f"open_page('{PATH}', {{token_url: '{view.url}'}});")
+        client.run("await event('connected', 1);", timeout=SERVER_SECONDS)
+        first, second = view.asked_at
+    assert second - first >= 3
+    client.run("page.subscribe('user:inbox', handlers()); await event('subscribed', 1);")
+
+
+def test_a_page_for_which_there_is_no_token_stays_away(server: Served, start: Start) -> None:
+    client = start(server.port)
+    with TokenView((403, {})) as view:
+        client.run(f"open_page('{PATH}', {{token_url: '{view.url}'}});")
+        client.run("await event('disconnected', 1);")
+    assert client.run('return page.get_state();') == 3
+    assert len(view.asked_at) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_comes_back_with_a_ticket_and_is_not_looked_up(
+    proxy: Cuttable, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def identity_of(request: Any, **options: Any) -> Identity:
+        asked.append(request.path)
+        return look_up(request, **options)
+
+    monkeypatch.setattr(clients, 'identity_of', identity_of)
+    request = logged_in_request(make_user('mary'))
+    client = start(proxy.port)
+    client.run(f"cookie = 'sessionid={request.session.session_key}'; open_page('{PATH}');")
+    client.run("await event('connected', 1);")
+    hub = existing_hub()
+    assert hub is not None
+    assert hub.endings is not None
+    control = hub.endings.control
+    # Before that, a process takes nobody's word for what has not ended.
+    wait_until(lambda: control.is_current)
+    # A ticket of before that is not taken, the one that comes with the answer to it is.
+    for number in (2, 3):
+        proxy.cut()
+        client.run(f"await event('connected', {number});")
+    assert len(asked) <= 2
+    assert 'ticket=' in client.run("return all('opening')[2];")
+    client.run("page.subscribe('user:inbox', handlers()); await event('subscribed', 1);")
+
+
 # The files
 
 
-def test_it_is_small() -> None:
-    assert len(gzip.compress(SCRIPT.read_bytes(), 9)) <= 8 * 1024
+@pytest.mark.parametrize('name', ['ws4redis.js', 'ws4redis-shared.js'])
+def test_it_is_small(name: str) -> None:
+    assert len(gzip.compress((STATIC / name).read_bytes(), 9)) <= 8 * 1024
 
 
 def test_it_is_an_es_module_too(tmp_path: Path) -> None:
@@ -261,7 +363,7 @@ def test_it_is_an_es_module_too(tmp_path: Path) -> None:
 
 
 USE = """
-import WS4Redis, {Connection, Gap} from './ws4redis';
+import WS4Redis, {Connection, Gap, SharedConnection} from './ws4redis';
 
 const chat = new WS4Redis({
     uri: '/ws/chat',
@@ -276,13 +378,17 @@ interface Message { text: string }
 page.subscribe<Message>('chat/7', {received: (data) => { console.log(data.text.length); }});
 const published: Promise<void> = page.publish('chat/7', {text: 'Hello', tags: [1, null]});
 const votes: Promise<{votes: number}> = page.rpc<{votes: number}>('poll.vote', 3);
-void published, votes, fallback;
+WS4Redis.connect({uri: '/ws', token_url: '/token/'});
+const tab: SharedConnection = WS4Redis.share({uri: '/ws', identity: 'mary', worker: '/shared.js'});
+const shared: boolean = tab.is_shared();
+void published, votes, fallback, shared;
 """
 WRONG = [
     'new WS4Redis({});',
     "new WS4Redis({uri: '/ws', recieve_message: () => {}});",
     'WS4Redis.connect({uri: 7});',
     "WS4Redis.connect({uri: '/ws'}).publish('chat/7');",
+    "WS4Redis.share({uri: '/ws'});",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import logout
+from django.test import override_settings
 
 from tests.django_requests import logged_in_request, make_user
 from tests.programs import RedisServer
@@ -18,7 +19,9 @@ from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.handshake import clients
 from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.handshake.tokens import ticket_of
+from ws4redis.hub.clients import connection
 from ws4redis.hub.identity import Identity, digest_of
+from ws4redis.publishing.tokens import claims_of
 from ws4redis.servers.process import existing_hub
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,3 +151,18 @@ def test_a_ticket_is_refused_after_the_user_has_changed(
     websocket, _ = open_with(server, login, ticket)
     with websocket:
         assert len(asked) == 1
+
+
+def test_a_connection_gets_another_ticket_before_its_last_one_ends(
+    redis_server: RedisServer, login: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, 'RENEW_TICKET_AFTER_SECONDS', 0)
+    with override_settings(WS4REDIS_PING_INTERVAL=1), served(WebSocketServer()) as server:
+        websocket, answer = open_with(server, login)
+        with websocket:
+            push: dict[str, Any] = {}
+            while not push:
+                # Pings come between.
+                push = json.loads(websocket.receive(timeout=SOON_SECONDS))
+        ticket = push['push']['ticket']
+        assert claims_of(ticket)['iat'] > claims_of(answer['connect']['data']['ticket'])['iat']

@@ -2,9 +2,9 @@ import js from '@eslint/js';
 
 const browser = ['AbortSignal', 'Blob', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment',
     'Element', 'EventSource', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
-    'clearInterval', 'clearTimeout', 'console', 'customElements', 'document',
-    'fetch', 'FormData', 'performance', 'reportError', 'requestAnimationFrame', 'self',
-    'setInterval', 'setTimeout', 'window'];
+    'SharedWorker', 'SharedWorkerGlobalScope', 'clearInterval', 'clearTimeout', 'console',
+    'customElements', 'document', 'fetch', 'FormData', 'navigator', 'performance', 'reportError',
+    'requestAnimationFrame', 'self', 'setInterval', 'setTimeout', 'window'];
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, 'readonly']));
 
 export default [
@@ -24,7 +24,8 @@ export default [
             'no-shadow': 'error',
             // The syntax of ES2017 has no `catch` without a name.
             'no-unused-vars': ['error', {caughtErrors: 'none'}],
-            'no-use-before-define': ['error', {functions: false}],
+            // Callbacks run later than what stands below them.
+            'no-use-before-define': ['error', {functions: false, variables: false}],
             'no-var': 'error',
             'prefer-const': 'error',
             'semi': 'error',

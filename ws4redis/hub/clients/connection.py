@@ -51,6 +51,8 @@ logger = logging.getLogger('ws4redis')
 # About a millisecond of work; then it is others' turn.
 COMMANDS_AT_ONCE = 32
 SERVER_VERSION = 'ws4redis'
+# A ticket is good for some minutes: who wants tickets gets another one well before that.
+RENEW_TICKET_AFTER_SECONDS = 200.0
 
 
 class ConnectionState(IntEnum):
@@ -71,6 +73,7 @@ class ClientConnection:
         '_is_taking',
         '_out',
         '_refilled_at',
+        '_ticket_at',
         '_timer',
         'calls',
         'id',
@@ -122,6 +125,8 @@ class ClientConnection:
         self._out: list[str] | None = None
         self._is_taking = False
         self._timer: Timer | None = None
+        # When the client got its last ticket, if it wants any.
+        self._ticket_at: float | None = None
         self.websocket: ClientWebSocket
 
     def begin(self, websocket: ClientWebSocket) -> None:
@@ -326,7 +331,7 @@ class ClientConnection:
         names = (*self.names, *identity.channels)
 
         def joined(subs: Mapping[str, Any]) -> None:
-            self._connected(number, subs, wants_ticket=request.data == {'ticket': True})
+            self._connected(number, subs, wants_ticket=_wants_ticket(request))
 
         self.subscriptions.join_server_side(names, self.joins, request.subs, joined)
 
@@ -344,12 +349,26 @@ class ClientConnection:
         if self.session is not None:
             result['session'] = self.session
             result['node'] = self.service.sessions.node
-        ticket = self.service.project.ticket(self.identity) if wants_ticket else None
+        ticket = self._make_ticket() if wants_ticket else None
         if ticket is not None:
             result['data'] = {'ticket': ticket}
         result.update(self.expiry())
         self.reply(number, 'connect', result)
         self.go_on()
+
+    def _make_ticket(self) -> str | None:
+        ticket = self.service.project.ticket(self.identity)
+        self._ticket_at = None if ticket is None else self.service.loop.timers.clock()
+        return ticket
+
+    def renew_ticket(self) -> None:
+        """Push another ticket to a client that wants them, when its last one is old."""
+        if self._ticket_at is None:
+            return
+        if self.service.loop.timers.clock() - self._ticket_at >= RENEW_TICKET_AFTER_SECONDS:
+            ticket = self._make_ticket()
+            if ticket is not None:
+                self.send(f'{{"push":{{"ticket":"{ticket}"}}}}')
 
     def note_identity(self, asked_at: float) -> None:
         """Let the connection end with its identity; ``asked_at``: when that was asked."""
@@ -444,3 +463,7 @@ class ClientConnection:
     def call(self, what: str, answer: Answer, function: Callable[..., Any], *args: Any) -> None:
         """Call something in the pool; ``answer`` gets the result or the error in the loop."""
         Call(self, what, answer).start(function, *args)
+
+
+def _wants_ticket(request: ConnectRequest) -> bool:
+    return isinstance(request.data, dict) and request.data.get('ticket') is True

@@ -34,6 +34,7 @@ class ClientWebSocket(WebSocket):
     def send_ping(self, payload: bytes = b'') -> None:
         if isinstance(self.wire, ClientWire):
             self.send(self.wire.encode_ping())
+            self.receiver.renew_ticket()
 
     def gap(self, channel: Channel, gap: Gap) -> None:
         self.receiver.gap(channel, gap)

@@ -75,6 +75,8 @@ export interface ConnectOptions {
     uri: string | URL;
     token?: string;
     get_token?(): string | Promise<string>;
+    /** Where a token is fetched, as `get_token` would: `connection_token_view`. */
+    token_url?: string;
     data?: Json;
     /** How many commands wait while there is no connection; 100 by default. */
     max_queue?: number;
@@ -82,6 +84,16 @@ export interface ConnectOptions {
     connected?(reply: {client: string; expires?: boolean; ttl?: number}): void;
     disconnected?(event: CloseEvent): void;
     message?(data: Json): void;
+}
+
+/** Of WS4Redis.share(), which ws4redis-shared.js adds. */
+export interface ShareOptions extends ConnectOptions {
+    /** Who the user is: tabs share a connection only if it is the same for them; '' for nobody. */
+    identity: string;
+    /** Where ws4redis-shared.js is, where it is no classic script of the page. */
+    worker?: string;
+    /** Where ws4redis.js is, where no script element of the page names it. */
+    script?: string;
 }
 
 export interface HistoryRequest {
@@ -105,6 +117,11 @@ export interface Connection {
     get_state(): 0 | 1 | 2 | 3;
 }
 
+export interface SharedConnection extends Connection {
+    /** Whether the connection is in a worker, for all tabs; known once it is connected. */
+    is_shared(): boolean;
+}
+
 export interface WS4Redis {
     /** Throws a NotSupportedError over an event stream, which cannot send. */
     send_message(data: string | Blob | ArrayBuffer | ArrayBufferView): void;
@@ -121,6 +138,8 @@ export interface WS4RedisConstructor {
     new (options: Options, jquery?: unknown): WS4Redis;
     (options: Options, jquery?: unknown): WS4Redis;
     connect(options: ConnectOptions): Connection;
+    /** There once ws4redis-shared.js is loaded. */
+    share(options: ShareOptions): SharedConnection;
 }
 
 declare const WS4Redis: WS4RedisConstructor;

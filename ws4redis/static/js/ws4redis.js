@@ -2,12 +2,9 @@
  * WS4Redis: the browser's end of a websocket to ws4redis.
  *
  *     const chat = new WS4Redis({uri: '/ws/chat?subscribe-broadcast', receive_message: show});
- *     const page = WS4Redis.connect({uri: '/ws/connection/websocket'});
- *     page.subscribe('chat/7', {received: show});
  *
- * A link keeps one websocket open. It is attached (`socket` is there), waiting (timer), suspended
- * (the page is in the back/forward cache) or closed for good. Over it a session speaks the
- * Centrifuge client protocol, if the server takes it.
+ * A link keeps one websocket open. It is attached (`socket`), waiting (timer), suspended (in the
+ * back/forward cache) or closed for good. Over it a session speaks the Centrifuge client protocol.
  */
 (function () {
     'use strict';
@@ -22,7 +19,9 @@
     const CALLBACKS = ['connecting', 'connected', 'receive_message', 'disconnected', 'gap'];
     const OPTIONS = CALLBACKS.concat('uri', 'heartbeat_msg');
     const CLIENT_CALLBACKS = ['connecting', 'connected', 'disconnected', 'message', 'get_token'];
-    const CLIENT_OPTIONS = CLIENT_CALLBACKS.concat('uri', 'token', 'data', 'max_queue');
+    const CLIENT_OPTIONS = CLIENT_CALLBACKS.concat(
+        'uri', 'token', 'token_url', 'data', 'max_queue'
+    );
 
     const SUBPROTOCOL = 'centrifuge-json';
 
@@ -128,8 +127,8 @@
         return undefined;
     }
 
-    function not_sent(name, why) {
-        return Object.assign(new Error('WS4Redis: not sent, ' + why), {name: name});
+    function failure(message, details) {
+        return Object.assign(new Error('WS4Redis: ' + message), details);
     }
 
     function random_name() {
@@ -150,12 +149,23 @@
         return new Blob([bytes]);
     }
 
-    function with_position(uri, position) {
-        if (position) {
+    function with_query(uri, name, value) {
+        if (value) {
             uri = new URL(uri);
-            uri.searchParams.set('since', position);
+            uri.searchParams.set(name, value);
         }
         return String(uri);
+    }
+
+    function ask_for_token(url) {
+        return fetch(url, {credentials: 'include'}).then(function (answer) {
+            if (!answer.ok) {
+                throw failure('no token', {
+                    code: answer.status, delay_ms: answer.headers.get('Retry-After') * 1000
+                });
+            }
+            return answer.json();
+        }).then(function (answer) { return answer.token; });
     }
 
     /** Open an event stream that looks like a websocket, and like one does not reconnect. */
@@ -206,7 +216,8 @@
      * Keep a websocket open until `close()`, or until the server wants no more.
      *
      * With `may_be_plain` a server that does not know our subprotocol is tried without it, and
-     * an event stream takes over where websockets are blocked.
+     * an event stream takes over where websockets are blocked. `on.ticket` spares the server
+     * looking session and user up.
      */
     function make_link(uri, may_be_plain, on) {
         const window_events = {
@@ -226,6 +237,7 @@
         let misses = 0;
         let streams = false;
         let is_blocked = false;
+        let not_before = 0;
         // What was seen of a stream, for `since`.
         let position = '';
 
@@ -270,7 +282,8 @@
         /** Throws for an URI that is malformed or forbidden on this page. */
         function open() {
             opened_at = null;
-            const address = with_position(uri, position);
+            const address = with_query(
+                with_query(uri, 'since', position), 'ticket', on.ticket);
             const opening = streams ? make_stream(address, {gap: on.gap, position: seen})
                 : offers ? new WebSocket(address, [SUBPROTOCOL]) : new WebSocket(address);
             socket = opening;
@@ -323,7 +336,8 @@
             }
         }
 
-        function abandon(reason) {
+        function abandon(reason, delay_ms) {
+            not_before = Date.now() + (delay_ms || 0);
             drop_socket();
             ended(abnormal_closure(reason));
         }
@@ -360,7 +374,8 @@
             if (opened_at !== null && Date.now() - opened_at >= STABLE_AFTER_MS) {
                 failed_attempts = 0;
             }
-            start_timer(reconnect, reconnection_delay(failed_attempts));
+            start_timer(reconnect,
+                Math.max(reconnection_delay(failed_attempts), not_before - Date.now()));
             failed_attempts += 1;
         }
 
@@ -567,7 +582,7 @@
             opened: opened,
             received: received,
             ended: ended,
-            offline: offline,
+            offline: function () { session.offline(); },
             gap: function (info) { tell('gap', [info]); }
         });
         const session = make_session(link, {connected: session_connected, pushed: pushed});
@@ -593,12 +608,12 @@
         /** Nothing is queued, so nothing is lost without the caller's knowledge. */
         function send_message(data) {
             if (get_state() !== OPEN) {
-                throw not_sent('InvalidStateError',
-                    'the websocket is ' + STATE_NAMES[get_state()]);
+                throw failure('not sent, the websocket is ' + STATE_NAMES[get_state()],
+                    {name: 'InvalidStateError'});
             }
             if (link.streams()) {
-                throw not_sent('NotSupportedError',
-                    'an event stream cannot send, and websockets are blocked');
+                throw failure('not sent, an event stream cannot send, and websockets are blocked',
+                    {name: 'NotSupportedError'});
             }
             if (!is_session) {
                 link.send(data);
@@ -622,10 +637,6 @@
                 own = own.slice(-MAX_QUEUE);
             }
             session.send({send: {data: data}});
-        }
-
-        function offline() {
-            session.offline();
         }
 
         function ended(event) {
@@ -721,15 +732,18 @@
         const positions = {};
         let refresh_timer = null;
         let token = settings.token || '';
+        const get_token = settings.get_token ? settings.get_token.bind(options)
+            : settings.token_url && ask_for_token.bind(null, settings.token_url);
         // Commands with a promise, in their order; those in front may be under way.
         let queue = [];
-        const link = make_link(settings.uri, false, {
+        const on = {
             connecting: function () { call(options, 'connecting'); },
             opened: opened,
-            received: received,
+            received: function (data) { session.received(data); },
             ended: ended,
-            offline: offline
-        });
+            offline: function () { session.offline(); }
+        };
+        const link = make_link(settings.uri, false, on);
         const session = make_session(link, {connected: connected, pushed: pushed});
 
         link.start();
@@ -753,25 +767,24 @@
             get_state: session.get_state
         };
 
-        function offline() {
-            session.offline();
-        }
-
-        function received(data) {
-            session.received(data);
-        }
-
         function opened() {
-            if (token || !settings.get_token) {
+            if (token || !get_token) {
                 begin();
                 return;
             }
-            fetch_token(begin, function (error) { link.abandon(String(error)); });
+            fetch_token(begin, function (error) {
+                // Nobody is logged in.
+                if (error.code === 403) {
+                    link.close(4500, error.message);
+                } else {
+                    link.abandon(error.message, error.delay_ms);
+                }
+            });
         }
 
         function fetch_token(done, failed) {
             const state = link.get_state();
-            Promise.resolve().then(settings.get_token.bind(options)).then(function (fetched) {
+            Promise.resolve().then(get_token).then(function (fetched) {
                 token = fetched || '';
                 if (state === OPEN && link.get_state() === OPEN) {
                     done();
@@ -780,11 +793,13 @@
         }
 
         function begin() {
-            session.begin({token: token, data: settings.data, name: 'ws4redis'});
+            session.begin({
+                token: token, data: settings.data || {ticket: true}, name: 'ws4redis'
+            });
         }
 
         function connected(error, reply) {
-            if (error !== null && error.code === TOKEN_EXPIRED && settings.get_token) {
+            if (error !== null && error.code === TOKEN_EXPIRED && get_token) {
                 token = '';
                 opened();
             } else if (error !== null && error.temporary) {
@@ -793,6 +808,7 @@
                 link.close(4500, error.message);
             } else {
                 keep_token(reply);
+                on.ticket = (reply.data || {}).ticket;
                 call(options, 'connected', [reply]);
                 Object.keys(subscriptions).forEach(send_subscribe);
                 queue.forEach(send_queued);
@@ -802,7 +818,7 @@
         /** Show another token before the present one ends. */
         function keep_token(reply) {
             clearTimeout(refresh_timer);
-            if (reply.expires && settings.get_token) {
+            if (reply.expires && get_token) {
                 refresh_timer = setTimeout(function () {
                     fetch_token(function () {
                         session.call('refresh', {token: token}, function (error, refreshed) {
@@ -822,8 +838,7 @@
             queue.forEach(function (item) {
                 // What is done once in effect, or changes nothing, is simply sent again.
                 if (is_over || item.is_sent && !item.is_repeatable) {
-                    item.reject(Object.assign(new Error('WS4Redis: the connection is closed'),
-                        {code: event.code}));
+                    item.reject(failure('the connection is closed', {code: event.code}));
                 } else {
                     item.is_sent = false;
                     stays.push(item);
@@ -914,6 +929,8 @@
             const subscription = subscriptions[push.channel];
             if (push.message) {
                 call(options, 'message', [push.message.data]);
+            } else if (push.ticket) {
+                on.ticket = push.ticket;
             } else if (subscription && push.pub) {
                 receive(push.channel, subscription, push.pub);
             } else if (subscription && push.join) {
@@ -938,7 +955,7 @@
         function enqueue(method, request, is_repeatable) {
             return new Promise(function (resolve, reject) {
                 if (queue.length >= max_queue) {
-                    reject(new Error('WS4Redis: too much waits to be sent'));
+                    reject(failure('too much waits to be sent'));
                     return;
                 }
                 const item = {
