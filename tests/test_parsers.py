@@ -14,7 +14,6 @@ from tests.hub.rig import Home
 from tests.protocol.client_frames import client_frame
 from tests.step_limit import TooManyStepsError, step_limit
 from ws4redis.broker.channels import facility_of, options_of
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.connection_limits import client_address
 from ws4redis.handshake.origins import is_origin_allowed
@@ -164,7 +163,7 @@ def test_replies_of_redis_whole_or_half_read(number: int, replies: list[bytes], 
         hub.turn(2)
         peer = hub.peer()
         hub.join_names(peer.websocket, ['a'], lambda: None)
-        hub.publications.publish(peer.websocket, Outgoing(('a',), b'hello'))
+        hub.publications.publish(peer.websocket, ('a',), b'hello')
         hub.turn()
         with step_limit(20_000), suppress(BrokenPipeError, ConnectionResetError):
             for part in (data[:cut], data[cut:]):

@@ -196,7 +196,7 @@ def published(channel: bytes, payload: bytes) -> bytes:
 def pack_publish_only(outgoing: Outgoing, tag: str, again: bool) -> Packed:
     """Pack a publication without anything kept: one command and one reply per channel."""
     packed = [pack_command(b'PUBLISH', name, outgoing.payload) for name in outgoing.channels]
-    return Packed(b''.join(packed), len(packed))
+    return b''.join(packed), len(packed), None
 
 
 class Home(Hub):

@@ -15,7 +15,6 @@ from tests.hub.rig import Home, Peer
 from tests.timeouts import SERVER_SECONDS, scaled
 from tests.topologies import ClusterOfRedis, require_cluster
 from ws4redis.broker.connections import drop_client, redis_target
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.cluster_links import ClusterLinks
 from ws4redis.hub.identity import Identity
 from ws4redis.presence import counts
@@ -233,7 +232,7 @@ def test_what_a_websocket_publishes_keeps_its_order_while_the_slot_moves(
             for _ in range(5):
                 text = str(len(sent))
                 sent.append(text)
-                hub.publications.publish(sender.websocket, Outgoing(names, text.encode()))
+                hub.publications.publish(sender.websocket, names, text.encode())
             hub.loop.call_later(0.005, send)
 
     send()
@@ -258,7 +257,7 @@ def test_a_message_on_several_channels_goes_to_all_of_their_nodes(hub: Home) -> 
     done: list[object] = []
 
     hub.publications.publish(
-        peer.websocket, Outgoing(names, b'all'), lambda *answer: done.append(answer)
+        peer.websocket, names, b'all', done=lambda *answer: done.append(answer)
     )
 
     hub.turn_until(lambda: done)

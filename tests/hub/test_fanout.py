@@ -374,13 +374,40 @@ def test_a_message_is_hashed_once_however_many_have_sent_something(
 
 def test_nothing_is_remembered_of_senders_that_have_gone(hub: Home) -> None:
     peers = [hub.peer() for _ in range(3)]
+    channel = Channel(keys_of(b'broadcast:x'))
+    join(channel, *peers)
     for peer in peers:
         peer.websocket.remember_own(b'same', ())
         peer.websocket.remember_own(b'same again', ())
+    hub.fanout.arrive(channel, Publication(b'of another'))
+    deliver_all(hub)
     for peer in peers:
         assert hub.fanout.last_own
         peer.websocket.lost()
     assert not hub.fanout.last_own
+
+
+def test_a_sender_in_no_channel_costs_deliveries_to_others_nothing(hub: Home) -> None:
+    sender, listener = hub.peer(), hub.peer()
+    channel = Channel(keys_of(b'broadcast:x'))
+    join(channel, listener)
+    sender.websocket.remember_own(b'hello', ('broadcast:x',))
+    assert not hub.fanout.last_own
+    hub.fanout.arrive(channel, Publication(b'hello'))
+    deliver_all(hub)
+    assert not hub.fanout.last_own
+    assert listener.messages() == ['hello']
+
+
+def test_who_sends_and_joins_later_is_not_sent_what_it_has_sent_last(hub: Home) -> None:
+    peer = hub.peer()
+    channel = Channel(keys_of(b'broadcast:x'))
+    peer.websocket.remember_own(b'hello', ('broadcast:x',))
+    join(channel, peer)
+    for payload in (b'hello', b'other', b'hello', b'end'):
+        hub.fanout.arrive(channel, Publication(payload))
+        deliver_all(hub)
+    assert peer.messages() == ['other', 'end']
 
 
 def test_who_publishes_faster_than_the_channel_is_served_is_not_read(

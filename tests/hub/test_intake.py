@@ -367,3 +367,29 @@ def test_the_log_names_the_rate_at_most_once_a_minute(caplog: pytest.LogCaptureF
         peers[0].socket.send(numbered(40))
         hub.turn(3)
         assert caplog.text.count('exceeds') == 2
+
+
+def test_a_peer_that_only_answers_pings_costs_no_memory_between_them() -> None:
+    clock = Clock()
+    with rated_home(clock, max_messages_per_second=10, max_pings_per_second=5) as hub:
+        peer = hub.peer()
+        assert peer.websocket.allowance is None
+        peer.socket.send(encode_frame(PONG, b''))
+        hub.turn(2)
+        assert peer.websocket.allowance is not None
+        hub.intake.forget_rested(peer.websocket)
+        assert peer.websocket.allowance is not None
+        clock.advance(1)
+        hub.intake.forget_rested(peer.websocket)
+        assert peer.websocket.allowance is None
+
+
+def test_a_peer_that_is_in_debt_is_not_let_off_by_a_ping() -> None:
+    clock = Clock()
+    with rated_home(clock, max_messages_per_second=10) as hub:
+        peer = hub.peer()
+        peer.socket.send(numbered(20))
+        hub.turn(2)
+        hub.intake.forget_rested(peer.websocket)
+        assert peer.websocket.allowance is not None
+        assert peer.websocket.paused & Paused.RATE

@@ -13,7 +13,6 @@ from tests.hub.rig import Clock, Home, Peer, bulk, bus_link_of, subscribed
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from tests.websocket_client import CLOSE
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub import publications
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Paused, Phase
@@ -41,7 +40,7 @@ def published(hub: Home) -> list[tuple[bytes, bytes]]:
 
 def publish(hub: Home, peer: Peer, *payloads: bytes, channels: tuple[str, ...] = ('x',)) -> None:
     for payload in payloads:
-        hub.publications.publish(peer.websocket, Outgoing(channels, payload))
+        hub.publications.publish(peer.websocket, channels, payload)
     hub.turn()
 
 
@@ -187,7 +186,7 @@ def test_no_more_is_written_before_redis_answers_than_the_bound(
     peer = hub.peer()
     # As from one read: the sender is paused only after it.
     for number in range(50):
-        hub.publications.publish(peer.websocket, Outgoing(('c' * 1000,), b'%d' % number))
+        hub.publications.publish(peer.websocket, ('c' * 1000,), b'%d' % number)
     hub.turn()
     got = published(hub)
     assert 5 < len(got) < 12
@@ -209,7 +208,7 @@ def test_what_waited_is_published_once_the_bus_is_subscribed_again(hub: Home) ->
     hub.redis.hang_up(0)
     hub.redis.hang_up(COMMANDS)
     hub.turn_until(lambda: hub.publications.reconnects and bus_link_of(hub).reconnects)
-    hub.publications.publish(peer.websocket, Outgoing(('x',), b'waits'))
+    hub.publications.publish(peer.websocket, ('x',), b'waits')
     hub.turn(3)
     commands = {number: hub.redis.commands(number) for number in (2, 3)}
     [bus] = [number for number in commands if [b'SUBSCRIBE', b'x'] in commands[number]]
@@ -358,7 +357,7 @@ def test_a_real_redis_keeps_the_message_with_its_expiry_and_publishes_it(
             assert pubsub.get_message(timeout=5) is not None
         peer = hub.peer()
         channels = ('broadcast:x', 'broadcast:y')
-        hub.publications.publish(peer.websocket, Outgoing(channels, b'hello'))
+        hub.publications.publish(peer.websocket, channels, b'hello')
         hub.turn_until(lambda: hub.statistics.messages_published == 1)
         for channel in channels:
             message = pubsub.get_message(timeout=5)
@@ -377,7 +376,7 @@ def test_messages_wait_while_a_real_redis_is_a_replica(
         hub.turn_until(lambda: hub.publications.is_connected)
         redis_client.replicaof('127.0.0.1', 1)
         try:
-            hub.publications.publish(peer.websocket, Outgoing(('broadcast:x',), b'waits'))
+            hub.publications.publish(peer.websocket, ('broadcast:x',), b'waits')
             hub.turn_until(lambda: hub.publications.reconnects)
             assert hub.publications.unanswered == 1
         finally:
@@ -402,7 +401,7 @@ def test_messages_wait_while_a_real_redis_runs_a_script(
             hub.turn_until(lambda: hub.publications.is_connected and bus_link_of(hub).is_connected)
             script.start()
             wait_until(lambda: is_busy(redis_client))
-            hub.publications.publish(peer.websocket, Outgoing(('broadcast:x',), b'waits'))
+            hub.publications.publish(peer.websocket, ('broadcast:x',), b'waits')
             hub.turn_until(lambda: not hub.publications.is_connected)
             redis_client.execute_command('SCRIPT', 'KILL')
             script.join()
@@ -433,8 +432,8 @@ def test_a_real_redis_that_refuses_by_its_access_list_closes_the_sender(
     with override_settings(WS4REDIS_CONNECTION=connection):
         with Home(connect=connect_to_redis, pack=publication_packer()) as hub:
             refused, allowed = hub.peer(), hub.peer()
-            hub.publications.publish(refused.websocket, Outgoing(('broadcast:x',), b'no'))
-            hub.publications.publish(allowed.websocket, Outgoing(('allowed:x',), b'yes'))
+            hub.publications.publish(refused.websocket, ('broadcast:x',), b'no')
+            hub.publications.publish(allowed.websocket, ('allowed:x',), b'yes')
             hub.turn_until(lambda: hub.statistics.messages_published == 1)
             assert [f.close_code for f in refused.frames()] == [1011]
             assert allowed.frames() == []

@@ -7,6 +7,7 @@ connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ws4redis.broker.channels import facility_in
@@ -25,7 +26,8 @@ from ws4redis.conf import conf
 from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
 
 
-class Outgoing(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Outgoing:
     """A message, and the full names of the channels that it is published on.
 
     ``expire`` is the number of seconds for which it is kept, None: as the settings say. ``once`` is

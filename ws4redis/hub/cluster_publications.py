@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from redis.crc import key_slot
 
+from ws4redis.broker.history import Kind
 from ws4redis.broker.link import AWAY_ERRORS, RedisLink, error_code
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.peer import Paused, Peer
 from ws4redis.hub.publications import Done, Publication, Publications
 
@@ -43,7 +43,7 @@ class NodePublications(Publications):
         if error is not None and error_code(error) in MOVING_ERRORS:
             del self._under_way[publication]
             self._under_way_bytes -= publication.packed_bytes
-            self._take_off(publication)
+            self._unanswered_bytes -= publication.size
             publication.error = None
             self._owner.refused(self, publication, error)
         else:
@@ -65,7 +65,7 @@ class NodePublications(Publications):
         taken, kept = [], deque[Publication]()
         for publication in self._waiting:
             if is_wanted(slot_of(publication)):
-                self._take_off(publication)
+                self._unanswered_bytes -= publication.size
                 taken.append(publication)
             else:
                 kept.append(publication)
@@ -94,7 +94,7 @@ class NodePublications(Publications):
 
 
 def slot_of(publication: Publication) -> int:
-    (name,) = publication.outgoing.channels
+    (name,) = publication.channels
     return key_slot(name.encode(errors='surrogateescape'))
 
 
@@ -127,13 +127,21 @@ class ClusterPublications:
     def unanswered_bytes(self) -> int:
         return sum(queue.unanswered_bytes for queue in self.queues)
 
-    def publish(self, peer: Peer, outgoing: Outgoing, done: Done | None = None) -> None:
+    def publish(
+        self,
+        peer: Peer,
+        channels: tuple[str, ...],
+        payload: bytes,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+        done: Done | None = None,
+    ) -> None:
         """Publish a message on each of its channels by itself."""
-        if done is not None and len(outgoing.channels) > 1:
-            done = _Collected(len(outgoing.channels), done).take
-        for name in outgoing.channels:
+        if done is not None and len(channels) > 1:
+            done = _Collected(len(channels), done).take
+        for name in channels:
             slot = key_slot(name.encode(errors='surrogateescape'))
-            self._queue(slot).publish(peer, outgoing._replace(channels=(name,)), done)
+            self._queue(slot).publish(peer, (name,), payload, kind, once, done)
 
     def _queue(self, slot: int) -> NodePublications:
         if slot in self._blocked:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ws4redis.broker.history import Kind, Position
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.broker.presence import ChangeKind
 from ws4redis.hub.attendance import Attendance
 from ws4redis.hub.bus import Bus
@@ -281,7 +280,7 @@ class Hub:
         message is not published.
         """
         peer.remember_own(payload, channels)
-        self.publications.publish(peer, Outgoing(channels, payload, kind, None, once), done)
+        self.publications.publish(peer, channels, payload, kind, once, done)
         if self.fanout.may_be_behind:
             for name in channels:
                 channel = self.bus.get(name)

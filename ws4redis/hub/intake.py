@@ -36,6 +36,16 @@ BURST_SECONDS = 0.5
 LOG_INTERVAL_SECONDS = 60.0
 
 
+@dataclass(slots=True)
+class Allowance:
+    """What a peer may still send."""
+
+    messages: float
+    bytes: float
+    pings: float
+    refilled_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Bound what a peer may send: so much a second, and so much at once."""
@@ -60,26 +70,50 @@ class Intake:
         self._rates = (
             Rate.of(
                 'WS4REDIS_MAX_MESSAGES_PER_SECOND',
-                'messages_left',
+                'messages',
                 options.max_messages_per_second,
             ),
-            Rate.of('WS4REDIS_MAX_BYTES_PER_SECOND', 'bytes_left', options.max_bytes_per_second),
-            Rate.of('WS4REDIS_MAX_PINGS_PER_SECOND', 'pings_left', options.max_pings_per_second),
+            Rate.of('WS4REDIS_MAX_BYTES_PER_SECOND', 'bytes', options.max_bytes_per_second),
+            Rate.of('WS4REDIS_MAX_PINGS_PER_SECOND', 'pings', options.max_pings_per_second),
         )
-        self.bursts = tuple(rate.burst for rate in self._rates)
-        self._is_bounded = any(burst < math.inf for burst in self.bursts)
+        self._bursts = tuple(rate.burst for rate in self._rates)
+        # Infinity remains what it is, whatever is taken off.
+        is_bounded = any(burst < math.inf for burst in self._bursts)
+        self._unbounded = None if is_bounded else self._full()
         # In the order in which they are served.
         self._waiting: OrderedDict[WebSocket, None] = OrderedDict()
         self._logged_at = -math.inf
 
-    def opened_at(self) -> float:
-        """Return from when on allowances accrue; one object for all where nothing is bounded."""
-        return self._loop.timers.clock() if self._is_bounded else 0.0
+    def allowance(self) -> Allowance:
+        """Return a full allowance for a peer that begins to send."""
+        return self._unbounded or self._full()
 
-    def hold_up(self, websocket: WebSocket) -> None:
+    def _full(self) -> Allowance:
+        messages, size, pings = self._bursts
+        return Allowance(messages, size, pings, self._loop.timers.clock())
+
+    def charge(self, websocket: WebSocket, *, size: int) -> None:
+        """Count a message that did not come over the websocket itself."""
+        allowance = websocket.allowance
+        if allowance is None:
+            allowance = websocket.allowance = self.allowance()
+        allowance.messages -= 1
+        allowance.bytes -= size
+        if allowance.messages <= 0 or allowance.bytes <= 0:
+            self.hold_up(websocket, allowance)
+
+    def forget_rested(self, websocket: WebSocket) -> None:
+        """Let go of an allowance that is full again: pongs make one for every websocket."""
+        allowance = websocket.allowance
+        if allowance is not None and not websocket.paused & Paused.RATE:
+            self._refill(allowance)
+            if (allowance.messages, allowance.bytes, allowance.pings) == self._bursts:
+                websocket.allowance = None
+
+    def hold_up(self, websocket: WebSocket, allowance: Allowance) -> None:
         """Stop reading a websocket that sends too much, or of which something is left over."""
         if websocket.phase is Phase.OPEN:
-            self._slow_down(websocket)
+            self._slow_down(websocket, allowance)
         if websocket.protocol.has_more and not websocket.paused & Paused.LEFTOVERS:
             websocket.set_paused(websocket.paused | Paused.LEFTOVERS)
             self._waiting[websocket] = None
@@ -122,37 +156,37 @@ class Intake:
 
     # Rates
 
-    def _slow_down(self, websocket: WebSocket) -> None:
-        rest, exceeded = self._refill(websocket)
+    def _slow_down(self, websocket: WebSocket, allowance: Allowance) -> None:
+        rest, exceeded = self._refill(allowance)
         if exceeded is None or websocket.paused & Paused.RATE:
             return
         websocket.set_paused(websocket.paused | Paused.RATE)
         # Its answer may lie behind what is not read now.
         websocket.pinged_in_round = 0
-        self._loop.call_later(rest, self._go_on, websocket)
+        self._loop.call_later(rest, self._go_on, websocket, allowance)
         now = self._loop.timers.clock()
         if now - self._logged_at >= LOG_INTERVAL_SECONDS:
             self._logged_at = now
             logger.warning('%r exceeds %s: it is read more slowly', websocket, exceeded.setting)
 
-    def _refill(self, websocket: WebSocket) -> tuple[float, Rate | None]:
+    def _refill(self, allowance: Allowance) -> tuple[float, Rate | None]:
         """Add what has accrued; return for how long to rest, and because of which rate."""
         now = self._loop.timers.clock()
-        elapsed = now - websocket.refilled_at
-        websocket.refilled_at = now
+        elapsed = now - allowance.refilled_at
+        allowance.refilled_at = now
         rest, exceeded = 0.0, None
         for rate in self._rates:
-            left = getattr(websocket, rate.allowance) + elapsed * rate.per_second
-            setattr(websocket, rate.allowance, min(left, rate.burst))
+            left = getattr(allowance, rate.allowance) + elapsed * rate.per_second
+            setattr(allowance, rate.allowance, min(left, rate.burst))
             if left <= 0 and -left / rate.per_second >= rest:
                 rest, exceeded = -left / rate.per_second, rate
         return max(rest, SHORTEST_REST_SECONDS), exceeded
 
-    def _go_on(self, websocket: WebSocket) -> None:
+    def _go_on(self, websocket: WebSocket, allowance: Allowance) -> None:
         if websocket.phase is not Phase.OPEN:
             return
-        rest, exceeded = self._refill(websocket)
+        rest, exceeded = self._refill(allowance)
         if exceeded is not None:
-            self._loop.call_later(rest, self._go_on, websocket)
+            self._loop.call_later(rest, self._go_on, websocket, allowance)
         else:
             websocket.resume_reading(Paused.RATE)

@@ -64,6 +64,7 @@ class Pings:
         self._wheel.start()
 
     def _ping(self, websocket: WebSocket) -> None:
+        self._hub.intake.forget_rested(websocket)
         if not websocket.pinged_in_round:
             websocket.pinged_in_round = self._round
             websocket.send_ping()
@@ -104,8 +105,11 @@ class Heartbeats:
         if websocket.idle_since > quiet_since:
             return
         # Noted per channel, so that heartbeats add no cost to each delivery.
-        if websocket.has_skipped or all(
+        own = websocket.own
+        has_skipped = own is not None and own.has_skipped
+        if has_skipped or all(
             channel.delivered_at <= quiet_since for channel in websocket.channels
         ):
-            websocket.has_skipped = False
+            if own is not None:
+                own.has_skipped = False
             websocket.send(websocket.wire.encode_message(self._message))

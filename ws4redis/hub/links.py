@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from ws4redis.broker.history import Kind
 from ws4redis.broker.link import Commands
-from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.master_watch import MasterWatch, Sentinels
@@ -32,7 +32,15 @@ class PublishesForClients(Protocol):
     @property
     def unanswered_bytes(self) -> int: ...
 
-    def publish(self, peer: Peer, outgoing: Outgoing, done: Done | None = None) -> None:
+    def publish(
+        self,
+        peer: Peer,
+        channels: tuple[str, ...],
+        payload: bytes,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+        done: Done | None = None,
+    ) -> None:
         """Publish a message; hold its sender back where Redis does not keep up.
 
         Without ``done`` a sender whose message is not published is closed.

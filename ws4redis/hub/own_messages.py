@@ -31,11 +31,15 @@ def fingerprint(payload: bytes) -> bytes:
 class OwnMessages:
     """Recognise a websocket's own messages, by their fingerprints."""
 
-    __slots__ = ('_under_way', 'last', 'sent_at')
+    __slots__ = ('_under_way', 'has_skipped', 'is_diverted', 'last', 'sent_at')
 
     def __init__(self) -> None:
         self.last: bytes | None = None
         self.sent_at = 0.0
+        # Whether the last one is among those that :class:`LastOwn` looks for.
+        self.is_diverted = False
+        # Whether its channels had messages that the websocket was not sent, being its own.
+        self.has_skipped = False
         self._under_way: dict[bytes, int] = {}
 
     @property
@@ -71,7 +75,8 @@ class LastOwn:
     """The websockets whose last own message has a certain content.
 
     Once all that a websocket has sent is back, only that one content has to be kept from it. So it
-    is sent to like any other, and diverted when a message with that content comes by.
+    is sent to like any other, and diverted when a message with that content comes by. A websocket
+    that only sends, or sends all the time, never gets here.
     """
 
     __slots__ = ('_senders',)
@@ -86,18 +91,23 @@ class LastOwn:
         """Tell whether a peer has sent this content last."""
         return bool(self._senders) and peer in self._senders.get(mark, ())
 
-    def change(self, peer: Peer, before: bytes | None, mark: bytes) -> None:
-        """Note what a peer has sent last now, and forget what that was before."""
-        self.forget(peer, before)
-        senders = self._senders.get(mark)
+    def add(self, peer: Peer, own: OwnMessages) -> None:
+        """Look for what a peer has sent last."""
+        if own.last is None or own.is_diverted:
+            return
+        own.is_diverted = True
+        senders = self._senders.get(own.last)
         if senders is None:
-            self._senders[mark] = {peer}
+            self._senders[own.last] = {peer}
         else:
             senders.add(peer)
 
-    def forget(self, peer: Peer, mark: bytes | None) -> None:
-        if mark is None:
+    def forget(self, peer: Peer, own: OwnMessages) -> None:
+        """Look for it no more; the peer is not sent to directly until it is added again."""
+        if own.last is None or not own.is_diverted:
             return
+        own.is_diverted = False
+        mark = own.last
         senders = self._senders.get(mark)
         if senders is not None:
             senders.discard(peer)

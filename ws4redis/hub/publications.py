@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import hiredis
 
-from ws4redis.broker.history import Position
+from ws4redis.broker.history import Kind, Position
 from ws4redis.broker.kept import NotKept
 from ws4redis.broker.link import RedisLink, error_code, ignore, pack_command
 from ws4redis.broker.outgoing import Exchange, Outgoing
@@ -42,16 +42,9 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 256
 
 
-class Packed(NamedTuple):
-    """The commands that publish a message, as bytes, and how many replies they have.
-
-    ``exchange`` is there if a channel has a history: what it replies is looked at.
-    """
-
-    data: bytes
-    replies: int
-    exchange: Exchange | None = None
-
+# The commands that publish a message, as bytes, and how many replies they have. The exchange is
+# there if a channel has a history: what it replies is looked at.
+Packed: TypeAlias = 'tuple[bytes, int, Exchange | None]'
 
 # From a message to the commands that publish it. The tag is what an earlier attempt gave it, or
 # empty; the last argument says that Redis may have published it already. Raises `NotKept`, and
@@ -73,7 +66,7 @@ class NotPublished(Exception):
         self.reason = reason
 
 
-class Publication:
+class Publication(Outgoing):
     """A message whose publication Redis has not answered."""
 
     __slots__ = (
@@ -81,7 +74,6 @@ class Publication:
         'error',
         'exchange',
         'number',
-        'outgoing',
         'packed_bytes',
         'peer',
         'positions',
@@ -97,18 +89,25 @@ class Publication:
         self,
         publications: Publications,
         peer: Peer,
-        outgoing: Outgoing,
+        channels: tuple[str, ...],
+        payload: bytes,
+        kind: Kind,
+        once: str | None,
         done: Done | None,
         since: float,
     ) -> None:
+        self.channels = channels
+        self.payload = payload
+        self.kind = kind
+        self.expire = None
+        self.once = once
         self.publications = publications
         # By it messages that wait in several places find their order again.
         self.number = next(_numbers)
         self.peer = peer
-        self.outgoing = outgoing
         self.done = done
         self.since = since
-        self.size = len(outgoing.payload) + MESSAGE_OVERHEAD_BYTES
+        self.size = len(payload) + MESSAGE_OVERHEAD_BYTES
         self.packed_bytes = 0
         # By it Redis tells whether it has published this one already.
         self.tag = ''
@@ -209,8 +208,6 @@ class Publications(RedisLink):
         self._waiting: deque[Publication] = deque()
         self._under_way_bytes = 0
         self._unanswered_bytes = 0
-        # How much of that is each sender's.
-        self._shares: dict[Peer, int] = {}
         self._held_back: set[Peer] = set()
         self._deadline: Timer | None = None
         # Whether this connection has published, and whether one could not since it is read-only.
@@ -230,22 +227,34 @@ class Publications(RedisLink):
     def _may_write(self) -> bool:
         return self.is_connected and self._is_heard()
 
-    def publish(self, peer: Peer, outgoing: Outgoing, done: Done | None = None) -> None:
+    def publish(
+        self,
+        peer: Peer,
+        channels: tuple[str, ...],
+        payload: bytes,
+        kind: Kind = Kind.TEXT,
+        once: str | None = None,
+        done: Done | None = None,
+    ) -> None:
         """Publish a message; hold its sender back where Redis does not keep up.
 
         Without ``done`` a sender whose message is not published is closed.
         """
-        self._add(Publication(self, peer, outgoing, done, since=self.loop.timers.clock()))
+        now = self.loop.timers.clock()
+        self._add(Publication(self, peer, channels, payload, kind, once, done, now))
 
     def _add(self, publication: Publication) -> None:
         peer = publication.peer
         publication.publications = self
         self._waiting.append(publication)
         self._unanswered_bytes += publication.size
-        self._shares[peer] = self._shares.get(peer, 0) + publication.size
         if self._unanswered_bytes > MAX_WAITING_BYTES:
             self._close_heaviest()
-        if self._unanswered_bytes > MAX_UNANSWERED_BYTES or not self._may_write:
+        if (
+            self._unanswered_bytes > MAX_UNANSWERED_BYTES
+            or not self.is_connected
+            or not self._is_heard()
+        ):
             self._hold_back(peer)
         if self._deadline is None:
             self._deadline = self.loop.call_later(self._timeout_seconds, self._check_deadline)
@@ -258,7 +267,6 @@ class Publications(RedisLink):
             self._statistics.messages_not_published[CloseCode.GOING_AWAY] += lost
             logger.error('%d messages of clients were not published before the end', lost)
         self._waiting.clear()
-        self._shares.clear()
         self._unanswered_bytes = 0
 
     def turn_end(self) -> bool:
@@ -274,7 +282,7 @@ class Publications(RedisLink):
         while waiting and self._under_way_bytes < MAX_UNANSWERED_BYTES:
             publication = waiting.popleft()
             try:
-                packed = self._pack(publication.outgoing, publication.tag, publication.was_written)
+                packed = self._pack(publication, publication.tag, publication.was_written)
             except NotKept:
                 self._not_packed(publication, 'Redis keeps too much of what clients sent')
             except ValueError as exc:
@@ -283,24 +291,25 @@ class Publications(RedisLink):
                 self._write(publication, packed)
 
     def _not_packed(self, publication: Publication, reason: str) -> None:
-        self._take_off(publication)
+        self._unanswered_bytes -= publication.size
         self._give_up(publication, CloseCode.TRY_AGAIN_LATER, reason)
 
     def _write(self, publication: Publication, packed: Packed) -> None:
-        publication.packed_bytes = len(packed.data)
+        data, replies, exchange = packed
+        publication.packed_bytes = len(data)
         publication.was_written = True
         self._under_way[publication] = None
-        self._under_way_bytes += len(packed.data)
-        self.write(packed.data)
-        if packed.exchange is not None:
-            publication.exchange = packed.exchange
-            publication.tag = packed.exchange.tag
+        self._under_way_bytes += len(data)
+        self.write(data)
+        if exchange is not None:
+            publication.exchange = exchange
+            publication.tag = exchange.tag
             publication.replies = []
-            self.expect(publication.take, publication.take, commands=packed.replies)
+            self.expect(publication.take, publication.take, commands=replies)
             return
-        if packed.replies > 1:
-            self.expect(ignore, publication.note_error, commands=packed.replies - 1)
-        self.expect(publication.answered, publication.refused)
+        if replies > 1:
+            self.expect(ignore, publication.note_error, commands=replies - 1)
+        self._expected.append((publication.answered, publication.refused, None))
 
     def repeat_with_text(self, publication: Publication, places: Sequence[int]) -> None:
         """Write some commands of a publication again: Redis has forgotten their script."""
@@ -315,7 +324,7 @@ class Publications(RedisLink):
         """Count a message that Redis has answered; close its sender if it was refused."""
         del self._under_way[publication]
         self._under_way_bytes -= publication.packed_bytes
-        self._take_off(publication)
+        self._unanswered_bytes -= publication.size
         if publication.error is None:
             self._statistics.messages_published += 1
             self._has_published = True
@@ -327,16 +336,6 @@ class Publications(RedisLink):
         else:
             logger.error('Redis refuses a message of %r: %s', publication.peer, publication.error)
             self._give_up(publication, CloseCode.INTERNAL_ERROR, 'not published')
-
-    def _take_off(self, publication: Publication) -> None:
-        """Let a message count no more among what waits."""
-        self._unanswered_bytes -= publication.size
-        peer = publication.peer
-        share = self._shares[peer] - publication.size
-        if share:
-            self._shares[peer] = share
-        else:
-            del self._shares[peer]
 
     def _give_up(self, publication: Publication, code: CloseCode, reason: str) -> None:
         self._statistics.messages_not_published[code] += 1
@@ -369,17 +368,20 @@ class Publications(RedisLink):
         """Make room: give up what waits of those senders of whom most does."""
         # More than is needed at once, since each time all that waits is looked through.
         excess = self._unanswered_bytes - MAX_WAITING_BYTES * 7 // 8
+        shares: Counter[Peer] = Counter()
+        for publication in (*self._under_way, *self._waiting):
+            shares[publication.peer] += publication.size
         closed: set[Peer] = set()
-        for peer in sorted(self._shares, key=self._shares.__getitem__, reverse=True):
+        for peer, share in shares.most_common():
             if excess <= 0:
                 break
-            excess -= self._shares[peer]
+            excess -= share
             closed.add(peer)
         waiting, self._waiting = self._waiting, deque()
         dropped: list[Publication] = []
         for publication in waiting:
             if publication.peer in closed:
-                self._take_off(publication)
+                self._unanswered_bytes -= publication.size
                 dropped.append(publication)
             else:
                 self._waiting.append(publication)
@@ -402,7 +404,7 @@ class Publications(RedisLink):
         overdue: list[Publication] = []
         while self._waiting and self._waiting[0].since <= overdue_since:
             publication = self._waiting.popleft()
-            self._take_off(publication)
+            self._unanswered_bytes -= publication.size
             overdue.append(publication)
         if overdue:
             logger.error(

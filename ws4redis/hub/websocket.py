@@ -13,7 +13,6 @@ import struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ws4redis.hub.messages import HeldBack, Messages
-from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import OwnMessages, fingerprint
 from ws4redis.hub.peer import Paused, Peer, Phase
 from ws4redis.hub.receiver import Receiver
@@ -25,6 +24,7 @@ from ws4redis.protocol.frames import CloseCode, Opcode, encode_frame
 if TYPE_CHECKING:
     from ws4redis.hub.channel import Channel, Gap, Joined, Outcome
     from ws4redis.hub.hub import Hub
+    from ws4redis.hub.intake import Allowance
     from ws4redis.protocol.wire import WireFormat
 
 __all__ = ['Paused', 'Phase', 'Receiver', 'WebSocket']
@@ -49,22 +49,18 @@ class WebSocket(Peer):
 
     __slots__ = (
         '_timer',
-        'bytes_left',
+        'allowance',
         'companion',
         'echo',
-        'has_skipped',
         'heeds_gaps',
         'held',
         'idle_since',
-        'messages_left',
         'own',
         'pinged_in_round',
-        'pings_left',
         'place',
         'protocol',
         'publishes',
         'receiver',
-        'refilled_at',
     )
 
     def __init__(
@@ -95,11 +91,8 @@ class WebSocket(Peer):
         self.pinged_in_round = 0
         # When it was sent something last, channels apart; never idle where no heartbeats are sent.
         self.idle_since = hub.loop.timers.clock() if heartbeats else math.inf
-        # Whether its channels had messages that it was not sent, being its own.
-        self.has_skipped = False
-        # What the peer may send before the clock is asked; see intake.py.
-        self.messages_left, self.bytes_left, self.pings_left = hub.intake.bursts
-        self.refilled_at = hub.intake.opened_at()
+        # What the peer may send before the clock is asked, once it has sent something.
+        self.allowance: Allowance | None = None
         self._timer: Any = None
 
     def __repr__(self) -> str:
@@ -157,45 +150,51 @@ class WebSocket(Peer):
             self._peer_ended()
             return
         self.hub.statistics.bytes_received += len(data)
-        self.bytes_left -= len(data)
         self.take(data)
 
     def take(self, data: bytes) -> None:
         """Take what was read, or with ``b''`` more of what was left over."""
+        hub = self.hub
         protocol = self.protocol
-        self._handle(protocol, protocol.receive_data(data))
-        if (
-            protocol.has_more
-            or self.messages_left <= 0
-            or self.bytes_left <= 0
-            or self.pings_left <= 0
-        ):
-            self.hub.intake.hold_up(self)
-
-    def _handle(self, protocol: ServerConnection, events: list[tuple[Opcode, bytes]]) -> None:
+        events = protocol.receive_data(data)
         if protocol.outgoing and protocol.state is _PROTOCOL_OPEN:
             # A pong goes out before what answers the messages of the same read. Only a close frame
             # has to wait for them, since nothing may follow it.
             self._send_reply()
+        messages = pings = 0
         for opcode, payload in events:
             if opcode is _TEXT or opcode is _BINARY:
                 if self.phase is _OPEN:
-                    self.hub.statistics.messages_received += 1
-                    self.messages_left -= 1
-                    if payload == self.hub.options.heartbeat:
+                    messages += 1
+                    if payload == hub.options.heartbeat:
                         self._answer_heartbeat(payload)
                     else:
                         self.receiver.receive_message(self, opcode, payload)
             elif opcode is not Opcode.CLOSE:
-                self.pings_left -= 1
+                pings += 1
                 if opcode is Opcode.PONG:
                     self.pinged_in_round = 0
+        size = len(data)
         if protocol.inflated_bytes:
-            self.bytes_left -= protocol.take_inflated_bytes()
+            size += protocol.take_inflated_bytes()
+        hub.statistics.messages_received += messages
         if protocol.outgoing:
             self._send_reply()
         if protocol.state is not _PROTOCOL_OPEN:
             self._follow_protocol()
+        allowance = self.allowance
+        if allowance is None:
+            allowance = self.allowance = hub.intake.allowance()
+        allowance.messages -= messages
+        allowance.bytes -= size
+        allowance.pings -= pings
+        if (
+            protocol.has_more
+            or allowance.messages <= 0
+            or allowance.bytes <= 0
+            or allowance.pings <= 0
+        ):
+            hub.intake.hold_up(self, allowance)
 
     def _send_reply(self) -> None:
         reply = self.protocol.data_to_send()
@@ -251,22 +250,22 @@ class WebSocket(Peer):
             self.send_kept(gap.kept)
 
     def deliver(self, messages: Messages) -> None:
-        """Send messages of a channel, except those that it sent itself."""
         if self.held is not None:
             self._hold_back(self.held, messages)
             return
-        chunk: Chunk | None
-        if self.own is None:
+        own = self.own
+        if own is None:
             chunk = messages.framed(self.wire)
         else:
-            is_own = [self.own.recognises(mark) for mark in messages.marks]
-            self._forget_overdue(self.own)
+            is_own = [own.recognises(mark) for mark in messages.marks]
+            self._forget_overdue(own)
             self._update_direct()
-            chunk = messages.framed_without(self.wire, is_own)
-        if chunk is not None:
-            self.send(chunk.data, messages=chunk.messages, shared=chunk)
-        else:
-            self.has_skipped = True
+            rest = messages.framed_without(self.wire, is_own)
+            if rest is None:
+                own.has_skipped = True
+                return
+            chunk = rest
+        self.send(chunk.data, messages=chunk.messages, shared=chunk)
 
     def _hold_back(self, held: HeldBack, messages: Messages) -> None:
         held.add(messages.publications)
@@ -296,24 +295,23 @@ class WebSocket(Peer):
         self._update_direct()
 
     def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:
-        """Note a message that this websocket publishes, if it is not to be sent it back."""
         if self.echo or self.phase is _CLOSED:
             return
-        if self.own is None:
-            self.own = OwnMessages()
-        holds = self.hub.bus.holds
-        copies = sum([holds(self, name) for name in channels]) if self.channels else 0
-        mark = fingerprint(payload)
-        if mark != self.own.last:
-            self.hub.fanout.last_own.change(self, self.own.last, mark)
+        own = self.own
+        if own is None:
+            own = self.own = OwnMessages()
+        self.direct = False
+        if own.is_diverted:
+            self.hub.fanout.last_own.forget(self, own)
+        copies = 0
+        if self.channels:
+            holds = self.hub.bus.holds
+            copies = sum([holds(self, name) for name in channels])
+        own.last = fingerprint(payload)
         if copies:
-            self.own.sent(mark, copies=copies, now=self.hub.loop.timers.clock())
-            self._update_direct()
-        else:
-            self.own.last = mark
+            own.sent(own.last, copies=copies, now=self.hub.loop.timers.clock())
 
     def forget_own_under_way(self) -> None:
-        """Expect no own message back any more: what is under way is lost."""
         if self.own is not None:
             self.own.forget_under_way()
             self._update_direct()
@@ -461,7 +459,7 @@ class WebSocket(Peer):
             if undelivered:
                 self.hub.statistics.messages_not_delivered[code] += undelivered
         if self.own is not None:
-            self.hub.fanout.last_own.forget(self, self.own.last)
+            self.hub.fanout.last_own.forget(self, self.own)
         if self._queue:
             if was_opened and self._queue.messages:
                 self.hub.statistics.messages_not_delivered[code] += self._queue.messages
@@ -488,3 +486,5 @@ class WebSocket(Peer):
             and self.held is None
             and (self.own is None or not self.own.are_under_way)
         )
+        if self.direct and self.own is not None:
+            self.hub.fanout.last_own.add(self, self.own)

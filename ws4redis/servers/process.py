@@ -41,6 +41,8 @@ from ws4redis.settings.topologies import Node, Target, Topology
 logger = logging.getLogger('ws4redis')
 
 STOP_SECONDS = 5.0
+# To look up a member of an enumeration takes ten times as long as to look up a name.
+_TEXT = Kind.TEXT
 _MULTI = pack_command(b'MULTI')
 _EXEC = pack_command(b'EXEC')
 
@@ -243,20 +245,24 @@ def publication_packer() -> PackPublication:
         return None if keep or options.has_history else (word, name)
 
     def pack(outgoing: Outgoing, tag: str, again: bool) -> Packed:  # noqa: FBT001 - a callback
-        channels, payload, kind, expire, once = outgoing
-        words = plain_words(channels)
-        if words is not None and kind is Kind.TEXT and expire is None and once is None:
+        words = plain_words(outgoing.channels)
+        if (
+            words is not None
+            and outgoing.kind is _TEXT
+            and outgoing.expire is None
+            and outgoing.once is None
+        ):
             # Much traffic is of this kind, and it needs nothing to be remembered.
-            return Packed(pack_command(*words, payload), 1)
+            return pack_command(*words, outgoing.payload), 1, None
         exchange = Exchange(outgoing, kept=kept, tag=tag, again=again, find=find)
         packed = [pack_command(*command) for command in exchange.commands]
         if exchange.has_history:
             # Each script is all or nothing; in a transaction one that Redis does not know would
             # spoil the others.
-            return Packed(b''.join(packed), len(packed), exchange)
+            return b''.join(packed), len(packed), exchange
         if len(packed) > 1:
             # As in_transaction() has it, packed once for all.
             packed = [_MULTI, *packed, _EXEC]
-        return Packed(b''.join(packed), len(packed))
+        return b''.join(packed), len(packed), None
 
     return pack

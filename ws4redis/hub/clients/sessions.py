@@ -107,11 +107,8 @@ class Sessions:
             return Fate.TOO_MUCH
         self._hub.statistics.messages_received += 1
         self._hub.statistics.bytes_received += len(data)
-        stream.messages_left -= 1
-        stream.bytes_left -= len(data)
         connection.receive_message(stream, Opcode.TEXT, data)
-        if stream.messages_left <= 0 or stream.bytes_left <= 0:
-            self._hub.intake.hold_up(stream)
+        self._hub.intake.charge(stream, size=len(data))
         return Fate.TAKEN
 
     def _send(self, frame: EmulatedFrame, told: Told) -> None:
