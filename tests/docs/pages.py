@@ -99,3 +99,12 @@ def project_of(page: Path, directory: Path) -> Iterator[list[str]]:
         for name in [n for n in sys.modules if n.partition('.')[0] in packages]:
             del sys.modules[name]
         importlib.invalidate_caches()
+        _forget_tasks(packages)
+
+
+def _forget_tasks(packages: set[str]) -> None:
+    """Let Celery forget the tasks of a page, whose names the next one may use again."""
+    if 'celery' in sys.modules:
+        tasks = sys.modules['celery'].current_app.tasks
+        for name in [n for n in tasks if n.partition('.')[0] in packages]:
+            tasks.pop(name)
