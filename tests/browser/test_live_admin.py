@@ -92,7 +92,8 @@ def test_it_shows_what_goes_on(open_page: NewPage, site: UwsgiServer, redis_clie
     page = open_page('admin')
     publisher = RedisPublisher(facility='chat/7', broadcast=True)
     with RawWebSocket(site.ws_url + '/ws/chat/7?subscribe-broadcast') as websocket:
-        page.locator('[data-total=open]', has_text='1').wait_for()
+        # The page has one, too.
+        page.locator('[data-total=open]', has_text='2').wait_for()
         assert page.locator('[data-rows=processes] tr').count() == 1
 
         def is_shown() -> bool:
@@ -103,7 +104,7 @@ def test_it_shows_what_goes_on(open_page: NewPage, site: UwsgiServer, redis_clie
         page.get_by_role('button', name='chat/7').click()
         page.locator('#live-messages li', has_text='<b>hello</b>').first.wait_for()
         tell(redis_client, snapshot(7, open=4711))
-        page.locator('[data-total=open]', has_text='4,712').wait_for()
+        page.locator('[data-total=open]', has_text='4,713').wait_for()
 
         page.fill('[name=message]', 'a test')
         page.get_by_role('button', name='Send').click()
@@ -147,29 +148,94 @@ def test_it_shows_who_is_connected_and_ends_that(open_page: NewPage) -> None:
         page.wait_for_timeout(200)
         return int(page.locator('[data-rows=who] tr').count())
 
-    wait_until(lambda: look_up('') == 1)
-    row = page.locator('[data-rows=who] tr').inner_text()
-    assert 'viewer' in row
-    assert 'user:viewer:chat/7' in row
+    # Two pages, and what one of them has opened beside.
+    wait_until(lambda: look_up('') == 3)
+    rows = page.locator('[data-rows=who] tr').all_inner_texts()
+    assert [row.split()[0] for row in rows] == ['admin', 'viewer', 'viewer']
+    assert sum('user:viewer:chat/7' in row for row in rows) == 1
     assert look_up('nobody') == 0
     assert 'No user is connected.' in page.inner_text('#live-who-answer')
-    wait_until(lambda: look_up('viewer') == 1)
+    wait_until(lambda: look_up('viewer') == 2)
     page.get_by_role('button', name='Unsubscribe viewer from user:viewer:chat/7').click()
     page.locator('#live-who-answer', has_text='viewer leaves user:viewer:chat/7.').wait_for()
 
     def has_left() -> bool:
         look_up('viewer')
-        return 'user:viewer' not in page.locator('[data-rows=who]').inner_text()
+        return 'user:viewer:chat' not in page.locator('[data-rows=who]').inner_text()
 
     wait_until(has_left)
-    page.get_by_role('button', name='Disconnect viewer').click()
+    page.get_by_role('button', name='Disconnect viewer').first.click()
     wait_until(lambda: of_viewer.title() == 'closed 3503')
     wait_until(lambda: look_up('viewer') == 0)
     # Who may only look has no such buttons.
     open_websocket(of_viewer)
     of_viewer.get_by_role('button', name='Look up').click()
-    of_viewer.locator('[data-rows=who] tr').wait_for()
+    of_viewer.locator('[data-rows=who] tr').first.wait_for()
     assert of_viewer.get_by_role('button', name='Disconnect').count() == 0
+
+
+def count_requests(page: Page) -> list[str]:
+    """Return the requests for news that the page makes from now on."""
+    found: list[str] = []
+    page.on(
+        'request', lambda request: found.append(request.url) if 'data/' in request.url else None
+    )
+    return found
+
+
+def test_the_processes_tell_it_over_a_websocket(open_page: NewPage, redis_client: Any) -> None:
+    page = open_page('viewer')
+    page.locator('#live-state', has_text='Now, as told over a websocket').wait_for()
+    requests = count_requests(page)
+    for number in range(3):
+        tell(redis_client, snapshot(7, open=1000 + number))
+        page.locator('[data-total=open]', has_text=f'1,00{1 + number}').wait_for()
+    assert requests == []
+
+
+@pytest.mark.parametrize(
+    'script',
+    ['delete window.WebSocket; delete window.EventSource;', 'delete window.WS4Redis;'],
+    ids=['no websockets', 'no script'],
+)
+def test_without_a_websocket_it_asks(
+    open_page: NewPage, redis_client: Any, site: UwsgiServer, script: str
+) -> None:
+    page = open_page('viewer')
+    page.add_init_script(script)
+    if 'WS4Redis' in script:
+        page.route('**/js/ws4redis.js', lambda route: route.abort())
+    page.goto(site.url + PATH)
+    page.locator('#live-state', has_text='Now, as asked for').wait_for()
+    tell(redis_client, snapshot(7, open=1000))
+    page.locator('[data-total=open]', has_text='1,000').wait_for()
+
+
+def test_when_its_websocket_is_cut_off_it_goes_on(
+    open_page: NewPage, site: UwsgiServer, redis_client: Any
+) -> None:
+    page = open_page('viewer')
+    page.locator('#live-state', has_text='told over a websocket').wait_for()
+    site.stop()
+    page.locator('#live-state', has_text='Not up to date').wait_for(timeout=30_000)
+    site.start()
+    page.locator('#live-state', has_text='told over a websocket').wait_for(timeout=60_000)
+
+
+def test_it_can_be_used_by_the_keyboard_while_it_changes(
+    open_page: NewPage, redis_client: Any
+) -> None:
+    page = open_page('admin')
+    tell(redis_client, snapshot(7))
+    page.get_by_role('button', name='chat/7').focus()
+    before = page.inner_text('#live-time')
+    page.wait_for_function(
+        "before => document.getElementById('live-time').innerText !== before", arg=before
+    )
+    assert page.evaluate('document.activeElement.textContent') == 'chat/7'
+    page.keyboard.press('Enter')
+    page.locator('#live-answer', has_text='There is no message.').wait_for()
+    assert page.input_value('[name=facility]') == 'chat/7'
 
 
 def test_strangers_see_nothing(open_page: NewPage, site: UwsgiServer) -> None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.core.management import CommandError, call_command
@@ -15,13 +17,14 @@ from django.test import RequestFactory, override_settings
 from tests.dashboard.snapshots import snapshot, tell
 from tests.programs import RedisServer
 from ws4redis.broker.control import control_keys
-from ws4redis.dashboard import live
+from ws4redis.broker.watchers import read_watchers
+from ws4redis.dashboard import live, live_urls
 from ws4redis.dashboard.permissions import PERMISSIONS
 from ws4redis.presence import Presence
 from ws4redis.publisher import RedisPublisher
 
 pytestmark = pytest.mark.django_db
-VIEWS = [live.page, live.data, live.channel, live.who, live.answers, live.publish, live.end]
+VIEWS = [live.page, live.data, live.channel, live.who, live.answers, live.end, live.publish]
 FORMS = {live.publish, live.end}
 FACILITIES = {'chat/*': {'HISTORY_SIZE': 50, 'PRESENCE': True}}
 
@@ -68,6 +71,24 @@ def test_who_may_not_sees_nothing_and_can_do_nothing(
         ask(view, staff(*codenames, **fields), facility='news', message='x')
 
 
+def test_these_are_all_urls_there_are() -> None:
+    assert [pattern.callback for pattern in live_urls.urlpatterns] == VIEWS
+
+
+@pytest.mark.parametrize('view', VIEWS[1:5], ids=lambda view: view.__name__)
+def test_nothing_can_be_posted_to_what_only_shows(view: Any) -> None:
+    request = RequestFactory().post('/', {'facility': 'x'})
+    request.user = staff('view_live', 'change_live')
+    assert view(request).status_code == 405
+
+
+@pytest.mark.parametrize('view', FORMS, ids=lambda view: view.__name__)
+def test_nothing_can_be_done_by_a_link(view: Any) -> None:
+    request = RequestFactory().get('/', {'facility': 'x', 'message': 'x', 'user': 'mary'})
+    request.user = staff('view_live', 'change_live')
+    assert view(request).status_code == 405
+
+
 def test_guests_are_asked_to_log_in_by_the_page_alone() -> None:
     assert ask(live.page, AnonymousUser()).status_code == 302
     for view in VIEWS[1:]:
@@ -101,6 +122,16 @@ def test_the_data_are_those_of_all_processes(redis_client: redis.Redis) -> None:
     data = json.loads(ask(live.data, staff('view_live')).content)
     assert data['totals']['open'] == 200
     assert len(data['processes']) == 2
+
+
+def test_who_asks_is_told_what_goes_on_next(redis_client: redis.Redis) -> None:
+    ask(live.data, staff('view_live'))
+    assert read_watchers(redis_client) == ['staff']
+    redis_client.flushall()
+    stranger = User.objects.create_user('stranger', is_staff=True)
+    with pytest.raises(PermissionDenied):
+        ask(live.data, stranger)
+    assert read_watchers(redis_client) == []
 
 
 def test_a_channel_with_a_history_shows_its_last_messages_and_who_is_there() -> None:
@@ -188,6 +219,25 @@ def test_a_user_is_disconnected_or_unsubscribed(redis_client: redis.Redis) -> No
     first, second = told_to_processes(redis_client)
     assert (first['do'], first['user']) == ('disconnect', 'mary')
     assert (second['do'], second['channel']) == ('unsubscribe', 'group:staff:news')
+
+
+def test_what_somebody_does_is_in_the_log_of_admin() -> None:
+    user = staff('view_live', 'change_live')
+    with override_settings(INSTALLED_APPS=['django.contrib.admin', *settings.INSTALLED_APPS]):
+        from django.contrib.admin.models import LogEntry
+
+        with patch.object(type(LogEntry.objects), 'create') as create:
+            ask(live.end, user, user='mary')
+            ask(live.end, user, user='mary', channel='group:staff:news')
+            ask(live.publish, user, facility='news', message='hello')
+    assert [
+        (call.kwargs['user_id'], call.kwargs['object_repr'], call.kwargs['change_message'])
+        for call in create.call_args_list
+    ] == [
+        (user.pk, 'mary', 'Ended all connections.'),
+        (user.pk, 'mary', 'Unsubscribed from group:staff:news.'),
+        (user.pk, 'broadcast:news', 'Sent a test message: hello'),
+    ]
 
 
 @pytest.mark.parametrize(

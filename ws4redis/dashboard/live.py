@@ -1,7 +1,7 @@
 """The live page: who may, sees what the processes do, looks into channels, sends a test message.
 
-It asks for what it shows by plain requests rather than over a websocket, since it is looked at most
-when those do not work.
+While it is open the processes tell it what goes on over a websocket. Where there is none, since it
+is looked at most when those do not work, it asks by plain requests.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ from ws4redis.broker.census import Question, ask, questions_key, read_answers
 from ws4redis.broker.channels import Audience, facility_in
 from ws4redis.broker.connections import client_of_key, get_client
 from ws4redis.broker.control import Do
+from ws4redis.broker.watchers import watch
 from ws4redis.conf import conf
+from ws4redis.context_processors import websocket_uri
 from ws4redis.dashboard.access import may_act, may_view
 from ws4redis.dashboard.log import log_action
-from ws4redis.dashboard.overview import census_of, overview_of
 from ws4redis.publishing.broker import current_broker
 from ws4redis.publishing.control import disconnect, message_to
 from ws4redis.publishing.history import history
+from ws4redis.publishing.identity import users_of
 from ws4redis.publishing.presence import Presence
 from ws4redis.publishing.publisher import RedisPublisher
+from ws4redis.servers.news import FACILITY
+from ws4redis.servers.overview import census_of, overview_of
 from ws4redis.servers.statistics import get_snapshots
 
 if TYPE_CHECKING:
@@ -104,6 +108,8 @@ def page(request: HttpRequest) -> HttpResponse:
         'may_act': may_act(request),
         'audiences': list(Audience),
         'interval': conf.WS4REDIS_SNAPSHOT_INTERVAL,
+        'websocket_uri': f'{websocket_uri(request)}{FACILITY}?subscribe-user',
+        'heartbeat': conf.WS4REDIS_HEARTBEAT,
     }
     return render(request, 'ws4redis/live.html', context)
 
@@ -111,7 +117,9 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_safe
 @guarded(may_view)
 def data(request: HttpRequest) -> HttpResponse:
-    """Return what all processes do now."""
+    """Return what all processes do now, and let the user be told of what they do next."""
+    for user in users_of(request):
+        watch(get_client(), user)
     return JsonResponse(overview_of(get_snapshots()))
 
 

@@ -27,6 +27,7 @@ from ws4redis.hub.metrics import FACILITY_MESSAGES
 from ws4redis.hub.probe import Probe
 from ws4redis.loop.lag import LagMeter
 from ws4redis.loop.metrics import Declaration, Kind, declare, read_metrics
+from ws4redis.servers.news import News
 from ws4redis.servers.statistics import statistics_of
 
 logger = logging.getLogger('ws4redis')
@@ -48,6 +49,7 @@ class Snapshots:
         self._hub = hub
         self._interval = interval_seconds
         self._lag = LagMeter(hub.loop)
+        self._news = News(hub, self.name, interval_seconds)
         self._begun = time.time()
         self._round_trip: float | None = None
         self._refused = False
@@ -83,6 +85,7 @@ class Snapshots:
         link.send(
             *commands[-1], replied=lambda _: self._answered(since), refused=self._note_refusal
         )
+        self._news.look()
 
     def _answered(self, since: float) -> None:
         self._round_trip = self._clock() - since

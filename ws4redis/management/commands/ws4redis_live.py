@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from redis.exceptions import RedisError
 
-from ws4redis.dashboard.overview import overview_of
+from ws4redis.servers.overview import overview_of
 from ws4redis.servers.statistics import get_snapshots
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 /**
- * The live page: ask for what all processes do, every few seconds while the page is visible.
+ * The live page: shows what all processes do, as they tell it over a websocket. While none has
+ * told anything lately, it is asked for every few seconds, as long as somebody can see it.
  *
  * Names of facilities and messages are what clients choose, so all is written as text.
  */
@@ -7,6 +8,8 @@
     'use strict';
 
     const INTERVAL_MS = 3000;
+    // Who has not asked for longer is told nothing any more.
+    const RENEWAL_MS = 45000;
     const ANSWERS_MS = 2000;
     const ANSWER_INTERVAL_MS = 150;
     const SECONDS_PER_POINT = 10;
@@ -66,7 +69,7 @@
                     milliseconds(process.redis_seconds)) : 'away',
                 bad: !process.redis_connected
             },
-            {text: age(process.begun)}
+            {text: age(process.begun), word: true}
         ]), 'No process holds websockets.');
         rows('facilities', news.facilities.map((facility) => [
             {head: facility.name, choose: facility.name},
@@ -118,6 +121,7 @@
             element.textContent = cell.head || cell.number || cell.text;
         }
         element.classList.toggle('live-number', 'number' in cell);
+        element.classList.toggle('live-word', cell.word === true);
         element.classList.toggle('live-bad', cell.bad === true);
         return element;
     }
@@ -180,26 +184,77 @@
         }));
     }
 
-    // The page asks while somebody can see it, once at a time.
+    // What the page is told, and asks for: once at a time, while somebody can see it.
 
+    const patience = 3 * Number(live.dataset.interval) * 1000 + INTERVAL_MS;
     let timer = null;
+    let asked_at = -Infinity;
+    let told_at = -Infinity;
 
     function refresh() {
         clearTimeout(timer);
         if (document.hidden) {
             return;
         }
+        const now = performance.now();
+        if (now - told_at < patience && now - asked_at < RENEWAL_MS) {
+            timer = setTimeout(refresh, INTERVAL_MS);
+            return;
+        }
+        asked_at = now;
         ask(live.dataset.url).then((news) => {
-            show(news);
-            by_id('live-state').textContent = 'Now, at ' + new Date().toLocaleTimeString();
-            by_id('live-state').className = '';
+            show_now(news, now - told_at < patience);
         }).catch((error) => {
-            by_id('live-state').textContent = 'Not up to date: ' + error.message;
-            by_id('live-state').className = 'live-bad';
+            say('Not up to date: ' + error.message, true);
         }).then(() => {
             clearTimeout(timer);
             timer = setTimeout(refresh, INTERVAL_MS);
         });
+    }
+
+    function show_now(news, is_told) {
+        show(news);
+        say(is_told ? 'Now, as told over a websocket' : 'Now, as asked for', false);
+        by_id('live-time').textContent = 'at ' + new Date().toLocaleTimeString();
+    }
+
+    /** Say how up to date the page is; a screen reader reads it out when that changes. */
+    function say(text, is_bad) {
+        const state = by_id('live-state');
+        if (state.textContent !== text) {
+            state.textContent = text;
+            state.className = is_bad ? 'live-bad' : '';
+        }
+    }
+
+    /** Take what a process has told, which is the same as what is asked for. */
+    function receive(text) {
+        let news;
+        try {
+            news = JSON.parse(text);
+        } catch (error) {
+            return;
+        }
+        told_at = performance.now();
+        if (!document.hidden) {
+            show_now(news, true);
+        }
+    }
+
+    function listen() {
+        try {
+            new window.WS4Redis({
+                uri: live.dataset.websocket,
+                heartbeat_msg: live.dataset.heartbeat || null,
+                receive_message: receive,
+                disconnected: () => {
+                    told_at = -Infinity;
+                }
+            });
+        } catch (error) {
+            // It goes on asking.
+            window.console.warn(error);
+        }
     }
 
     function choose(facility) {
@@ -276,7 +331,7 @@
                     channels.append('and ' + connection.more_channels + ' more');
                 }
                 row.append(
-                    user, cell_of({text: age(connection.since)}),
+                    user, cell_of({text: age(connection.since), word: true}),
                     cell_of({text: connection.transport + (
                         connection.kind === 'channels' ? '' : ', ' + connection.kind)}),
                     cell_of({text: connection.address || '–'}),
@@ -290,8 +345,13 @@
             more.onclick = () => who(census.after);
             by_id('live-who-answer').textContent =
                 (body.rows.length ? '' : 'No user is connected. ') +
-                (census.missing ? census.missing + ' processes did not answer in time.' : '');
+                silent(census.missing);
         }).catch(complain_about_who);
+    }
+
+    function silent(number) {
+        const processes = number === 1 ? ' process' : ' processes';
+        return number ? number + processes + ' did not answer in time.' : '';
     }
 
     /** Wait for the answers of all processes, but not for long. */
@@ -353,5 +413,6 @@
         };
     }
     document.addEventListener('visibilitychange', refresh);
+    listen();
     refresh();
 }());

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from tests.dashboard.snapshots import snapshot
 from ws4redis.broker.census import MAX_USERS
-from ws4redis.dashboard.overview import census_of, overview_of
+from ws4redis.servers.overview import census_of, overview_of
 
 
 def test_nothing_is_an_overview_as_well() -> None:
