@@ -22,15 +22,25 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import django
 import psutil
-from breaking.topologies import Listener, running_hub
 from django.test import override_settings
 from redis.crc import key_slot
 
 from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.topologies import ClusterOfRedis
 from ws4redis.broker.connections import drop_client
+from ws4redis.hub.channel import Joined
 from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.hub import Hub
+from ws4redis.hub.messages import Messages
+from ws4redis.hub.peer import Peer
+from ws4redis.loop.drivers import ThreadDriver
+from ws4redis.protocol.wire import PLAIN
+from ws4redis.servers.process import (
+    connect_to_redis,
+    options_from_settings,
+    publication_packer,
+    what_finds_redis,
+)
 
 PUBLICATIONS = 300_000
 BATCH = 50
@@ -38,6 +48,60 @@ SUBSCRIBERS = 4
 CHANNELS = 64
 PAYLOAD = b'x' * 100
 COPIES = {'PUBLISH': 'SUBSCRIBE', 'SPUBLISH': 'SSUBSCRIBE'}
+
+
+class Listener(Peer):
+    """Stand in for a websocket that is on some channels, and count what it gets."""
+
+    __slots__ = ('joined', 'names', 'received')
+
+    def __init__(self, hub: Hub, names: list[str]) -> None:
+        super().__init__(hub, PLAIN)
+        self.names = names
+        self.joined = 0
+        self.received = 0
+
+    def join(self) -> None:
+        for name in self.names:
+            self.hub.join(self, name, self._joined)
+
+    def _joined(self, joined: Joined) -> None:
+        self.joined += 1
+
+    def deliver(self, messages: Messages) -> None:
+        self.received += len(messages.publications)
+
+
+@contextmanager
+def running_hub() -> Iterator[Hub]:
+    hub = Hub(
+        ThreadDriver(pool_size=2),
+        connect=connect_to_redis,
+        pack=publication_packer(),
+        options=options_from_settings(),
+        **what_finds_redis(),
+    )
+    hub.start()
+    try:
+        wait_until(lambda: hub.links.is_connected, timeout=SERVER_SECONDS)
+        yield hub
+    finally:
+        hub.loop.call_soon(hub.loop.stop)
+        hub.loop.driver.finish(10)
+
+
+def join_all(hub: Hub, channels: int) -> None:
+    """Let listeners join so many channels, and wait until they have."""
+    listeners = [
+        Listener(hub, [f'broadcast:{number}' for number in range(first, first + 1000)])
+        for first in range(0, channels, 1000)
+    ]
+    for listener in listeners:
+        hub.loop.call_soon(listener.join)
+    wait_until(
+        lambda: sum(listener.joined for listener in listeners) >= channels,
+        timeout=10 * SERVER_SECONDS,
+    )
 
 
 def cpu_seconds(pid: int) -> float:
@@ -128,36 +192,15 @@ def hub_on_cluster(facilities: dict[str, Any]) -> Iterator[tuple[ClusterOfRedis,
 def time_to_subscribe(channels: int) -> tuple[float, float]:
     """Return in how many seconds a process subscribes to so many channels, and its CPU."""
     with hub_on_cluster({}) as (_, hub):
-        joined: list[None] = []
-        listeners = [
-            Listener(hub, [f'broadcast:{number}' for number in range(first, first + 1000)])
-            for first in range(0, channels, 1000)
-        ]
-
-        def join() -> None:
-            for listener in listeners:
-                for name in listener.seen:
-                    hub.join(listener, name, lambda _: joined.append(None))
-
         started, cpu = time.monotonic(), time.process_time()
-        hub.loop.call_soon(join)
-        wait_until(lambda: len(joined) >= channels, timeout=10 * SERVER_SECONDS)
+        join_all(hub, channels)
         return time.monotonic() - started, time.process_time() - cpu
 
 
 def time_to_verify(channels: int) -> tuple[int, float, float]:
     """Return how many channels a failover concerns, and until when all are verified; and CPU."""
     with hub_on_cluster({'*': {'HISTORY_SIZE': 10}}) as (cluster, hub):
-        listeners = [
-            Listener(hub, [f'broadcast:{number}' for number in range(first, first + 1000)])
-            for first in range(0, channels, 1000)
-        ]
-        for listener in listeners:
-            hub.loop.call_soon(listener.join)
-        wait_until(
-            lambda: sum(len(listener.positions) for listener in listeners) >= channels,
-            timeout=10 * SERVER_SECONDS,
-        )
+        join_all(hub, channels)
         master = cluster.masters()[0]
         (replica,) = cluster.replicas_of(master)
         concerned = [

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -22,6 +23,7 @@ from breaking.switch import Switch
 from tests.programs import RedisServer, UwsgiServer
 from ws4redis.broker.history import parse_published, publish_command
 from ws4redis.broker.keys import keys_of
+from ws4redis.broker.publication import Command
 from ws4redis.broker.scripts import script_of
 from ws4redis.settings.facilities import FacilityOptions
 
@@ -51,19 +53,27 @@ class NumberingPublisher(threading.Thread):
     An idempotency key makes a repetition harmless.
     """
 
-    def __init__(self, port: Callable[[], int], channels: list[str], rate: float) -> None:
+    def __init__(
+        self,
+        execute: Callable[[Command], Any],
+        channels: list[str],
+        rate: float,
+        *,
+        publish: bytes = b'PUBLISH',
+    ) -> None:
         super().__init__(daemon=True)
         self.last = dict.fromkeys(channels, 0)
         self.published = 0
         # By what redis-py makes of them.
         self.refusals: Counter[str] = Counter()
+        self.longest_wait = 0.0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.rests = threading.Event()
-        self._port = port
+        self._execute = execute
         self._rate = rate
+        self._publish = publish
         self._stopped = threading.Event()
-        self._client: redis.Redis | None = None
 
     def stop(self) -> None:
         self._stopped.set()
@@ -94,26 +104,44 @@ class NumberingPublisher(threading.Thread):
             once=f'number {number}',
             # So that clients know it, as those do to which positions are told.
             tag=str(number),
+            publish=self._publish,
         )
-        command = script_of(command).with_text(command)
+        since = time.monotonic()
         while True:
             try:
-                if self._client is None:
-                    self._client = redis.Redis(
-                        port=self._port(), socket_timeout=2, retry=Retry(NoBackoff(), 0)
-                    )
-                parse_published(self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+                parse_published(self._execute(command))
             except redis.ResponseError as exc:
                 # Should it be published in part, the repetition shows that.
                 self.refusals[type(exc).__name__] += 1
                 time.sleep(0.02)
             except redis.RedisError:
-                self._client = None
                 time.sleep(0.02)
             else:
                 self.last[channel] = number
                 self.published += 1
+                self.longest_wait = max(self.longest_wait, time.monotonic() - since)
                 return
+
+
+class LooseClient:
+    """Run commands on the Redis that is at a port now, by a new connection after each failure."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        self._port = port
+        self._client: redis.Redis | None = None
+
+    def execute(self, command: Command) -> Any:
+        if self._client is None:
+            self._client = redis.Redis(
+                port=self._port(), socket_timeout=2, retry=Retry(NoBackoff(), 0)
+            )
+        try:
+            return self._client.execute_command(*script_of(command).with_text(command))  # type: ignore[no-untyped-call]
+        except redis.ResponseError:
+            raise
+        except redis.RedisError:
+            self._client = None
+            raise
 
 
 Acts = dict[str, Callable[[], object]]
@@ -237,7 +265,7 @@ def break_everything(
             for name in chosen
         ]
     )
-    publisher = NumberingPublisher(lambda: breaker.switch.port, names, rate)
+    publisher = NumberingPublisher(LooseClient(lambda: breaker.switch.port).execute, names, rate)
     begin = time.monotonic()
     try:
         while crowd.number_open < len(crowd.clients):

@@ -26,11 +26,15 @@ class Account:
     _heard: float | None = None
 
     def take(self, number: int) -> None:
-        now = time.monotonic()
-        if self._heard is not None:
-            self.longest_silence = max(self.longest_silence, now - self._heard)
-        self._heard = now
+        self.silence()
+        self._heard = time.monotonic()
         self.items.append(number)
+
+    def silence(self) -> float:
+        """Return the longest time between two numbers, the present one included."""
+        if self._heard is not None:
+            self.longest_silence = max(self.longest_silence, time.monotonic() - self._heard)
+        return self.longest_silence
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Faults:
     duplicated: int = 0
     out_of_order: int = 0
     lost_untold: int = 0
+    missing_with_a_gap: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
     longest_silence: float = 0.0
 
@@ -220,6 +225,8 @@ def faults_of(clients: list[ReturningClient], channels: list[str], last: dict[st
                 faults.out_of_order += 1
             elif before is not None and item != before + 1:
                 faults.lost_untold += item - before - 1
+            elif before is None and highest:
+                faults.missing_with_a_gap += item - highest - 1
             highest = max(highest, item)
         if items and items[-1] is not None:
             faults.lost_untold += last[channel] - items[-1]
