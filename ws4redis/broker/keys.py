@@ -33,17 +33,21 @@ def keys_of(channel: bytes, prefix: str = '') -> ChannelKeys:
 
     An idempotency key is appended to ``once``.
     """
-    names = (
-        _beside(channel, f'{prefix}ws4redis:{kind}:'.encode()) for kind in ChannelKeys._fields[1:]
-    )
-    return ChannelKeys(channel, *names)
+    befores = _befores(prefix)
+    if channel and b'{' not in channel and b'}' not in channel and '{' not in prefix:
+        # What is in the braces is all that counts.
+        tag = b'{' + channel + b'}'
+        return ChannelKeys(channel, *[before + tag for before in befores])
+    return ChannelKeys(channel, *[_beside(channel, before) for before in befores])
+
+
+@lru_cache(maxsize=16)
+def _befores(prefix: str) -> tuple[bytes, ...]:
+    return tuple(f'{prefix}ws4redis:{kind}:'.encode() for kind in ChannelKeys._fields[1:])
 
 
 def _beside(channel: bytes, before: bytes) -> bytes:
     tagged = before + b'{' + channel + b'}'
-    if channel and b'{' not in channel and b'}' not in channel and b'{' not in before:
-        # What is in the braces is all that counts.
-        return tagged
     slot = key_slot(channel)
     # A name that holds braces may have a hash tag of its own, or break the one around it.
     for name in (tagged, before + channel):

@@ -19,6 +19,7 @@ from ws4redis.broker.keys import keys_of
 from ws4redis.broker.link import Refused, Replied, ignore
 from ws4redis.hub.channel import Channel, Delay, Observer, Request, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
+from ws4redis.hub.garbage import LONGEST_RUSH_SECONDS, MANY_CHANNELS, CollectorPause
 from ws4redis.hub.histories import Histories
 from ws4redis.hub.history_channel import HistoryChannel
 from ws4redis.hub.kept_messages import KeptMessages
@@ -101,6 +102,9 @@ class Bus:
         )
         # Channels whose subscription may have to change, in the order in which that came up.
         self._changed: dict[Channel, None] = {}
+        # Whether many of them were there at once, and are not all written yet.
+        self._is_rush = False
+        self.collector_pause = CollectorPause()
         # Channels that Redis refused.
         self._refused: dict[Channel, None] = {}
         # By the names of their channels.
@@ -179,9 +183,16 @@ class Bus:
     def turn_end(self) -> bool:
         """Write subscriptions that have changed, and let peers join; tell whether there is more."""
         if self._changed:
+            self._note_rush()
             self._write_changes()
         is_serving = self.histories.turn_end()
         return bool(self._changed) or is_serving
+
+    def _note_rush(self) -> None:
+        if not self._is_rush and len(self._changed) >= MANY_CHANNELS:
+            self._is_rush = True
+            self.collector_pause.begin(self)
+            self.loop.call_later(LONGEST_RUSH_SECONDS, self.collector_pause.end, self)
 
     def _write_changes(self) -> None:
         clock = self.loop.timers.clock
@@ -191,6 +202,9 @@ class Bus:
                 break
             del self._changed[channel]
             self._update(channel)
+        if not self._changed and self._is_rush:
+            self._is_rush = False
+            self.collector_pause.end(self)
 
     def _update(self, channel: Channel) -> None:
         if not channel.is_wanted:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ws4redis.broker.history import Header, parse_event
 from ws4redis.broker.link import RedisLink, Refused, Replied
-from ws4redis.hub.garbage import CollectorPause
+from ws4redis.hub.garbage import MANY_CHANNELS
 
 if TYPE_CHECKING:
     from ws4redis.hub.bus import Bus
@@ -53,7 +53,6 @@ class BusLink(RedisLink):
         self._resubscribes = False
         # What was told of the publication that comes next.
         self._header: tuple[Channel, Header] | None = None
-        self._pause = CollectorPause()
 
     def subscribe(self, name: bytes, *, confirmed: Replied, refused: Refused) -> None:
         self.send_subscription(self.words.subscribe, name, confirmed=confirmed, refused=refused)
@@ -73,19 +72,20 @@ class BusLink(RedisLink):
 
     def connected(self) -> None:
         channels = self.bus.connected(self)
-        self._pause.begin(channels)
+        if channels >= MANY_CHANNELS:
+            self.bus.collector_pause.begin(self)
         self._resubscribes = channels > 0
         self.is_subscribed = not self._resubscribes
 
     def disconnected(self) -> None:
         self.is_subscribed = self._resubscribes = False
         self._header = None
-        self._pause.end()
+        self.bus.collector_pause.end(self)
         self.bus.disconnected(self)
 
     def _resubscribed(self, answer: object) -> None:
         self.is_subscribed = True
-        self._pause.end()
+        self.bus.collector_pause.end(self)
         self.bus.resubscribed()
 
     def wants_replies(self) -> bool:

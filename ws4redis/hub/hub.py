@@ -381,6 +381,7 @@ class Hub:
         for websocket in self:
             websocket.lost()
         self.links.stop()
+        self.bus.collector_pause.end_all()
 
 
 class PublishingReceiver:
