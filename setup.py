@@ -87,7 +87,7 @@ setup(
     license_files=['LICENSE'],
     keywords=['django', 'websocket', 'redis', 'uwsgi', 'gevent', 'pubsub'],
     classifiers=[
-        'Development Status :: 4 - Beta',
+        'Development Status :: 5 - Production/Stable',
         'Environment :: Web Environment',
         'Framework :: Django',
         'Framework :: Django :: 5.2',

@@ -50,6 +50,9 @@ def test_the_sdist_holds_every_file_of_the_package_and_its_licence(sdist: Path) 
         names = {name.partition('/')[2] for name in archive.getnames()}
     assert files_of_package() <= names
     assert {'LICENSE', 'README.md', 'CHANGELOG.md', 'setup.py'} <= names
+    # Tests need all of the checkout: some of them alone would be of no use.
+    folders = {name.partition('/')[0] for name in names if '/' in name}
+    assert folders == {'ws4redis', 'django_websocket_redis.egg-info'}
 
 
 def test_the_metadata_says_what_is_needed(wheel: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tomllib
 from enum import IntEnum
 
 import pytest
@@ -39,6 +40,21 @@ def first_cells(text: str) -> list[str]:
     """Return the first cell of each row of the tables in a text, without their headers."""
     cells = re.findall(r'^\| (.*?) \|', text, re.MULTILINE)
     return [cell for cell in cells if '`' in cell or cell.isdigit()]
+
+
+# Design
+
+
+def test_the_page_of_design_has_the_layers_that_are_enforced() -> None:
+    page = (DOCS / 'explanation' / 'design.md').read_text(encoding='utf-8')
+    table = page.partition('## Layers')[2].partition('\n## ')[0]
+    rows = re.findall(r'^\| (`.*?) \|', table, re.MULTILINE)
+    shown = [set(re.findall(r'`(\w+)/`', row)) for row in rows]
+    config = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+    contracts = config['tool']['importlinter']['contracts']
+    (layers,) = (contract['layers'] for contract in contracts if contract['id'] == 'layers')
+    packages = [set(re.split(r'[ |:]+', layer)) for layer in layers]
+    assert shown == [layer for layer in packages if layer != {'exceptions', 'log_filter'}]
 
 
 # Log lines
