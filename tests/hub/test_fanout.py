@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from ws4redis.hub import fanout, messages, own_messages
 from ws4redis.hub.channel import Channel
 from ws4redis.hub.publication import Publication
 from ws4redis.hub.websocket import Paused, WebSocket
-from ws4redis.protocol.wire import deflate_wire
+from ws4redis.protocol.wire import PLAIN, deflate_wire
 
 
 @pytest.fixture
@@ -101,9 +102,11 @@ def test_a_large_audience_is_served_in_slices_with_room_for_others(
     assert all(peer.messages() == ['1'] for peer in peers)
 
 
+@pytest.mark.parametrize('gather_peers', [1, 1000])
 def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_go(
-    hub: Home, monkeypatch: pytest.MonkeyPatch
+    hub: Home, monkeypatch: pytest.MonkeyPatch, gather_peers: int
 ) -> None:
+    monkeypatch.setattr(fanout, 'GATHER_PEERS', gather_peers)
     monkeypatch.setattr(fanout, 'STEP_PEERS', 3)
     monkeypatch.setattr(fanout, 'TURN_SECONDS', 0)
     channel = Channel(keys_of(b'broadcast:x'))
@@ -139,6 +142,36 @@ def test_order_holds_while_an_audience_is_served_in_slices_and_others_come_and_g
             assert got == list(range(first, first + len(got)))
         else:
             assert got == list(range(first, 60))
+
+
+def test_who_was_not_served_yet_gets_what_has_arrived_since_in_the_same_write(
+    hub: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'GATHER_PEERS', 10)
+    monkeypatch.setattr(fanout, 'STEP_PEERS', 2)
+    written: list[int] = []
+    deliver = hub.fanout._deliver
+
+    def note(peers: list[WebSocket], *what: Any) -> None:
+        written.append(len(peers))
+        deliver(peers, *what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub.fanout, '_deliver', note)
+    channel = Channel(keys_of(b'broadcast:x'))
+    peers = [hub.peer(wire=wire) for wire in (PLAIN, deflate_wire(15, 6, 10)) for _ in range(5)]
+    join(channel, *peers)
+    # A burst comes in pieces.
+    for piece in ([0], [1, 2]):
+        for number in piece:
+            hub.fanout.arrive(channel, Publication(b'%d' % number))
+        hub.fanout.turn_end()
+    while hub.fanout.turn_end():
+        pass
+    assert [numbers(peer.messages()) for peer in peers] == [[0, 1, 2]] * 10
+    # Four of them got the first alone.
+    assert sum(written) == 14
+    assert hub.fanout.backlog_bytes == 0
+    assert channel.repeats(b'2')
 
 
 def test_one_that_closes_between_two_slices_gets_nothing_after_its_close_frame(

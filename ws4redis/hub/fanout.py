@@ -5,6 +5,9 @@ and sent. A turn has a time for that, so that reads and handshakes get their sha
 take turns within it: a little of each, so that a large audience or message holds up no other
 channel. What is left is done in later turns. Within a channel the order is kept, since one batch
 follows the other.
+
+A burst arrives in pieces. Who has not been sent the first piece when the rest is there gets both at
+once, since a ``send`` costs about the same for one message and for many.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ws4redis.hub.messages import Messages
 from ws4redis.hub.own_messages import LastOwn, fingerprint
@@ -35,6 +38,8 @@ TURN_SECONDS = 0.005
 # A channel sends this much, or to so many websockets, before it is another's turn: about 1 ms.
 STEP_PEERS = 200
 STEP_BYTES = 512 * 1024
+# An audience that takes longer than two turns: what arrives meanwhile is in time for most of it.
+GATHER_PEERS = 2000
 # So much of a batch is framed and joined at once; a larger message goes alone.
 PORTION_BYTES = 64 * 1024
 # Who publishes on a channel is read no further while this much of it is undelivered, and again at
@@ -46,10 +51,25 @@ MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 MAX_COUNTED_CHANNELS = 2000
 
 
+# Peers by their wire formats, in the order in which they are served.
+Audience: TypeAlias = 'list[tuple[WireFormat, list[Peer]]]'
+
+
 class Batch:
     """Publications of one channel, in order, that go to the same audience; or a gap."""
 
-    __slots__ = ('audience', 'channel', 'gap', 'next', 'publications', 'steps')
+    __slots__ = (
+        'audience',
+        'channel',
+        'gap',
+        'gathered',
+        'gathers',
+        'messages',
+        'next',
+        'place',
+        'publications',
+        'steps',
+    )
 
     def __init__(
         self, channel: Channel, publications: list[Publication], gap: Gap | None = None
@@ -58,12 +78,19 @@ class Batch:
         self.publications = publications
         self.gap = gap
         # Whoever is in the audience when the batch is begun, unless it was settled before.
-        self.audience: list[tuple[WireFormat, list[Peer]]] | None = None
+        self.audience: Audience | None = None
         self.steps: Iterator[None] | None = None
         # The channel's next batch, if there is one already.
         self.next: Batch | None = None
+        # What is being sent, and to whom next: the place of a wire format, and of a peer there.
+        self.messages: Messages | None = None
+        self.place = 0, 0
+        # Whether those who were not sent it yet may get the next batch with it, and how many
+        # publications that had when it was looked at.
+        self.gathers = False
+        self.gathered = 0
 
-    def settle(self) -> list[tuple[WireFormat, list[Peer]]]:
+    def settle(self) -> Audience:
         """Fix the audience: who joins or leaves from now on makes no difference."""
         if self.audience is None:
             self.audience = [(wire, list(w)) for wire, w in self.channel.audiences.items()]
@@ -192,6 +219,9 @@ class Fanout:
                 is_done = not batch.publications
             if not is_done:
                 waiting.append(batch)
+                if batch.gathers:
+                    # Before most are served, see what else has arrived.
+                    break
             elif batch.next is not None:
                 waiting.append(batch.next)
             else:
@@ -222,7 +252,51 @@ class Fanout:
                     self._deliver(peers, messages, chunk)
                     return True
             batch.steps = self._steps(batch, audience, messages)
+            if not batch.publications and _number_in(audience) >= GATHER_PEERS:
+                batch.messages = messages
+                batch.gathers = True
+        elif batch.next is not None or batch.gathers:
+            self._gather(batch)
         return next(batch.steps, self) is self
+
+    def _gather(self, batch: Batch) -> None:
+        """Let the rest of an audience get what has arrived since with what is being sent to it."""
+        following, messages = batch.next, batch.messages
+        if following is None or messages is None or following.gap is not None:
+            batch.gathers = False
+            return
+        place, start = batch.place
+        audience = batch.settle()
+        rest = [(audience[place][0], audience[place][1][start:]), *audience[place + 1 :]]
+        is_worth_it = 2 * _number_in(rest) > _number_in(audience)
+        arrived = len(following.publications)
+        batch.gathers = is_worth_it and arrived > batch.gathered
+        batch.gathered = arrived
+        if batch.gathers:
+            # Most likely there is more to come.
+            return
+        batch.messages = None
+        publications = messages.publications + following.publications
+        if is_worth_it and sum([len(p.payload) for p in publications]) <= PORTION_BYTES:
+            self._merge(batch, rest, messages, following)
+
+    def _merge(self, batch: Batch, rest: Audience, messages: Messages, following: Batch) -> None:
+        pending = {wire: set(peers) for wire, peers in rest}
+        both: Audience = []
+        served: Audience = []
+        for wire, peers in following.settle():
+            staying = set(peers)
+            waiting = pending.get(wire, set())
+            both.append((wire, list(waiting & staying)))
+            served.append((wire, list(staying - waiting)))
+            waiting -= staying
+        for wire, left in pending.items():
+            # They have left the channel since.
+            self._deliver(list(left), messages, messages.framed(wire))
+        following.audience = served
+        batch.channel.remember(following.publications[-1].payload)
+        merged = Messages(messages.publications + following.publications, batch.channel.name)
+        batch.steps = self._steps(batch, both, merged)
 
     def _deliver_to_one(self, batch: Batch) -> bool:
         """Deliver a single message to a single peer, if that is all and can be done at once.
@@ -253,25 +327,24 @@ class Fanout:
     def _steps(
         self,
         batch: Batch,
-        audience: list[tuple[WireFormat, list[Peer]]],
+        audience: Audience,
         messages: Messages | None,
     ) -> Iterator[None]:
         """Deliver a batch, of which ``messages`` were taken; each step but the last yields."""
         is_first = True
         while messages is not None:
-            for wire, peers in audience:
+            for place, (wire, peers) in enumerate(audience):
                 chunk = messages.framed(wire)
                 size = _step_size(chunk)
                 for start in range(0, len(peers), size):
                     if not is_first:
+                        batch.place = place, start
                         yield
                     is_first = False
                     self._deliver(peers[start : start + size], messages, chunk)
             messages = self._take_portion(batch)
 
-    def _tell(
-        self, channel: Channel, gap: Gap, audience: list[tuple[WireFormat, list[Peer]]]
-    ) -> Iterator[None]:
+    def _tell(self, channel: Channel, gap: Gap, audience: Audience) -> Iterator[None]:
         """Tell an audience of a gap; each step but the last yields."""
         told = 0
         for _, peers in audience:
@@ -333,6 +406,10 @@ class Fanout:
 def _step_of(call: Callable[[], object]) -> Iterator[None]:
     call()
     yield from ()
+
+
+def _number_in(audience: Audience) -> int:
+    return sum([len(peers) for _, peers in audience])
 
 
 def _step_size(chunk: Chunk) -> int:
