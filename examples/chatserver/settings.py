@@ -18,6 +18,8 @@ environment:
     CHATSERVER_TRUSTED_ORIGINS      comma-separated, as https://chat.example.com
     CHATSERVER_STATIC_ROOT          where collectstatic puts files
     CHATSERVER_BEHIND_TLS_PROXY     1: believe the proxy's X-Forwarded-Proto
+    CHATSERVER_RESTARTS_SERVER      1: whoever started this process does so again if it is killed
+    CHATSERVER_OWNS_REDIS           1: and likewise its Redis, which serves nobody else
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ INSTALLED_APPS = [
     'chatserver',
     'livepages',
     'dialogues',
+    'showcase',
 ]
 
 MIDDLEWARE = [
@@ -153,8 +156,29 @@ WS4REDIS_EXPIRE = int(from_environment('WS4REDIS_EXPIRE', default='3600'))
 WS4REDIS_HEARTBEAT = from_environment('WS4REDIS_HEARTBEAT', default='--heartbeat--') or None
 WS4REDIS_ALLOWED_CHANNELS = 'chatserver.channels.allowed_channels'
 
+# Who may publish by websocket: WS4REDIS_ALLOWED_CHANNELS has the last word.
+ANYONE, NOBODY = {'PUBLISH': 'anyone'}, {'PUBLISH': 'nobody'}
+DAY = 24 * 3600
+WS4REDIS_FACILITIES = {
+    'room/*': {'HISTORY_SIZE': 200, 'HISTORY_SECONDS': DAY, **ANYONE},
+    # Who has the page of a room open, and types. A room itself is listened to from other pages too.
+    'here/*': {'KEEP': 0, 'PRESENCE': True, **ANYONE},
+    'ticker': {'HISTORY_SIZE': 1000, 'KEEP': 0, 'PRESENCE': True, **NOBODY},
+    'own/*': {'HISTORY_SIZE': 200, 'KEEP': 0, **ANYONE},
+    'orders': NOBODY,
+    'tasks': NOBODY,
+    'task/*': NOBODY,
+    'inbox': NOBODY,
+    'notifications': NOBODY,
+}
+WS4REDIS_RPC = {'demo.figures': 'showcase.figures.figures'}
+
 # Under WEBSOCKET_URL, so that whatever leads websockets to the loop leads these there as well.
 WS4REDIS_HANDLERS = {
     r'/ws/live/counter': 'livepages.handlers.RandomCounter',
     r'/ws/live/visitors': 'livepages.handlers.Visitor',
 }
+
+# What the page that breaks things may break; demo.py says so.
+DEMO_RESTARTS_SERVER = from_environment('CHATSERVER_RESTARTS_SERVER') == '1'
+DEMO_OWNS_REDIS = from_environment('CHATSERVER_OWNS_REDIS') == '1'

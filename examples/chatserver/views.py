@@ -14,7 +14,7 @@ import redis
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
-from django.views.generic import FormView, TemplateView
+from django.views.generic import FormView
 
 from chatserver.chat_messages import MAX_NAME_LENGTH, MAX_TEXT_LENGTH, ChatMessage
 from chatserver.forms import BroadcastForm, GroupForm, MessageForm, UserForm
@@ -33,12 +33,6 @@ REDIS_IS_AWAY = 'Redis cannot be reached. Your message was not sent.'
 def wants_json(request: HttpRequest) -> bool:
     """Tell whether our script asks, rather than the browser by itself."""
     return request.accepts('application/json') and not request.accepts('text/html')
-
-
-class Index(TemplateView):
-    """Lead to the chats."""
-
-    template_name = 'chatserver/index.html'
 
 
 class Chat(FormView):

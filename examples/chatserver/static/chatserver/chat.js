@@ -1,17 +1,7 @@
-/**
- * The three chats: show what arrives by the websocket, send what is written.
- *
- * A message is JSON, as chat_messages.py describes it. Whatever is not, such as a text published by
- * redis-cli, is shown as a message from nobody in particular. All of it ends up in `textContent`.
- */
+/** The three chats: show what arrives by the websocket, send what is written. */
 (function () {
     'use strict';
 
-    const MOST_MESSAGES_SHOWN = 300;
-    const NEAR_THE_END_PX = 80;
-    const PAUSE_MS = 5 * 60 * 1000;
-    const NOBODY = 'redis';
-    const AVATAR_COLOURS = 6;
     const UNAVAILABLE = 503;
     const GUEST_NAME_KEY = 'chatserver.guest_name';
     const CONNECTION_TEXTS = {
@@ -22,139 +12,30 @@
 
     const chat = document.getElementById('content');
     const connection = document.getElementById('connection');
-    const messages = document.getElementById('messages');
-    const list = document.getElementById('message-list');
-    const template = document.getElementById('message-template');
     const form = document.getElementById('composer');
     const text_field = document.getElementById('text_message');
     const guest_name_field = document.getElementById('guest_name');
     const send_button = document.getElementById('send_message');
-    const error_line = document.getElementById('error');
 
     const username = chat.dataset.username;
     const may_publish = chat.dataset.websocketUri.indexOf('publish-broadcast') !== -1;
+    const last_item = document.getElementById('message-list').lastElementChild;
+    const messages = window.make_message_list(username);
 
     // Identifiers of messages sent through the websocket: their texts, until they come back.
     const unconfirmed = new Map();
-    const own_ids = new Set();
-    const shown_ids = new Set();
-    let last_raw = null;
+    let last_raw = last_item && !last_item.dataset.id
+        ? last_item.querySelector('.text').textContent : null;
     let error_passes = false;
     let just_connected = false;
 
-    // Messages
-
-    function read_message(data) {
-        let given = null;
-        if (typeof data !== 'string') {
-            return {text: 'A binary message of ' + data.size + ' bytes', sender: NOBODY};
-        }
-        try {
-            given = JSON.parse(data);
-        } catch (error) {
-            // It is plain text, then.
-        }
-        if (given === null || typeof given !== 'object' || typeof given.text !== 'string') {
-            return {text: data, sender: NOBODY};
-        }
-        return {
-            text: given.text,
-            sender: String(given.sender || NOBODY),
-            recipient: String(given.recipient || ''),
-            id: String(given.id || ''),
-            sent_at: given.sent_at
-        };
-    }
-
-    function new_message(text) {
-        return {
-            text: text,
-            sender: username || guest_name_field.value.trim() || guest_name_field.placeholder,
-            recipient: '',
-            id: random_id(),
-            sent_at: Date.now()
-        };
-    }
-
-    function random_id() {
-        const parts = window.crypto.getRandomValues(new Uint32Array(4));
-        return Array.from(parts, function (part) {
-            return part.toString(16).padStart(8, '0');
-        }).join('');
-    }
-
     function is_repeated(data, message) {
         // After a reconnection the server sends the kept message, which we may have seen.
-        const repeated =
-            message.id ? shown_ids.has(message.id) : just_connected && data === last_raw;
+        const repeated = message.id ? messages.shown_ids.has(message.id)
+            : just_connected && data === last_raw;
         just_connected = false;
         last_raw = data;
-        if (message.id) {
-            shown_ids.add(message.id);
-        }
         return repeated;
-    }
-
-    function show(message) {
-        const was_at_end = is_at_end();
-        const item = template.content.firstElementChild.cloneNode(true);
-        item.dataset.id = message.id || '';
-        item.querySelector('.sender').textContent = message.sender;
-        item.querySelector('.recipient').textContent =
-            message.recipient ? 'to ' + message.recipient : '';
-        item.querySelector('.text').textContent = message.text;
-        if (own_ids.has(message.id) || (username && message.sender === username)) {
-            item.classList.add('own');
-        }
-        show_time(item.querySelector('time'), new Date(message.sent_at || Date.now()));
-        list.appendChild(item);
-        dress(item);
-        while (list.children.length > MOST_MESSAGES_SHOWN) {
-            list.firstElementChild.remove();
-        }
-        if (was_at_end || item.classList.contains('own')) {
-            messages.scrollTop = messages.scrollHeight;
-        }
-    }
-
-    function show_time(element, date) {
-        if (!isNaN(date)) {
-            element.dateTime = date.toISOString();
-            element.textContent =
-                date.toLocaleTimeString([], {hour: '2-digit', minute: '2-digit'});
-        }
-    }
-
-    /** Give a message its avatar, and join it to the one before from the same sender. */
-    function dress(item) {
-        const sender = item.querySelector('.sender').textContent;
-        const avatar = item.querySelector('.avatar');
-        const colour = Array.from(sender).reduce(function (sum, character) {
-            return sum + character.codePointAt(0);
-        }, 0) % AVATAR_COLOURS;
-        avatar.textContent = (Array.from(sender)[0] || '').toUpperCase();
-        avatar.classList.add(sender === NOBODY ? 'colour-nobody' : 'colour-' + colour);
-        const previous = item.previousElementSibling;
-        if (previous && heading(previous) === heading(item)
-                && sent_at_ms(item) - sent_at_ms(previous) < PAUSE_MS) {
-            item.classList.add('continued');
-        }
-    }
-
-    function sent_at_ms(item) {
-        return Date.parse(item.querySelector('time').dateTime);
-    }
-
-    function heading(item) {
-        const parts = ['.sender', '.recipient'].map(function (selector) {
-            return item.querySelector(selector).textContent;
-        });
-        return JSON.stringify(parts.concat(item.classList.contains('own')));
-    }
-
-    function is_at_end() {
-        const below = messages.scrollHeight - messages.scrollTop - messages.clientHeight;
-        return below < NEAR_THE_END_PX;
     }
 
     // Connection
@@ -176,11 +57,11 @@
             end_passing_error();
         },
         receive_message: function (data) {
-            const message = read_message(data);
+            const message = messages.read(data);
             end_passing_error();
             unconfirmed.delete(message.id);
             if (!is_repeated(data, message)) {
-                show(message);
+                messages.show(message);
             }
         },
         disconnected: function () {
@@ -200,8 +81,8 @@
     }
 
     function send_by_websocket(text) {
-        const message = new_message(text);
-        own_ids.add(message.id);
+        const name = username || guest_name_field.value.trim() || guest_name_field.placeholder;
+        const message = messages.make(text, name);
         unconfirmed.set(message.id, text);
         websocket.send_message(JSON.stringify(message));
         text_field.value = '';
@@ -230,9 +111,9 @@
             });
             const answer = await response.json().catch(function () { return {}; });
             if (response.ok) {
-                own_ids.add(answer.id);
                 text_field.value = '';
-                mark_own(answer.id);
+                // The message may come by the websocket before the answer to our POST does.
+                messages.mark_own(answer.id);
             } else {
                 show_error(answer.error || 'Your message was not sent (' + response.status + ').');
                 error_passes = response.status === UNAVAILABLE;
@@ -245,17 +126,8 @@
         }
     }
 
-    /** The message may come by the websocket before the answer to our POST does. */
-    function mark_own(id) {
-        Array.from(list.children).forEach(function (item) {
-            if (item.dataset.id === id) {
-                item.classList.add('own');
-            }
-        });
-    }
-
     function show_error(text) {
-        error_line.textContent = text;
+        messages.show_error(text);
         error_passes = false;
     }
 
@@ -299,20 +171,6 @@
         });
     }
 
-    // What the server rendered
-
-    Array.from(list.children).forEach(function (item) {
-        if (item.dataset.id) {
-            shown_ids.add(item.dataset.id);
-        } else {
-            last_raw = item.querySelector('.text').textContent;
-        }
-        const time = item.querySelector('time');
-        if (time.dateTime) {
-            show_time(time, new Date(time.dateTime));
-        }
-        dress(item);
-    });
     send_button.disabled = form.querySelector('.recipients') !== null
         && form.querySelector('.recipients input') === null;
 }());
