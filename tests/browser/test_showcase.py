@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,10 @@ def wait_for_text(page: Page, selector: str, text: str) -> None:
 
 def number_in(page: Page, selector: str) -> int:
     return int(page.inner_text(selector))
+
+
+def has_more(page: Page, selector: str, *, than: int) -> bool:
+    return number_in(page, selector) > than
 
 
 def write(page: Page, text: str) -> None:
@@ -200,13 +205,13 @@ def test_nothing_is_lost_when_things_break_and_what_is_lost_is_told(visit: Visit
     page = visit('/break/')
     page.wait_for_selector('.square.live')
     for way in ('cut', 'kill', 'restart'):
-        before = number_in(page, '#recovered')
+        recovered = number_in(page, '#recovered')
         page.click(f'#{way}')
-        # The server may be away for longer on a busy machine.
         wait_until(
-            lambda n=before: number_in(page, '#recovered') > n,
+            partial(has_more, page, '#recovered', than=recovered),
+            # The server may be away for longer on a busy machine.
             timeout=SERVER_SECONDS,
-            message=f'nothing was recovered after {way}: ' + page.inner_text('main'),
+            message=f'nothing was recovered after {way}',
         )
     page.get_by_label('Send one a second').uncheck()
     wait_until(lambda: page.inner_text('#own_waiting') == '0', timeout=SERVER_SECONDS)
