@@ -99,6 +99,24 @@ def test_those_who_join_in_the_same_turn_share_one_question(hub: Home) -> None:
     assert all(j.peer.messages() == ['kept'] for j in joining)
 
 
+def test_who_leaves_when_told_of_its_joining_is_not_in_the_channel(hub: Home) -> None:
+    peer = hub.peer()
+    told: list[object] = []
+
+    def leave(joined: object) -> None:
+        told.append(joined)
+        hub.leave(peer.websocket, ['x'])
+
+    hub.join(peer.websocket, 'x', leave)
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None))
+    assert len(told) == 1
+    assert peer.websocket.channels == ()
+    assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
+    reply(hub, published(b'x', b'live'))
+    assert peer.messages() == []
+
+
 def test_a_websocket_is_open_when_all_of_its_channels_are_confirmed(hub: Home) -> None:
     joining = Joining(hub, 'a', 'b', 'a')
     assert commands(hub) == [

@@ -156,7 +156,8 @@ class Bus:
         """Let a peer leave some of its channels."""
         for name in names:
             channel = self.get(name)
-            if channel is not None and channel.holds(peer):
+            # One that is just told of its joining is in none of the channel's places.
+            if channel is not None and channel in peer.channels:
                 peer.channels = without_channel(peer.channels, channel)
                 self._leave(peer, channel, at_once=True)
 

@@ -138,7 +138,7 @@ class Subscriptions:
             if request.rejects_unrecovered and request.recover and not is_recovered:
                 # It would be told to come without a position, which it does then.
                 connection.fail(number, ErrorCode.UNRECOVERABLE_POSITION)
-                connection.service.loop.call_soon(self._leave, subscription)
+                self._leave(subscription)
                 return
             result = self.result_of(subscription, request, joined)
             result.update(self.expiry(subscription, grant))
