@@ -322,13 +322,14 @@ class Peer:
         publishes: tuple[str, ...] = (),
         place: Any = None,
         companion: Any = None,
+        websocket_class: type[WebSocket] = WebSocket,
         tcp: bool = False,
         small_buffers: bool = False,
         attached: bool = True,
     ) -> None:
         self.hub = hub
         self.receiver = RecordingReceiver() if receiver is None else receiver
-        self.websocket = WebSocket(
+        self.websocket = websocket_class(
             hub,
             ServerConnection(hub.options.limits),
             wire,
