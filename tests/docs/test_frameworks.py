@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +15,12 @@ import ws4redis
 from tests.clients.node_client import NodeProcess
 from tests.django_requests import make_user
 from tests.docs.code_blocks import DOCS, code_blocks
+from tests.docs.pages import TEXTS, blocks_in, name_of
+from tests.npm import installed_packages
 from tests.programs import RedisServer
+from tests.requirements import require_executable
 from tests.serving import Served, served
+from tests.timeouts import SERVER_SECONDS
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.publisher import RedisPublisher
 from ws4redis.tokens import connection_token
@@ -148,3 +153,26 @@ def test_an_app_gets_a_token_and_what_it_missed(start: Start, server: Served) ->
     address, authorization = node.run('return asked;')
     assert address.endswith('/api/websocket-token/')
     assert authorization == 'x'
+
+
+def test_every_block_of_javascript_calls_what_is_there(tmp_path: Path) -> None:
+    blocks = [
+        (f'{name_of(page)}:{block.line}', block.text)
+        for page in TEXTS
+        for block in blocks_in(page, 'js')
+        # What others have, for comparison.
+        if block.caption != 'before'
+    ]
+    file = tmp_path / 'blocks.json'
+    file.write_text(json.dumps(blocks), encoding='utf-8')
+    prelude = Path(__file__).parent / 'run_blocks.js'
+    done = subprocess.run(
+        [require_executable('node'), prelude, installed_packages(), CLIENT, file],
+        capture_output=True,
+        text=True,
+        timeout=SERVER_SECONDS,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    assert json.loads(done.stdout) == []
+    assert len(blocks) > 10

@@ -16,6 +16,7 @@ from tests.docs.code_blocks import DOCS
 from tests.docs.generated import metrics_table
 from tests.docs.log_calls import log_calls
 from tests.server_process import ROOT
+from tests.test_layers import PUBLIC_NAMES
 from ws4redis.handlers.routes import DEFAULT_URL
 from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode, UnsubscribeCode
 from ws4redis.protocol.end_codes import EndCode
@@ -40,6 +41,19 @@ def first_cells(text: str) -> list[str]:
     """Return the first cell of each row of the tables in a text, without their headers."""
     cells = re.findall(r'^\| (.*?) \|', text, re.MULTILINE)
     return [cell for cell in cells if '`' in cell or cell.isdigit()]
+
+
+# Python
+
+MODULES = ['control', 'decorators', 'handlers', 'history', 'live', 'middleware', 'presence']
+MODULES += ['statistics', 'test', 'tokens', 'view_websocket']
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_the_page_of_python_has_each_public_name(module: str) -> None:
+    page = (REFERENCE / 'python.md').read_text(encoding='utf-8')
+    documented = set(re.findall(rf'^\.\. auto\w+:: ws4redis\.{module}\.(\w+)$', page, re.MULTILINE))
+    assert set(PUBLIC_NAMES[f'ws4redis.{module}']) <= documented
 
 
 # Design
