@@ -7,14 +7,15 @@ CPU is that of the processes of Redis, so that it says the same on a busy machin
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
@@ -28,6 +29,7 @@ from redis.crc import key_slot
 from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.topologies import ClusterOfRedis
 from ws4redis.broker.connections import drop_client
+from ws4redis.broker.keys import SLOTS
 from ws4redis.hub.channel import Joined
 from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.hub import Hub
@@ -42,12 +44,11 @@ from ws4redis.servers.process import (
     what_finds_redis,
 )
 
-PUBLICATIONS = 300_000
+PUBLICATIONS = 60_000
 BATCH = 50
 SUBSCRIBERS = 4
 CHANNELS = 64
 PAYLOAD = b'x' * 100
-COPIES = {'PUBLISH': 'SUBSCRIBE', 'SPUBLISH': 'SSUBSCRIBE'}
 
 
 class Listener(Peer):
@@ -109,46 +110,94 @@ def cpu_seconds(pid: int) -> float:
     return times.user + times.system
 
 
-class Drain(threading.Thread):
-    """Read what a subscription gets, and throw it away."""
+class Subscriber:
+    """A process of its own with a hub, one of whose listeners is on each of the channels."""
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__(daemon=True)
-        self._sock = connection._sock
+    def __init__(self, connection: dict[str, Any], channels: list[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, 'listen', json.dumps([connection, channels])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.pid = self._process.pid
 
-    def run(self) -> None:
-        try:
-            self._sock.settimeout(None)
-            while self._sock.recv(1 << 20):
-                pass
-        except OSError:
-            pass
+    def received(self) -> int:
+        """Return how many messages have come; the first answer comes when all have joined."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write('how many?\n')
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(SERVER_SECONDS)
+        self._process.stdout.close()
 
 
-def publications(masters: int, word: str) -> list[float]:
-    """Return the CPU in microseconds that a publication costs on each master."""
+def listen(connection: dict[str, Any], channels: list[str]) -> None:
+    """Be such a process."""
+    with (
+        override_settings(WS4REDIS_CONNECTION=connection, WS4REDIS_PING_INTERVAL=None),
+        running_hub() as hub,
+    ):
+        listener = Listener(hub, channels)
+        hub.loop.call_soon(listener.join)
+        wait_until(lambda: listener.joined == len(channels), timeout=SERVER_SECONDS)
+        for _ in sys.stdin:
+            print(listener.received, flush=True)
+
+
+class Costs(NamedTuple):
+    """CPU of a publication, in microseconds."""
+
+    nodes: list[float]
+    hubs: list[float]
+
+
+def publications(masters: int, word: str) -> Costs:
+    """Return what a publication costs each master, and each process that subscribes."""
     with ClusterOfRedis(masters, replicas=0) as cluster, ExitStack() as cleanup:
-        by_node: dict[Any, list[bytes]] = {node: [] for node in cluster.nodes}
+        by_node: dict[Any, list[str]] = {node: [] for node in cluster.nodes}
         for number in range(CHANNELS * masters):
-            name = f'broadcast:{number}'.encode()
-            by_node[cluster.nodes[key_slot(name) * masters // 16384]].append(name)
-        connections = {}
+            name = f'broadcast:{number}'
+            by_node[cluster.nodes[key_slot(name.encode()) * masters // SLOTS]].append(name)
+        subscribers = []
         for number in range(SUBSCRIBERS):
-            for node, names in by_node.items():
-                # Classic subscriptions may be anywhere: a process has all on one node.
-                home = node if word == 'SPUBLISH' else cluster.nodes[number % masters]
-                client = cleanup.enter_context(home.client(socket_timeout=None))
-                connection: Any = client.connection_pool.get_connection()
-                # One by one: sharded channels of several slots cannot be named in one command.
-                for name in names:
-                    connection.send_command(COPIES[word], name)
-                time.sleep(0.1)
-                Drain(connection).start()
-        for node in cluster.nodes:
-            client = cleanup.enter_context(node.client())
-            connections[node] = client.connection_pool.get_connection()
-        before = [cpu_seconds(node.pid) for node in cluster.nodes]
-        done = 0
+            # Classic subscriptions may be anywhere: a process has all on one node.
+            home = cluster.nodes[number % masters]
+            one = {'host': home.host, 'port': home.port}
+            connection = cluster.connection if word == 'SPUBLISH' else one
+            subscriber = Subscriber(
+                connection, [name for names in by_node.values() for name in names]
+            )
+            cleanup.callback(subscriber.end)
+            subscribers.append(subscriber)
+        for subscriber in subscribers:
+            subscriber.received()
+        pids = [*(node.pid for node in cluster.nodes), *(s.pid for s in subscribers)]
+        before = [cpu_seconds(pid) for pid in pids]
+        done = publish(by_node, word)
+        wait_until(
+            lambda: all(subscriber.received() == done for subscriber in subscribers),
+            timeout=SERVER_SECONDS,
+        )
+        costs = [(cpu_seconds(pid) - b) / done * 1e6 for pid, b in zip(pids, before, strict=True)]
+    return Costs(costs[:masters], costs[masters:])
+
+
+def publish(by_node: dict[Any, list[str]], word: str) -> int:
+    """Publish on each node in turn, in pipelines; return how many there were."""
+    done = 0
+    with ExitStack() as cleanup:
+        connections = {
+            node: cleanup.enter_context(node.client()).connection_pool.get_connection()
+            for node in by_node
+        }
         while done < PUBLICATIONS:
             for node, names in by_node.items():
                 commands = [(word, names[n % len(names)], PAYLOAD) for n in range(BATCH)]
@@ -157,21 +206,20 @@ def publications(masters: int, word: str) -> list[float]:
                 for _ in commands:
                     connection.read_response()
                 done += BATCH
-        time.sleep(0.5)
-        after = [cpu_seconds(node.pid) for node in cluster.nodes]
-    return [(b - a) / done * 1e6 for a, b in zip(before, after, strict=True)]
+    return done
 
 
 def publication_table() -> None:
-    print(f'{PUBLICATIONS} publications of {len(PAYLOAD)} bytes, {SUBSCRIBERS} subscribers of each')
-    print('| masters | words | CPU in all, µs | on the busiest node, µs | one node full at |')
+    print(
+        f'{PUBLICATIONS} publications of {len(PAYLOAD)} bytes, {SUBSCRIBERS} processes with a hub'
+    )
+    print('| masters | words | Redis: all nodes, µs | the busiest, µs | hubs: all, µs | each, µs |')
     for masters in (1, 3, 6):
-        for word in COPIES:
+        for word in ('PUBLISH', 'SPUBLISH'):
             costs = publications(masters, word)
-            busiest = max(costs)
             print(
-                f'| {masters} | {word} | {sum(costs):.1f} | {busiest:.1f} '
-                f'| {1e6 / busiest:,.0f}/s |',
+                f'| {masters} | {word} | {sum(costs.nodes):.1f} | {max(costs.nodes):.1f} '
+                f'| {sum(costs.hubs):.1f} | {sum(costs.hubs) / SUBSCRIBERS:.1f} |',
                 flush=True,
             )
 
@@ -227,6 +275,9 @@ def cluster_port(channel: Any) -> int:
 
 def main() -> None:
     django.setup()
+    if sys.argv[1:2] == ['listen']:
+        listen(*json.loads(sys.argv[2]))
+        return
     publication_table()
     for channels in (10_000, 100_000):
         seconds, cpu = time_to_subscribe(channels)
