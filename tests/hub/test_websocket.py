@@ -448,7 +448,7 @@ def test_a_peer_that_lingers_after_the_close_is_given_up() -> None:
         clock.advance(2.1)
         hub.turn()
         assert closed(peer)[0] == 1000
-        assert peer.websocket._timer is None
+        assert not peer.websocket.is_timed
 
 
 def test_a_peer_that_does_not_answer_our_close_is_reset() -> None:

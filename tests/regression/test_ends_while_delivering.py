@@ -60,4 +60,4 @@ def test_a_receiver_that_fails_at_an_overflow_keeps_no_message_from_others(
             hub.fanout.turn_end()
             assert [len(peer.messages()) for peer in others] == [1] * 10
         assert 'RuntimeError: the beginning of the end' in caplog.text
-        assert slow.websocket._timer is not None
+        assert slow.websocket.is_timed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
@@ -22,12 +22,16 @@ MOST_CONNECTIONS_BY_DEFAULT = 65536
 class Place:
     """The place that one websocket takes among the limits, from its handshake to its end."""
 
-    __slots__ = ('address', 'is_taken', 'user')
+    __slots__ = ('address', 'user')
 
     def __init__(self, address: str | None) -> None:
         self.address = address
-        self.user: str | None = None
-        self.is_taken = True
+        # False: given back. There is one of these for each websocket, so there is no flag for it.
+        self.user: str | Literal[False] | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        return self.user is not False
 
 
 class ConnectionLimits:
@@ -77,10 +81,10 @@ class ConnectionLimits:
         with self._lock:
             if not place.is_taken:
                 return
-            place.is_taken = False
+            user, place.user = place.user, False
             self._taken -= 1
-            for counter, name in ((self._by_address, place.address), (self._by_user, place.user)):
-                if name is not None:
+            for counter, name in ((self._by_address, place.address), (self._by_user, user)):
+                if isinstance(name, str):
                     counter[name] -= 1
                     if not counter[name]:
                         del counter[name]

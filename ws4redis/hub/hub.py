@@ -42,6 +42,7 @@ from ws4redis.protocol.wire import WireFormat
 logger = logging.getLogger('ws4redis')
 
 DRAIN_STEP_SECONDS = 0.02
+MOMENT_SECONDS = 0.05
 
 
 class Hub:
@@ -112,6 +113,7 @@ class Hub:
         )
         self.highest_fd = 0
         self._second = 0
+        self._moment = 0.0
         self.open_count = 0
         # The code and reason with which websockets are closed, once the server stops.
         self.farewell: tuple[CloseCode, str] | None = None
@@ -300,6 +302,13 @@ class Hub:
         websocket.since = self._second
         self.statistics.handshakes[websocket.status] += 1
         self.highest_fd = max(self.highest_fd, websocket.fd)
+
+    def moment(self) -> float:
+        """Return the loop's time; one object for all who ask within a moment."""
+        now = self.loop.timers.clock()
+        if now - self._moment > MOMENT_SECONDS:
+            self._moment = now
+        return self._moment
 
     def count_refused_handshake(self, status: int) -> None:
         self.statistics.handshakes[status] += 1

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from ws4redis.hub.output import Chunk, OutputQueue
+from ws4redis.hub.particulars import Particulars
 from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.protocol.frames import CloseCode
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ws4redis.hub.channel import Channel, Channels, Gap
     from ws4redis.hub.hub import Hub
     from ws4redis.hub.identity import Identity
-    from ws4redis.hub.messages import Messages
+    from ws4redis.hub.messages import HeldBack, Messages
     from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
@@ -69,11 +70,10 @@ class Peer:
 
     __slots__ = (
         '_events',
-        '_farewell',
+        '_particulars',
         '_queue',
         'channels',
         'direct',
-        'fd',
         'hub',
         'identity',
         'paused',
@@ -92,7 +92,6 @@ class Peer:
         # Those that it is in, or about to be.
         self.channels: Channels = ()
         self.sock: socket.SocketType | None = None
-        self.fd = -1
         # In whose name it is open, if that was asked; kept by the hub.
         self.identity: Identity | None = None
         self.phase = Phase.OPENING
@@ -101,8 +100,26 @@ class Peer:
         self.paused = 0
         self._queue: OutputQueue | None = None
         self._events = READABLE
-        # How to close it once it is open.
-        self._farewell: tuple[int, str] | None = None
+        self._particulars: Particulars | None = None
+
+    @property
+    def fd(self) -> int:
+        return -1 if self.sock is None else self.sock.fileno()
+
+    # What few have
+
+    @property
+    def _farewell(self) -> tuple[int, str] | None:
+        return None if self._particulars is None else self._particulars.farewell
+
+    @property
+    def held(self) -> HeldBack | None:
+        return None if self._particulars is None else self._particulars.held
+
+    def _make_particular(self) -> Particulars:
+        if self._particulars is None:
+            self._particulars = Particulars()
+        return self._particulars
 
     # What channels tell it
 
@@ -133,7 +150,8 @@ class Peer:
         No message is sent after that.
         """
         if self.phase is Phase.OPENING:
-            self._farewell = self._farewell or (code, reason)
+            particulars = self._make_particular()
+            particulars.farewell = particulars.farewell or (code, reason)
         else:
             self.close(code, reason)
 

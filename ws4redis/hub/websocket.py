@@ -48,12 +48,9 @@ class WebSocket(Peer):
     status: ClassVar[int] = 101
 
     __slots__ = (
-        '_timer',
         'allowance',
         'companion',
-        'echo',
         'heeds_gaps',
-        'held',
         'idle_since',
         'own',
         'pinged_in_round',
@@ -79,21 +76,19 @@ class WebSocket(Peer):
         super().__init__(hub, wire)
         self.protocol = protocol
         self.receiver = receiver
-        self.echo = echo
+        if echo:
+            self._make_particular().echo = True
         self.publishes = publishes
         self.companion = companion
         self.place = place
         # Whether it has named a position, and so is to know when it misses something.
         self.heeds_gaps = False
         self.own: OwnMessages | None = None
-        # Deliveries wait here while the subscriber sends what it wants to come first.
-        self.held: HeldBack | None = None
         self.pinged_in_round = 0
         # When it was sent something last, channels apart; never idle where no heartbeats are sent.
-        self.idle_since = hub.loop.timers.clock() if heartbeats else math.inf
+        self.idle_since = hub.moment() if heartbeats else math.inf
         # What the peer may send before the clock is asked, once it has sent something.
         self.allowance: Allowance | None = None
-        self._timer: Any = None
 
     def __repr__(self) -> str:
         return f'<WebSocket fd={self.fd} {self.phase.name}>'
@@ -108,7 +103,6 @@ class WebSocket(Peer):
             self._finish(CloseCode.GOING_AWAY, None)
             return
         self.sock = sock
-        self.fd = sock.fileno()
         self.phase = Phase.OPEN
         self.hub.opened(self)
         self.hub.loop.register(self.fd, self, self._events)
@@ -221,7 +215,7 @@ class WebSocket(Peer):
     def send_message(self, payload: bytes, opcode: Opcode | None = None) -> None:
         """Send one message; without ``opcode`` as text where it is valid UTF-8, else as binary."""
         if self.idle_since != math.inf:
-            self.idle_since = self.hub.loop.timers.clock()
+            self.idle_since = self.hub.moment()
         self.send(self.wire.encode_message(payload, opcode), messages=1)
 
     def send_kept(self, payload: bytes) -> None:
@@ -278,12 +272,14 @@ class WebSocket(Peer):
 
     def hold(self) -> None:
         """Keep deliveries back until :meth:`release_held`."""
-        self.held = HeldBack()
+        self._make_particular().held = HeldBack()
         self.direct = False
 
     def release_held(self, sent: list[bytes]) -> None:
         """Send what was kept back, except what the subscriber sent meanwhile."""
-        held, self.held = self.held, None
+        held = self.held
+        if held is not None:
+            self._make_particular().held = None
         rest = []
         for publication in held.publications if held is not None else ():
             if publication.payload in sent:
@@ -295,7 +291,8 @@ class WebSocket(Peer):
         self._update_direct()
 
     def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:
-        if self.echo or self.phase is _CLOSED:
+        particulars = self._particulars
+        if self.phase is _CLOSED or (particulars is not None and particulars.echo):
             return
         own = self.own
         if own is None:
@@ -361,8 +358,7 @@ class WebSocket(Peer):
             self.hub.leave_channels(self)
             # Paused or not, the peer's close frame is to be read, after what came before it.
             self.resume_reading(Paused.REDIS | Paused.RECEIVER | Paused.RATE | Paused.CHANNEL)
-            timeout = self.hub.options.close_timeout_seconds
-            self._timer = self.hub.loop.call_later(timeout, self._reset)
+            self._restart_timer(self.hub.options.close_timeout_seconds)
             self._tell_closing()
         if self.protocol.state is State.CLOSED and self.phase is Phase.CLOSING:
             self.phase = Phase.ENDING
@@ -450,9 +446,7 @@ class WebSocket(Peer):
         was_opened = self.sock is not None
         self.phase = Phase.CLOSED
         self.direct = False
-        if self._timer is not None:
-            self.hub.loop.timers.cancel(self._timer)
-            self._timer = None
+        self._cancel_timer()
         self.hub.leave_channels(self)
         if self.held is not None:
             undelivered = self.held.clear()
@@ -465,7 +459,7 @@ class WebSocket(Peer):
                 self.hub.statistics.messages_not_delivered[code] += self._queue.messages
             self._drop_queue()
         if self.sock is not None:
-            self.hub.loop.unregister(self.fd)
+            self.hub.loop.unregister(self.sock.fileno())
             self.sock.close()
             self.sock = None
         if reason is None:
@@ -473,9 +467,19 @@ class WebSocket(Peer):
         self.hub.closed(self, code, reason, was_opened=was_opened)
 
     def _restart_timer(self, seconds: float) -> None:
-        if self._timer is not None:
-            self.hub.loop.timers.cancel(self._timer)
-        self._timer = self.hub.loop.call_later(seconds, self._reset)
+        self._cancel_timer()
+        self._make_particular().timer = self.hub.loop.call_later(seconds, self._reset)
+
+    @property
+    def is_timed(self) -> bool:
+        """Tell whether it is ended soon, whatever its peer does."""
+        return self._particulars is not None and self._particulars.timer is not None
+
+    def _cancel_timer(self) -> None:
+        particulars = self._particulars
+        if particulars is not None and particulars.timer is not None:
+            self.hub.loop.timers.cancel(particulars.timer)
+            particulars.timer = None
 
     # What is watched, and what is permitted
 
