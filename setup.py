@@ -60,6 +60,8 @@ EXTRAS = {
         'types-PyYAML',
     ],
     'metrics': ['prometheus-client>=0.20'],
+    # Encrypts what handshakes carry through Redis to handlers in other processes.
+    'multiprocess': ['cryptography>=43'],
     'live': ['rich>=13'],
     'package': ['build>=1.2', 'twine>=6.1'],
 }

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from ws4redis.conf import conf
+from ws4redis.handlers.multiprocess.sealing import require_cipher
 from ws4redis.handlers.routes import DEFAULT_URL, routes_from_settings
 from ws4redis.settings.checks import validate_settings
 from ws4redis.standalone.addresses import DEFAULT_PORT, Address, listen, parse_address
@@ -193,6 +194,8 @@ def programme_of(options: dict[str, Any]) -> list[ProcessOptions]:
     websocket_url = _websocket_url(options['websocket_url'])
     # Loading the handlers here tells of mistakes in one line, before any process starts.
     routes_from_settings(websocket_url)
+    if options['mode'] == MULTIPROCESS:
+        require_cipher()
     if options['workers'] < 1:
         raise ValueError('--workers must be 1 or more')
     if options['proxy_protocol'] and not conf.WS4REDIS_TRUSTED_PROXIES:

@@ -25,11 +25,13 @@ class Command(BaseCommand):
         add_queue_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from ws4redis.handlers.multiprocess.sealing import require_cipher
         from ws4redis.handlers.routes import routes_from_settings
         from ws4redis.standalone.serving import run_handlers
 
         try:
             names = queue_names(options)
+            require_cipher()
             if not routes_from_settings():
                 raise ValueError('neither DEFAULT_WS_HANDLERS nor WS4REDIS_HANDLERS is set')
             run_handlers(ProcessOptions(role='handlers', **names), announce=self._announce)
