@@ -50,8 +50,10 @@ class KeptMessages:
         """Take what was published on a channel."""
         if channel.audiences and payload != self._heartbeat:
             self._statistics.redis_messages += 1
-            kind = _TEXT if header is None else header.kind
-            self._fanout.arrive(channel, Publication(payload, kind))
+            publication = Publication(payload)
+            if header is not None:
+                publication.kind = header.kind
+            self._fanout.arrive(channel, publication)
             if self._recent is not None:
                 self._recent.came(channel.name, payload, self._bus.loop.timers.clock())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ws4redis.broker.history import Entry, Kind, Position
 
 
-class Publication(NamedTuple):
+@dataclass(slots=True)
+class Publication:
     """What was published on a channel.
 
     The position is None on a channel without a history, and where others published by a plain

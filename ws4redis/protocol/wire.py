@@ -29,7 +29,7 @@ class Encodable(Protocol):
 
 
 class WireFormat:
-    """Encode messages as uncompressed frames. Use the instance ``PLAIN``."""
+    """Encode messages as uncompressed frames. Use the instance ``PLAIN``, or make a subclass."""
 
     __slots__ = ()
 
@@ -53,8 +53,18 @@ class WireFormat:
         return encode_frame(opcode_of(payload) if opcode is None else opcode, payload)
 
 
+class PlainWire(WireFormat):
+    """Do the same; where each user has a channel, each message is encoded for itself alone."""
+
+    __slots__ = ()
+
+    def encode(self, publication: Encodable, channel: bytes) -> bytes:
+        payload = publication.payload
+        return encode_frame(opcode_of(payload), payload)
+
+
 #: The wire format of websockets without compression.
-PLAIN: Final = WireFormat()
+PLAIN: Final = PlainWire()
 
 
 class DeflateWire(WireFormat):
