@@ -1,4 +1,6 @@
 'use strict';
+const path = require('path');
+
 // Runs ws4redis.js in Node. Run with: the folder of packages, the script, the origin of the server.
 // Takes bodies of async functions as node_client.js does.
 const [packages, script, origin] = process.argv.slice(2);
@@ -11,9 +13,15 @@ globalThis.WebSocket = class extends NodeWebSocket {
     constructor(uri, protocols) {
         super(uri, protocols, {headers: cookie ? {Cookie: cookie} : {}});
         note('opening')(uri);
+        // In browsers an error that nobody listens to ends nothing.
+        this.on('error', function () {});
     }
 };
-const WS4Redis = require(script);
+const WS4Redis = require(path.join(path.dirname(script), 'ws4redis.js'));
+if (script.endsWith('-streams.js')) {
+    require(script)(WS4Redis);
+    globalThis.EventSource = require(packages + '/eventsource');
+}
 
 const seen = [];
 const waiting = [];

@@ -17,6 +17,7 @@ import pytest
 from django.test import override_settings
 
 import ws4redis
+from tests.browser.blocking_proxy import BlockingProxy
 from tests.clients.conftest import PATH
 from tests.clients.cuttable import Cuttable
 from tests.clients.node_client import NodeError, NodeProcess
@@ -28,6 +29,7 @@ from tests.requirements import require_executable
 from tests.serving import Served, served
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, wait_until
 from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.control import disconnect
 from ws4redis.handshake import clients
 from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.history import get_position
@@ -35,6 +37,7 @@ from ws4redis.hub.identity import Identity
 from ws4redis.publisher import RedisPublisher
 from ws4redis.publishing.tokens import sign
 from ws4redis.servers.process import existing_hub
+from ws4redis.tokens import connection_token
 
 STATIC = Path(ws4redis.__file__).parent / 'static' / 'js'
 SCRIPT = STATIC / 'ws4redis.js'
@@ -409,3 +412,48 @@ def test_its_types_are_those_of_its_use(tmp_path: Path, wrong: str | None) -> No
         check=False,
     )
     assert (outcome.returncode == 0) is (wrong is None), outcome.stdout
+
+
+# Where websockets are blocked
+
+
+def test_a_page_whose_websockets_are_blocked_says_and_hears_the_same_over_a_stream(
+    server: Served,
+) -> None:
+    with BlockingProxy(server.port) as proxy, start_with_streams(proxy.port) as client:
+        client.run(f"open_page('{PATH}'); page.subscribe('recovery:x', handlers());")
+        # Two attempts fail before.
+        client.run("await event('subscribed', 1);", timeout=SERVER_SECONDS)
+        assert client.run('return page.get_transport();') == 'event-stream'
+        assert proxy.refused >= 3
+        client.run("""
+            const said = [1, 2, 3].map(function (n) { return page.publish('recovery:x', n); });
+            await Promise.all(said);
+        """)
+        assert messages(client, 3, 'received') == [1, 2, 3]
+        assert client.run("return page.rpc('add', [1, 2]);")['sum'] == 3
+        proxy.hold()
+        ends = client.run("return all('disconnected').length;")
+        proxy.cut()
+        client.run(f"await event('disconnected', {ends + 1});")
+        publish('recovery:x', 'missed')
+        proxy.let_in()
+        client.run("await event('received', 4);", timeout=SERVER_SECONDS)
+        assert messages(client, 4, 'received')[3] == 'missed'
+        assert client.run("return all('gap').length;") == 0
+
+
+def test_a_page_over_a_stream_learns_why_it_is_disconnected(server: Served) -> None:
+    with BlockingProxy(server.port) as proxy, start_with_streams(proxy.port) as client:
+        client.run(f"open_page('{PATH}', {{token: '{connection_token('mary')}'}});")
+        client.run("await event('connected', 1);", timeout=SERVER_SECONDS)
+        # Those of attempts that failed have come already.
+        ends = client.run("return all('disconnected').length;")
+        disconnect(user='mary')
+        assert client.run(f"return event('disconnected', {ends + 1});") == [3503]
+        wait_until(lambda: client.run('return page.get_state();') == 3)
+
+
+def start_with_streams(port: int) -> NodeProcess:
+    origin = f'ws://127.0.0.1:{port}'
+    return NodeProcess('browser_client.js', str(STATIC / 'ws4redis-streams.js'), origin)

@@ -115,6 +115,8 @@ export interface Connection {
     }>;
     close(): void;
     get_state(): 0 | 1 | 2 | 3;
+    /** An event stream needs ws4redis-streams.js. */
+    get_transport(): 'websocket' | 'event-stream';
 }
 
 export interface SharedConnection extends Connection {

@@ -46,7 +46,7 @@
     const INTERNAL_ERROR = 100;
     const TOKEN_EXPIRED = 109;
 
-    /** Return a random delay, so that the clients of a restarted server do not come at once. */
+    /** Return a random delay, lest the clients of a restarted server come at once. */
     function reconnection_delay(failed_attempts) {
         const longest = Math.min(FIRST_DELAY_MS * Math.pow(2, failed_attempts), LONGEST_DELAY_MS);
         const part = SHORTEST_PART_OF_DELAY + (1 - SHORTEST_PART_OF_DELAY) * Math.random();
@@ -168,7 +168,7 @@
         }).then(function (answer) { return answer.token; });
     }
 
-    /** Open an event stream that looks like a websocket, and like one does not reconnect. */
+    /** Return an event stream that looks like a websocket. */
     function make_stream(uri, on) {
         const source = new EventSource(uri.replace(/^ws/i, 'http'), {withCredentials: true});
         const stream = {
@@ -215,11 +215,11 @@
     /**
      * Keep a websocket open until `close()`, or until the server wants no more.
      *
-     * With `may_be_plain` a server that does not know our subprotocol is tried without it, and
-     * an event stream takes over where websockets are blocked. `on.ticket` spares the server
-     * looking session and user up.
+     * Where it is blocked, `on.open_stream` takes over. With `on.gap` a server that does not know
+     * our subprotocol is tried without it. `on.ticket` spares the server looking session and user
+     * up.
      */
-    function make_link(uri, may_be_plain, on) {
+    function make_link(uri, on) {
         const window_events = {
             pagehide: suspend, pageshow: resume, online: hurry, offline: on.offline
         };
@@ -232,7 +232,7 @@
         let opened_at = null;
         // Whether the subprotocol is offered; whether any websocket opened.
         let offers = true;
-        let is_known = !may_be_plain;
+        let is_known = false;
         // Attempts in a row that never opened; whether this one is a stream.
         let misses = 0;
         let streams = false;
@@ -250,6 +250,7 @@
             close: close,
             abandon: abandon,
             streams: function () { return streams; },
+            get_transport: function () { return streams ? 'event-stream' : 'websocket'; },
             get_state: get_state,
             start_timer: start_timer,
             stop_timer: stop_timer
@@ -273,18 +274,18 @@
         }
 
         function attempt() {
-            streams = !is_known && typeof EventSource === 'function'
+            streams = !is_known && typeof EventSource === 'function' && on.open_stream
                 && (is_blocked || misses > 1 && !streams);
             open();
             on.connecting();
         }
 
-        /** Throws for an URI that is malformed or forbidden on this page. */
+        /** Throws for a malformed or forbidden URI. */
         function open() {
             opened_at = null;
             const address = with_query(
                 with_query(uri, 'since', position), 'ticket', on.ticket);
-            const opening = streams ? make_stream(address, {gap: on.gap, position: seen})
+            const opening = streams ? on.open_stream(address, {gap: on.gap, position: seen})
                 : offers ? new WebSocket(address, [SUBPROTOCOL]) : new WebSocket(address);
             socket = opening;
             socket.onopen = streams ? stream_opened
@@ -344,7 +345,7 @@
 
         /** Try without the subprotocol: browsers insist on it when it is offered. */
         function refused(event) {
-            if (!is_known && wanted && !streams) {
+            if (on.gap && !is_known && wanted && !streams) {
                 offers = !offers;
                 streams = offers && is_blocked;
                 if ((!offers || streams) && reopened()) {
@@ -577,7 +578,8 @@
         let is_session = false;
         let unanswered_heartbeats = 0;
         let sending = Promise.resolve();
-        const link = make_link(settings.uri, true, {
+        const link = make_link(settings.uri, {
+            open_stream: make_stream,
             connecting: function () { tell('connecting'); },
             opened: opened,
             received: received,
@@ -591,9 +593,7 @@
         this.send_message = send_message;
         this.close = function () { link.close(); };
         this.get_state = get_state;
-        this.get_transport = function () {
-            return link.streams() ? 'event-stream' : 'websocket';
-        };
+        this.get_transport = link.get_transport;
         this.is_connecting = function () { return get_state() === CONNECTING; };
         this.is_connected = function () { return get_state() === OPEN; };
         this.is_closing = function () { return get_state() === CLOSING; };
@@ -741,9 +741,10 @@
             opened: opened,
             received: function (data) { session.received(data); },
             ended: ended,
-            offline: function () { session.offline(); }
+            offline: function () { session.offline(); },
+            open_stream: WS4Redis.emulate
         };
-        const link = make_link(settings.uri, false, on);
+        const link = make_link(settings.uri, on);
         const session = make_session(link, {connected: connected, pushed: pushed});
 
         link.start();
@@ -764,7 +765,8 @@
                 return enqueue('history', Object.assign({channel: channel}, request), true);
             },
             close: function () { link.close(); },
-            get_state: session.get_state
+            get_state: session.get_state,
+            get_transport: link.get_transport
         };
 
         function opened() {
