@@ -18,9 +18,13 @@ from django.conf import settings
 from django.core.management import CommandError, call_command, get_commands
 from django.test import override_settings
 
+from tests.clients.cuttable import Cuttable
 from tests.free_ports import free_port
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
-from tests.timeouts import SOON_SECONDS
+from tests.standalone.server import StandaloneServer
+from tests.timeouts import SOON_SECONDS, scaled
+
+Server = UwsgiServer | RunserverProcess | StandaloneServer
 
 
 def examine(**options: Any) -> tuple[dict[str, list[dict[str, Any]]], bool]:
@@ -214,11 +218,10 @@ def test_a_file_that_is_not_there_is_an_error(redis_server: RedisServer) -> None
     assert 'cannot be read' in findings['uWSGI'][0]['text']
 
 
-@pytest.fixture(scope='module', params=['uwsgi', 'router', 'runserver'])
-def server(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> Iterator[UwsgiServer | RunserverProcess]:
-    servers: dict[str, Callable[[], UwsgiServer | RunserverProcess]] = {
+@pytest.fixture(scope='module', params=['uwsgi', 'router', 'runserver', 'native'])
+def server(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[Server]:
+    servers: dict[str, Callable[[], Server]] = {
+        'native': lambda: StandaloneServer(redis_server=redis_server, django_settings={}),
         'uwsgi': lambda: UwsgiServer(redis_server=redis_server),
         'router': lambda: UwsgiServer(
             redis_server=redis_server, http='http', options=['--http-websockets']
@@ -229,9 +232,7 @@ def server(
         yield running
 
 
-def test_every_hop_of_the_chain_is_timed(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
-) -> None:
+def test_every_hop_of_the_chain_is_timed(server: Server, redis_server: RedisServer) -> None:
     findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
     assert is_well
     for subject in ('connection', 'handshake', 'ping', 'message'):
@@ -239,9 +240,50 @@ def test_every_hop_of_the_chain_is_timed(
         assert findings[subject][0]['details']['milliseconds'] > 0
 
 
-def test_a_foreign_origin_is_explained(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+def test_the_doctor_tells_which_door_answers_and_that_event_streams_arrive(
+    server: Server, redis_server: RedisServer
 ) -> None:
+    findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
+    assert is_well
+    opens, brings = findings['event stream']
+    assert (opens['verdict'], brings['verdict']) == ('ok', 'ok')
+    doors = {UwsgiServer: 'uwsgi', RunserverProcess: 'wsgi', StandaloneServer: 'run_wsserver'}
+    assert findings['door'][0]['details']['server'] == doors[type(server)]
+
+
+class HoldingProxy(Cuttable):
+    """A proxy that waits for the end of a stream, or, with ``lets_head``, of its first event."""
+
+    lets_head = False
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        head = source.recv(65536)
+        if b'text/event-stream; charset' not in head:
+            target.sendall(head)
+            super()._forward(source, target)
+            return
+        if self.lets_head:
+            target.sendall(head)
+        while source.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize('lets_head', [False, True])
+def test_a_proxy_that_holds_event_streams_back_is_noticed(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, lets_head: bool
+) -> None:
+    monkeypatch.setattr('ws4redis.doctor.probe.TIMEOUT_SECONDS', scaled(1))
+    monkeypatch.setattr(HoldingProxy, 'lets_head', lets_head)
+    with RunserverProcess(redis_server=redis_server) as server, HoldingProxy(server.port) as proxy:
+        findings, is_well = examine(url=f'ws://127.0.0.1:{proxy.port}/ws/', origin='')
+    # Websockets get through, so nothing has to be mended.
+    assert is_well
+    assert verdicts(findings['message']) == ['ok']
+    assert findings['event stream'][-1]['verdict'] == 'warning'
+    assert 'X-Accel-Buffering' in findings['event stream'][-1]['remedy']
+
+
+def test_a_foreign_origin_is_explained(server: Server, redis_server: RedisServer) -> None:
     findings, is_well = examine(
         url=f'ws://127.0.0.1:{server.port}/ws/', origin='https://elsewhere.example'
     )
@@ -251,7 +293,7 @@ def test_a_foreign_origin_is_explained(
 
 
 def test_the_origin_is_that_of_the_url_unless_told_otherwise(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+    server: Server, redis_server: RedisServer
 ) -> None:
     url = f'ws://127.0.0.1:{server.port}/ws/'
     assert examine(url=url)[1]
@@ -340,7 +382,7 @@ def test_pings_that_do_not_come_are_noticed(redis_server: RedisServer) -> None:
 
 
 def test_another_prefix_than_the_servers_is_noticed(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+    server: Server, redis_server: RedisServer
 ) -> None:
     with override_settings(WS4REDIS_PREFIX='elsewhere'):
         findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/ws/')
@@ -360,7 +402,7 @@ def test_a_router_without_its_option_is_explained(redis_server: RedisServer) -> 
 
 
 def test_a_page_in_place_of_the_websocket_loop_is_explained(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
+    server: Server, redis_server: RedisServer
 ) -> None:
     findings, is_well = examine(url=f'ws://127.0.0.1:{server.port}/elsewhere/')
     assert not is_well
@@ -380,9 +422,7 @@ def test_a_server_that_is_not_running_is_an_error(redis_server: RedisServer) -> 
     assert 'cannot be reached' in findings['connection'][0]['text']
 
 
-def test_tls_that_nobody_speaks_is_an_error(
-    server: UwsgiServer | RunserverProcess, redis_server: RedisServer
-) -> None:
+def test_tls_that_nobody_speaks_is_an_error(server: Server, redis_server: RedisServer) -> None:
     findings, is_well = examine(url=f'wss://127.0.0.1:{server.port}/ws/')
     assert not is_well
     assert verdicts(findings['connection']) == ['error']

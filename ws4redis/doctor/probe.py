@@ -112,7 +112,7 @@ class Probe:
                     'Is the server running, and listening there?',
                 )
             ) from None
-        return sock, _timed('connection', 'is made', started)
+        return sock, timed('connection', 'is made', started)
 
     def _tls_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -127,8 +127,14 @@ class Probe:
         key = base64.b64encode(os.urandom(16)).decode()
         started = time.perf_counter()
         try:
-            sock.sendall(self._request(parts, key))
-            answer = _read_answer(sock)
+            upgrade = (
+                'Upgrade: websocket',
+                'Connection: Upgrade',
+                'Sec-WebSocket-Version: 13',
+                f'Sec-WebSocket-Key: {key}',
+            )
+            sock.sendall(self._request(parts, *upgrade))
+            answer = read_answer(sock)
         except OSError as exc:
             raise ProbeFailed(
                 error(
@@ -155,21 +161,18 @@ class Probe:
                     'A cache answered in place of the websocket loop: exclude WEBSOCKET_URL.',
                 )
             )
-        return _timed('handshake', 'is accepted', started)
+        return timed('handshake', 'is accepted', started)
 
     def _origin(self, parts: SplitResult) -> str | None:
         return own_origin(parts) if self.origin is None else self.origin or None
 
-    def _request(self, parts: SplitResult, key: str) -> bytes:
+    def _request(self, parts: SplitResult, *headers: str) -> bytes:
         prefix = conf.WEBSOCKET_URL.strip('/')
         path = parts.path.rstrip('/') or f'/{prefix}'
         lines = [
             f'GET {path}/{self.facility}?subscribe-broadcast HTTP/1.1',
             f'Host: {host_of(parts)}',
-            'Upgrade: websocket',
-            'Connection: Upgrade',
-            'Sec-WebSocket-Version: 13',
-            f'Sec-WebSocket-Key: {key}',
+            *headers,
         ]
         origin = self._origin(parts)
         if origin is not None:
@@ -196,11 +199,27 @@ class Probe:
                     'needs --http-websockets; other proxies need their support of websockets.',
                 )
             ) from None
-        return _timed('ping', 'comes back', started)
+        return timed('ping', 'comes back', started)
 
     # Hop 4: Redis, as these settings name it, to the websocket
 
     def _receive_published(self, sock: socket.socket) -> Finding:
+        payload, started = self._publish()
+        try:
+            while _read_frame(sock) != (Opcode.TEXT, payload):
+                pass
+        except OSError as exc:
+            raise ProbeFailed(
+                warning(
+                    'message',
+                    f'was published, but does not arrive: {exc}',
+                    'A proxy buffers the answer: switch its buffering off for WEBSOCKET_URL.',
+                )
+            ) from None
+        return timed('message', 'published through Redis arrives', started)
+
+    def _publish(self) -> tuple[bytes, float]:
+        """Publish something; return it, and when that was."""
         prefix = conf.key_prefix
         (channel,) = channel_names(self.facility, broadcast=True, prefix=prefix)
         payload = secrets.token_hex(8).encode()
@@ -219,18 +238,7 @@ class Probe:
                     'Redis (see its log), or WS4REDIS_ALLOWED_CHANNELS keeps the doctor out.',
                 )
             )
-        try:
-            while _read_frame(sock) != (Opcode.TEXT, payload):
-                pass
-        except OSError as exc:
-            raise ProbeFailed(
-                warning(
-                    'message',
-                    f'was published, but does not arrive: {exc}',
-                    'A proxy buffers the answer: switch its buffering off for WEBSOCKET_URL.',
-                )
-            ) from None
-        return _timed('message', 'published through Redis arrives', started)
+        return payload, started
 
     # Hop 5: nothing, for as long as proxies see nothing
 
@@ -277,12 +285,12 @@ def _control_frame(opcode: Opcode, payload: bytes) -> bytes:
     return bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + apply_mask(payload, mask)
 
 
-def _timed(subject: str, text: str, started: float) -> Finding:
+def timed(subject: str, text: str, started: float) -> Finding:
     milliseconds = (time.perf_counter() - started) * 1000
     return good(subject, f'{text} ({milliseconds:.1f} ms)', milliseconds=milliseconds)
 
 
-def _read_answer(sock: socket.socket) -> Answer:
+def read_answer(sock: socket.socket) -> Answer:
     """Return an HTTP response; its head byte by byte, since frames may follow at once."""
     head = b''
     while not head.endswith(b'\r\n\r\n'):
@@ -296,7 +304,7 @@ def _read_answer(sock: socket.socket) -> Answer:
         for name, _, value in (line.partition(':') for line in lines if line)
     }
     status = int(words[1])
-    return Answer(status, headers, '' if status == 101 else _read_body(sock))
+    return Answer(status, headers, '' if status in (101, 200) else _read_body(sock))
 
 
 def _read_body(sock: socket.socket) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Headers = Sequence[tuple[str, str]]
 
 STATUS = '101 Switching Protocols'
+SERVER_HEADER = 'WS4Redis-Server'
 
 _NOT_SUPPORTED = (
     'This server cannot hand over its sockets, so it cannot serve websockets. '
@@ -63,6 +64,13 @@ def take_socket(
         # Frames are small and wait for nothing: Nagle's algorithm would delay every second one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def server_of(environ: WSGIEnvironment) -> str:
+    """Return the kind of server that a request came to, for the doctor."""
+    if CONNECTION in environ:
+        return 'run_wsserver'
+    return 'uwsgi' if 'uwsgi' in sys.modules else 'wsgi'
 
 
 Handover = Callable[['WSGIEnvironment', 'StartResponse', Headers, str], _socket.socket]

@@ -37,7 +37,13 @@ from ws4redis.protocol.handshake import (
     response_headers,
 )
 from ws4redis.protocol.wire import PLAIN, WireFormat
-from ws4redis.servers.handover import STATUS, check_supported, take_socket
+from ws4redis.servers.handover import (
+    SERVER_HEADER,
+    STATUS,
+    check_supported,
+    server_of,
+    take_socket,
+)
 from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.process import get_hub, session_reader
 
@@ -304,7 +310,9 @@ class Opening:
         if self._media_type is not None:
             # A page of another site that may read it was checked as that of any websocket.
             origin = self.headers.get('origin')
-            answer, status = stream_headers(origin, media_type=self._media_type), STREAM_STATUS
+            server = (SERVER_HEADER, server_of(self._environ))
+            answer = [server, *stream_headers(origin, media_type=self._media_type)]
+            status = STREAM_STATUS
         else:
             answer, status = self._upgrade_headers() + self.answer_headers, STATUS
         try:

@@ -13,6 +13,7 @@ from ws4redis.doctor.findings import Finding, Verdict
 from ws4redis.doctor.probe import Probe
 from ws4redis.doctor.project_examination import examine_project
 from ws4redis.doctor.redis_examination import examine_redis
+from ws4redis.doctor.stream_probe import StreamProbe
 from ws4redis.doctor.uwsgi_examination import examine_uwsgi
 
 
@@ -73,14 +74,23 @@ class Command(BaseCommand):
         for path in options['uwsgi']:
             yield from examine_uwsgi(Path(path))
         if options['url']:
-            probe = Probe(
+            yield from self._probe(options)
+
+    def _probe(self, options: dict[str, Any]) -> Iterator[Finding]:
+        is_reached = False
+        for kind in (Probe, StreamProbe):
+            probe = kind(
                 options['url'],
                 origin=options['origin'],
                 cookie=options['cookie'],
                 verify_tls=not options['insecure'],
                 stays_quiet=not options['quick'],
             )
-            yield from probe.run()
+            for finding in probe.run():
+                is_reached = is_reached or finding.subject == 'handshake'
+                yield finding
+            if not is_reached:
+                return
 
     def _print(self, finding: Finding) -> None:
         styles = {
