@@ -22,7 +22,7 @@ from ws4redis.handshake.tokens import ticket_of
 from ws4redis.hub.clients import connection
 from ws4redis.hub.identity import Identity, digest_of
 from ws4redis.publishing.tokens import claims_of
-from ws4redis.servers.process import existing_hub
+from ws4redis.servers.process import drop_hub, existing_hub
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +95,18 @@ def test_who_shows_a_ticket_is_not_looked_up(
         assert asked == []
         assert is_mary(websocket)
         assert 'subscribe' in ask(websocket, subscribe={'channel': 'session:cart'})
+
+
+def test_a_process_that_has_just_begun_lets_tickets_wait_rather_than_look_all_up(
+    server: Served, login: Any, ticket: str, asked: list[str]
+) -> None:
+    asked.clear()
+    # The next handshake finds a process that knows nothing yet of what has ended.
+    drop_hub()
+    websocket, answer = open_with(server, login, ticket)
+    with websocket:
+        assert answer['connect']['data']['ticket']
+    assert asked == []
 
 
 def test_a_ticket_is_refused_once_its_session_has_ended(

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.clients import DjangoProject, claims_nothing, visitor_by_ticket, visitor_of
-from ws4redis.handshake.machine import Steps
+from ws4redis.handshake.machine import Steps, Until
 from ws4redis.handshake.policy import user_to_count
 from ws4redis.hub.clients.connection import ClientConnection
 from ws4redis.hub.clients.options import ClientOptions
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('ws4redis')
 
+# How long a ticket waits until the process knows what has ended.
+CONTROL_SECONDS = 2.0
 PROTOBUF = 'centrifuge-protobuf'
 
 _services: WeakKeyDictionary[Hub, ClientService] = WeakKeyDictionary()
@@ -118,7 +120,13 @@ def client_steps(environ: WSGIEnvironment, start_response: StartResponse | None)
 def visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | None]]:
     """Return who opens a connection, and the user for whom it counts, if it does."""
     endings = opening.hub.endings
-    visitor = visitor_by_ticket(request, None if endings is None else endings.control)
+    control = None if endings is None else endings.control
+    if control is not None and not control.is_current and 'ticket' in request.GET:
+        # A process that has just begun takes no ticket before it knows what has ended; and all
+        # that come back at once had better not be looked up.
+        seconds = min(CONTROL_SECONDS, opening.seconds_left)
+        yield Until(opening.hub.loop, control.when_current, seconds)
+    visitor = visitor_by_ticket(request, control)
     if visitor is not None:
         counts = conf.WS4REDIS_MAX_CONNECTIONS_PER_USER is not None
         return visitor, visitor.identity.user if counts else None

@@ -34,6 +34,8 @@ logger = logging.getLogger('ws4redis')
 CLOCK_SKEW_SECONDS: Final = 5.0
 # How long a handshake may take that has asked who somebody is before a message came.
 RECENT_SECONDS: Final = 60.0
+# So many handshakes wait for it; while Redis is away, the oldest have given up long since.
+MAX_AWAITING: Final = 16384
 
 
 def concerns(message: ControlMessage, identity: Identity) -> bool:
@@ -158,12 +160,20 @@ class Control:
         # Whether Redis refused something on this connection.
         self._is_refused = False
         self._complaints: set[str] = set()
+        self._awaiting: deque[Callable[[], object]] = deque(maxlen=MAX_AWAITING)
         bus.own_listeners[self._name] = self
 
     @property
     def is_current(self) -> bool:
         """Tell whether all that has ended until now is known here."""
         return self._is_current and not self._is_refused
+
+    def when_current(self, done: Callable[[], object]) -> None:
+        """Call ``done`` as soon as all that has ended is known here; at once where it is."""
+        if self.is_current:
+            done()
+        else:
+            self._awaiting.append(done)
 
     def try_again(self) -> None:
         """Begin anew where Redis refused something: what is published is found all the same."""
@@ -280,6 +290,11 @@ class Control:
             self._read()
         else:
             self._is_current = True
+        if self.is_current:
+            awaiting = list(self._awaiting)
+            self._awaiting.clear()
+            for done in awaiting:
+                done()
 
     def _take(self, message: ControlMessage) -> None:
         self.ended.note(message)
