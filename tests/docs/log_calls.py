@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.server_process import ROOT
@@ -34,8 +35,13 @@ class LogCall:
     text: str
 
 
-def log_calls(package: Path = ROOT / 'ws4redis') -> Iterator[LogCall]:
-    """Yield all places in a package that log."""
+@cache
+def log_calls(package: Path = ROOT / 'ws4redis') -> tuple[LogCall, ...]:
+    """Return all places in a package that log."""
+    return tuple(_log_calls(package))
+
+
+def _log_calls(package: Path) -> Iterator[LogCall]:
     for path in sorted(package.rglob('*.py')):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
