@@ -1,6 +1,7 @@
 """What the documentation shows is right: its code runs, its settings pass the checks.
 
-The tutorial, which needs an environment of its own, is followed in ``test_tutorial.py``.
+The tutorials, which need environments of their own, are followed in ``test_tutorial.py`` and
+``test_progress_tutorial.py``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ DEPLOY = ROOT / 'examples' / 'deploy'
 #: Blocks in these languages are no code.
 TEXT_LANGUAGES = {'dart', 'kotlin', 'swift', 'text', 'json', 'http', ''}
 #: Pages whose code is tested apart.
-TESTED_APART = {'docs/tutorial.md'}
+TESTED_APART = {'docs/tutorial.md', 'docs/tutorial-progress.md'}
 
 
 def with_blocks_in(*languages: str) -> pytest.MarkDecorator:

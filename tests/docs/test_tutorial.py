@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +11,8 @@ import redis
 
 from tests.browser.chromium import chromium
 from tests.distributions import run
-from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks, commands
-from tests.free_ports import free_port
+from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks
+from tests.docs.tutorials import effort_of, follow, site_of
 from tests.programs import RedisServer, RunserverProcess
 from tests.requirements import require, require_executable
 from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, scaled
@@ -37,46 +36,14 @@ def project(
     tutorial: list[CodeBlock], installed_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The directory of the project as the tutorial makes it."""
-    directory = tmp_path_factory.mktemp('tutorial')
-    for block in tutorial:
-        if block.caption == 'commands':
-            for command in commands(block):
-                _follow(command, installed_python, directory)
-        elif block.caption.startswith('append to '):
-            with (directory / block.caption.removeprefix('append to ')).open('a') as file:
-                file.write(block.text)
-        elif block.caption.startswith('mysite/'):
-            path = directory / block.caption
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(block.text)
-    return directory
-
-
-def _follow(command: str, python: Path, directory: Path) -> None:
-    """Run one command of the tutorial; the environment and the server are the test's own."""
-    words = shlex.split(command)
-    if words[0] == 'django-admin':
-        run(python.parent / 'django-admin', *words[1:], cwd=directory)
-    elif words[:2] == ['python', 'manage.py'] and words[2] != 'runserver':
-        run(python, *words[1:], cwd=directory)
+    return follow(tutorial, installed_python, tmp_path_factory.mktemp('tutorial'))
 
 
 @pytest.fixture(scope='module')
 def site(
     project: Path, installed_python: Path, redis_server: RedisServer
 ) -> Iterator[RunserverProcess]:
-    # The reader has Redis on its usual port; the test's listens elsewhere.
-    with (project / 'mysite' / 'settings.py').open('a') as file:
-        file.write(f'WS4REDIS_CONNECTION = {redis_server.connection!r}\n')
-    with RunserverProcess(
-        settings='mysite.settings',
-        manage=project / 'manage.py',
-        python=installed_python,
-        # What was installed is to be served, not the checkout.
-        env={'PYTHONPATH': ''},
-        cwd=project,
-        port=free_port(),
-    ) as server:
+    with site_of(project, installed_python, redis_server) as server:
         yield server
 
 
@@ -88,16 +55,9 @@ def in_the_shell(tutorial: list[CodeBlock], caption: str = 'in the shell') -> st
 def test_the_first_message_takes_few_commands_and_few_lines(tutorial: list[CodeBlock]) -> None:
     captions = [block.caption for block in tutorial]
     part = tutorial[: captions.index(LAST_OF_FIRST_PART) + 1]
-    typed = [command for block in part for command in commands(block)]
-    lines = [
-        line
-        for block in part
-        if block.language != 'console'
-        for line in block.text.splitlines()
-        if line.strip()
-    ]
-    assert len(typed) <= MOST_COMMANDS
-    assert len(lines) <= MOST_LINES
+    typed, lines = effort_of(part)
+    assert typed <= MOST_COMMANDS
+    assert lines <= MOST_LINES
 
 
 def test_its_message_reaches_the_browser(
