@@ -135,6 +135,7 @@ floods: $(VENV)/.installed ## Flood a server in every way known, and time a byst
 .PHONY: bench
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
 	$(BIN)/python stress-tests/benchmark.py $(ARGS)
+	$(BIN)/python stress-tests/histories.py
 	$(BIN)/python stress-tests/views.py
 	$(BIN)/python stress-tests/client_protocol.py
 	$(BIN)/python stress-tests/handlers.py $(filter --quick,$(ARGS))

@@ -268,7 +268,7 @@ class Fanout:
         place, start = batch.place
         audience = batch.settle()
         rest = [(audience[place][0], audience[place][1][start:]), *audience[place + 1 :]]
-        is_worth_it = 2 * _number_in(rest) > _number_in(audience)
+        is_worth_it = 4 * _number_in(rest) > _number_in(audience)
         arrived = len(following.publications)
         batch.gathers = is_worth_it and arrived > batch.gathered
         batch.gathered = arrived
