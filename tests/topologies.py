@@ -184,6 +184,19 @@ class ClusterOfRedis(_Servers):
                 client.execute_command('CLUSTER', 'REPLICATE', master.id)
         self.wait_until_whole()
 
+    def add_master(self) -> ClusterServer:
+        """Let one more node join, which has no slots yet."""
+        first = self.nodes[0]
+        node = ClusterServer(password=first.password, certificate=self._certificate)
+        self._start_all([node])
+        with node.client() as client:
+            node.id = str(_text(client.execute_command('CLUSTER', 'MYID')))
+            client.execute_command('CLUSTER', 'MEET', *first.node, first.bus_port)
+        self.nodes.append(node)
+        wait_until(self._all_know_all, timeout=SERVER_SECONDS, message='the nodes do not meet')
+        self.wait_until_whole()
+        return node
+
     def _all_know_all(self) -> bool:
         return all(len(self._lines(node)) == len(self.nodes) for node in self.nodes)
 
@@ -276,7 +289,9 @@ class ClusterOfRedis(_Servers):
             time.sleep(pause_seconds / 2)
             # The target first, as the specification has it, so that no slot is nobody's.
             at_target.execute_command('CLUSTER', 'SETSLOT', slot, 'NODE', target.id)
-            at_source.execute_command('CLUSTER', 'SETSLOT', slot, 'NODE', target.id)
+            # It may have heard of it: whose last slot that was follows the new owner.
+            with suppress(redis.ResponseError):
+                at_source.execute_command('CLUSTER', 'SETSLOT', slot, 'NODE', target.id)
         for node in self.masters():
             if node not in (source, target):
                 with suppress(redis.RedisError), node.client() as client:

@@ -81,13 +81,15 @@ class ReturningClient:
     def connect(self) -> socket.socket | None:
         url = f'{self._url}&since={self.since}'
         self._frames, self._head = None, b''
+        self.sock = socket.socket()
+        # A server whose queue is full must not hold up the others: it is tried again.
+        self.sock.setblocking(False)
+        self.sock.connect_ex(self._address)
         try:
-            self.sock = socket.create_connection(self._address, timeout=5)
             self.sock.sendall(handshake_request(url, key=new_key()))
         except OSError:
             self.lost()
             return None
-        self.sock.setblocking(False)
         self.due = time.monotonic() + ANSWER_SECONDS
         return self.sock
 

@@ -20,7 +20,7 @@ from tests.hub.test_cluster import links_of
 from tests.programs import redis_executable
 from tests.requirements import not_applicable
 from tests.standalone.certificates import make_certificate
-from tests.topologies import ClusterOfRedis, RedisWithSentinels, require_cluster
+from tests.topologies import ClusterOfRedis, ClusterServer, RedisWithSentinels, require_cluster
 from ws4redis.broker.connections import drop_client
 from ws4redis.publisher import RedisPublisher
 from ws4redis.servers.process import (
@@ -29,6 +29,7 @@ from ws4redis.servers.process import (
     publication_packer,
     what_finds_redis,
 )
+from ws4redis.settings.topologies import Node
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,12 @@ def publish(facility: str, message: str) -> None:
     RedisPublisher(facility=facility, broadcast=True).publish_message(message, expire=0)
 
 
+def migrate(hub: Home, cluster: ClusterOfRedis, slot: int, target: ClusterServer) -> None:
+    move = threading.Thread(target=cluster.migrate, args=(slot, target))
+    move.start()
+    hub.turn_until(lambda: not move.is_alive())
+
+
 def doctors_findings() -> dict[str, dict[str, str]]:
     output = StringIO()
     with suppress(CommandError):
@@ -128,9 +135,7 @@ def test_a_cluster_may_want_tls_and_a_password(cluster: ClusterOfRedis) -> None:
 
         slot = key_slot(f'broadcast:{facilities[0]}'.encode())
         target = next(n for n in cluster.masters() if n is not cluster.owner_of(slot))
-        move = threading.Thread(target=cluster.migrate, args=(slot, target))
-        move.start()
-        hub.turn_until(lambda: not move.is_alive())
+        migrate(hub, cluster, slot, target)
         publish(facilities[0], 'moved')
         receive(hub, peer, 'moved')
         assert not hub.statistics.gaps
@@ -158,6 +163,28 @@ def test_sentinels_may_want_tls_and_a_password_of_their_own(service: RedisWithSe
         verdicts = doctors_verdicts()
     (sentinel,) = service.sentinels
     assert verdicts[f'Sentinel {sentinel.host}:{sentinel.announced_port}'] == 'ok'
+
+
+def test_a_new_node_is_connected_to_and_one_without_slots_is_left(
+    cluster: ClusterOfRedis,
+) -> None:
+    slot = key_slot(b'broadcast:hist/new')
+    former = cluster.owner_of(slot)
+    newcomer = cluster.add_master()
+    here = Node(*newcomer.node)
+    with home_on(cluster) as hub:
+        peer = join(hub, ['hist/new'])
+        assert here not in links_of(hub).nodes
+        migrate(hub, cluster, slot, newcomer)
+        publish('hist/new', 'there')
+        receive(hub, peer, 'there')
+        hub.turn_until(lambda: here in links_of(hub).nodes)
+        migrate(hub, cluster, slot, former)
+        publish('hist/new', 'back')
+        receive(hub, peer, 'back')
+        hub.turn_until(lambda: here not in links_of(hub).nodes)
+        assert not hub.statistics.gaps
+        assert len(links_of(hub).publications.queues) == 1 + 3
 
 
 def test_the_doctor_finds_slots_that_nobody_serves(cluster: ClusterOfRedis) -> None:
