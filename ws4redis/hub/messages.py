@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 
 
 class HeldBack:
-    """Messages that wait while a subscriber sends what it wants to come first."""
+    """Messages that wait until something was sent that has to come first."""
 
-    __slots__ = ('bytes', 'publications')
+    __slots__ = ('bytes', 'count', 'messages')
 
     def __init__(self) -> None:
-        self.publications: list[Publication] = []
+        self.messages: list[Messages] = []
+        self.count = 0
         self.bytes = 0
 
-    def add(self, publications: list[Publication]) -> None:
-        self.publications += publications
-        self.bytes += sum(len(publication.payload) for publication in publications)
+    def add(self, messages: Messages) -> None:
+        self.messages.append(messages)
+        self.count += len(messages.publications)
+        self.bytes += sum(len(publication.payload) for publication in messages.publications)
 
     def clear(self) -> int:
         """Drop all; return how many messages that were."""
-        count = len(self.publications)
-        self.publications = []
+        count, self.count = self.count, 0
+        self.messages = []
         self.bytes = 0
         return count
 

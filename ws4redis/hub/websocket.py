@@ -262,8 +262,8 @@ class WebSocket(Peer):
         self.send(chunk.data, messages=chunk.messages, shared=chunk)
 
     def _hold_back(self, held: HeldBack, messages: Messages) -> None:
-        held.add(messages.publications)
-        if held.bytes > self.hub.options.max_queue_bytes and len(held.publications) > 1:
+        held.add(messages)
+        if held.bytes > self.hub.options.max_queue_bytes and held.count > 1:
             self._cannot_keep_up(held.clear())
 
     def send_ping(self, payload: bytes = b'') -> None:
@@ -280,14 +280,15 @@ class WebSocket(Peer):
         held = self.held
         if held is not None:
             self._make_particular().held = None
-        rest = []
-        for publication in held.publications if held is not None else ():
-            if publication.payload in sent:
-                sent.remove(publication.payload)
-            else:
-                rest.append(publication)
-        if rest:
-            self.deliver(Messages(rest))
+        for messages in held.messages if held is not None else ():
+            rest = []
+            for publication in messages.publications:
+                if publication.payload in sent:
+                    sent.remove(publication.payload)
+                else:
+                    rest.append(publication)
+            if rest:
+                self.deliver(Messages(rest, messages.channel))
         self._update_direct()
 
     def remember_own(self, payload: bytes, channels: tuple[str, ...]) -> None:

@@ -224,6 +224,16 @@ def test_the_server_subscribes_before_it_answers(hub: Home, project: Project) ->
     assert pong == {'id': 2, 'ping': {}}
 
 
+def test_code_for_tokens_that_raises_lets_nobody_in(
+    hub: Home, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.identities = {'t': ValueError('a bug')}
+    client = Client(hub, project)
+    assert client.ask('connect', token='t')['code'] == ErrorCode.INTERNAL
+    assert client.connection.state is ConnectionState.NEW
+    assert 'a bug' in caplog.text
+
+
 # Subscriptions
 
 
@@ -603,3 +613,23 @@ def test_a_client_that_never_reads_is_given_up(hub: Home, project: Project) -> N
     hub.turn_until(lambda: client.peer.receive_now() and not client.websocket.queued_bytes)
     assert client.end() == (DisconnectCode.SLOW, 'cannot keep up')
     assert set(hub.statistics.messages_not_delivered) == {CloseCode.TRY_AGAIN_LATER}
+
+
+def test_nothing_is_told_before_the_answer_to_connect(hub: Home, project: Project) -> None:
+    client = Client(hub, project, 'early', 'late')
+    client.send({'id': 1, 'connect': {}})
+    held: list[bytes] = []
+    for command, name in hub.redis.commands(0):
+        answer = subscribed(name) if command == b'SUBSCRIBE' else bulk(None)
+        if b'late' in name:
+            held.append(answer)
+        else:
+            hub.redis.reply(answer, 0)
+    hub.turn(2)
+    hub.redis.reply(published(b'broadcast:early', b'Hello'), 0)
+    assert client.told() == []
+    for answer in held:
+        hub.redis.reply(answer, 0)
+    connected, push = client.told()
+    assert connected['connect']['subs'].keys() == {'early', 'late'}
+    assert push == {'push': {'channel': 'early', 'pub': {'data': 'Hello'}}}

@@ -354,6 +354,8 @@ class ClientConnection:
             result['data'] = {'ticket': ticket}
         result.update(self.expiry())
         self.reply(number, 'connect', result)
+        # What the channels of the server brought while others were still joined.
+        self.websocket.release_held([])
         self.go_on()
 
     def _make_ticket(self) -> str | None:

@@ -255,6 +255,9 @@ class Subscriptions:
             request = requests.get(text) or self._request_of_url(subscription)
             entering.append((name, subscription, request))
         connecting.remaining = len(entering)
+        if entering:
+            # No client knows what to do with a publication before it is told of the channel.
+            connection.websocket.hold()
         for name, subscription, request in entering:
             self._enter(
                 name,
