@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import tempfile
 import urllib.request
@@ -46,10 +47,22 @@ class Deployment:
             body: bytes = response.read()
         return body.decode()
 
-    def event_stream(self, facility: str) -> EventStreamClient:
+    def post(self, path: str, content: object) -> int:
+        """Send JSON as a page of this site would, and return the status."""
+        site = f'http{"s" * self.is_encrypted}://{self.address}'
+        request = urllib.request.Request(
+            site + path,
+            json.dumps(content).encode(),
+            {'Content-Type': 'application/json', 'Origin': site},
+        )
+        with urllib.request.urlopen(request, timeout=SOON_SECONDS, context=self._tls()) as answer:
+            status: int = answer.status
+        return status
+
+    def event_stream(self, target: str) -> EventStreamClient:
         """Open an event stream as a page of this site would, whose network blocks websockets."""
         return EventStreamClient(
-            f'http{"s" * self.is_encrypted}://{self.address}/ws/{facility}?subscribe-broadcast',
+            f'http{"s" * self.is_encrypted}://{self.address}/ws/{target}',
             ssl_context=self._tls(),
             headers={'Accept-Encoding': 'gzip, deflate'},
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -57,13 +59,28 @@ def test_an_event_stream_passes_each_event_at_once(
 ) -> None:
     with own_redis.client() as client:
         client.set(f'broadcast:{facility}', 'kept')
-        with deployment.event_stream(facility) as stream:
+        with deployment.event_stream(f'{facility}?subscribe-broadcast') as stream:
             assert stream.status == 200
             assert stream.headers['content-type'].startswith('text/event-stream')
             assert stream.receive().data == 'kept'
             for number in range(3):
                 assert client.publish(f'broadcast:{facility}', number) >= 1
                 assert stream.receive().data == str(number)
+
+
+def test_a_client_of_a_stream_says_what_it_wants_in_requests(deployment: Deployment) -> None:
+    connect = quote('{"id": 1, "connect": {}}')
+    with deployment.event_stream(f'connection/sse?cf_connect={connect}') as stream:
+        told = json.loads(stream.receive().data)['connect']
+        # Where there are two websocket processes, some of these go to the other one.
+        for number in range(2, 6):
+            said = {
+                'session': told['session'],
+                'node': told['node'],
+                'data': json.dumps({'id': number, 'ping': {}}),
+            }
+            assert deployment.post('/ws/connection/emulation', said) == 200
+            assert json.loads(stream.receive().data) == {'id': number, 'ping': {}}
 
 
 def test_a_published_message_reaches_all_websockets(

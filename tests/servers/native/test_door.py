@@ -321,7 +321,9 @@ def test_an_exception_is_answered_with_500_and_nothing_of_it(served: Served) -> 
 
 
 @pytest.mark.parametrize('how', ['reset', 'half-closed', 'closed'])
-@pytest.mark.parametrize('sent', [b'', request()[:20], request('/slow'), request('/none')])
+@pytest.mark.parametrize(
+    'sent', [b'', request()[:20], request('/slow'), request('/none'), post(b'ab', length=3)]
+)
 def test_who_leaves_at_whatever_moment_leaves_nothing_behind(
     served: Served, sent: bytes, how: str
 ) -> None:
