@@ -14,6 +14,7 @@ from tests.programs import RedisServer
 from tests.server_process import ROOT
 from tests.timeouts import scaled
 
+pytest_plugins = ['pytester']
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., str]
@@ -110,3 +111,49 @@ def test_both(websocket_client, ws4redis_outbox):
     pass
 """)
     assert 'stay in memory and reach no websocket' in output
+
+
+EMPTY_PROJECT = """
+from django.contrib.auth.models import User
+
+from ws4redis.control import disconnect
+from ws4redis.history import history
+from ws4redis.presence import Presence
+from ws4redis.publisher import RedisPublisher
+
+
+def test_a_history_is_kept(ws4redis_outbox):
+    for text in ('one', 'two'):
+        RedisPublisher(facility='chat/7', broadcast=True).publish_message(text)
+    assert [message.text for message in history('chat/7').messages] == ['one', 'two']
+
+
+def test_who_is_there_is_what_the_test_says(ws4redis_outbox):
+    ws4redis_outbox.join('chat/7', 'mary')
+    assert [member.user for member in Presence('chat/7').members()] == ['mary']
+    ws4redis_outbox.leave('chat/7', 'mary')
+    assert Presence('chat/7').count() == 0
+
+
+def test_what_ends_for_a_user_is_told(ws4redis_outbox):
+    disconnect(user=User(username='mary'))
+    (message,) = ws4redis_outbox.told
+    assert message.user == 'mary'
+"""
+EMPTY_SETTINGS = """
+SECRET_KEY = 'x'
+INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes', 'ws4redis']
+WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': 1}
+WS4REDIS_FACILITIES = {'chat/*': {'HISTORY_SIZE': 50, 'PRESENCE': True}}
+"""
+
+
+def test_an_empty_project_needs_no_redis_for_histories_presence_and_identity(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the tests of the package run with is not to reach the project.
+    monkeypatch.delenv('DJANGO_SETTINGS_MODULE', raising=False)
+    pytester.makeini('[pytest]\nDJANGO_SETTINGS_MODULE = empty_settings\npythonpath = .\n')
+    pytester.makepyfile(empty_settings=EMPTY_SETTINGS, test_empty=EMPTY_PROJECT)
+    outcome = pytester.runpytest_subprocess('-q', '-p', 'no:cacheprovider', timeout=scaled(60))
+    outcome.assert_outcomes(passed=3)
