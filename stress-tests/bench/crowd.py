@@ -108,10 +108,12 @@ def _has_received(tally: Tally, messages: int) -> bool:
     return tally.messages >= messages
 
 
-def crowd(
-    theatre: Theatre, contender: Contender, *, websockets: int, histories: bool = False
-) -> dict[str, float]:
-    """Publish single messages to very many websockets, which several servers hold."""
+def crowd(theatre: Theatre, contender: Contender, *, websockets: int) -> dict[str, float]:
+    """Publish single messages to very many websockets, which several servers hold.
+
+    They have histories where the contender does.
+    """
+    histories = contender.features.histories
     each = websockets // SERVERS
     theatre.redis.forget()
     with contextlib.ExitStack() as exits:
