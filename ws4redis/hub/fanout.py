@@ -96,21 +96,19 @@ class Batch:
             self.audience = [(wire, list(w)) for wire, w in self.channel.audiences.items()]
         return self.audience
 
-    def take_portion(self) -> list[Publication]:
-        """Take the first ones away, one or more, as many as are framed at once."""
+    def take_portion(self) -> tuple[list[Publication], int]:
+        """Take the first ones away, one or more, as many as are framed at once; tell their size."""
         publications = self.publications
-        if len(publications) == 1:
-            self.publications = []
-            return publications
-        size = count = 0
-        for publication in publications:
-            size += len(publication.payload)
-            if count and size > PORTION_BYTES:
-                break
-            count += 1
-        portion = publications[:count]
-        del publications[:count]
-        return portion
+        size = 0
+        for count, publication in enumerate(publications):
+            length = len(publication.payload)
+            if count and size + length > PORTION_BYTES:
+                portion = publications[:count]
+                del publications[:count]
+                return portion, size
+            size += length
+        self.publications = []
+        return publications, size
 
 
 class Fanout:
@@ -358,10 +356,7 @@ class Fanout:
     def _take_portion(self, batch: Batch) -> Messages | None:
         if not batch.publications:
             return None
-        publications = batch.take_portion()
-        size = 0
-        for publication in publications:
-            size += len(publication.payload)
+        publications, size = batch.take_portion()
         self._take_off(batch.channel, size)
         return Messages(publications, batch.channel.name)
 
