@@ -12,8 +12,8 @@
     async function get_token() {
         if (withhold.checked) {
             window.showcase.note('A token was asked for, and none was given.');
-            // The client takes it as it takes a server that is away.
-            return '';
+            // The client goes on with the one it has, as where the view cannot be reached.
+            throw new Error('no token is given');
         }
         const response = await fetch(page.dataset.tokenUri, {credentials: 'same-origin'});
         const answer = await response.json();
@@ -21,7 +21,7 @@
         ends_at = Date.now() + left.max * 1000;
         window.showcase.set_text('shown', shown);
         window.showcase.note(shown === 1 ? 'The first token was fetched.'
-            : 'Token number ' + shown + ' was fetched and shown. The websocket is the same.');
+            : 'Token number ' + shown + ' was fetched and shown.');
         return answer.token;
     }
 
@@ -38,7 +38,8 @@
                 : 'Connected without a token, as whom the cookie names.');
         },
         disconnected: function (event) {
-            window.showcase.show_connection('closed');
+            window.showcase.show_connection('closed',
+                event.code >= 3500 && event.code < 4000 ? 'Ended: reload the page' : undefined);
             window.showcase.note('The connection ended: ' + event.code + ' ' + event.reason);
         }
     });
