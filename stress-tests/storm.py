@@ -321,8 +321,9 @@ def reads_of_histories(client: Any) -> int:
     return sum(stats.get(f'cmdstat_{name}', {}).get('calls', 0) for name in ('xrange', 'xrevrange'))
 
 
-def server_of(redis_server: RedisServer, *options: str) -> StandaloneServer:
-    return StandaloneServer(*options, redis_server=redis_server, django_settings=SETTINGS)
+def server_of(redis_server: RedisServer, *options: str, **more: Any) -> StandaloneServer:
+    settings = {**SETTINGS, **more}
+    return StandaloneServer(*options, redis_server=redis_server, django_settings=settings)
 
 
 def storm(name: str, count: int) -> None:
@@ -330,7 +331,8 @@ def storm(name: str, count: int) -> None:
         redis_server = stack.enter_context(RedisServer())
         client = stack.enter_context(redis_server.client())
         server = stack.enter_context(server_of(redis_server, '--workers', '2'))
-        beside = stack.enter_context(server_of(redis_server))
+        # Its websockets answer no pings.
+        beside = stack.enter_context(server_of(redis_server, WS4REDIS_PING_INTERVAL=None))
         requests = requests_of(server, count)
         url = f'{beside.ws_url}/ws/beside?subscribe-broadcast'
         ours = start(stack, run_bystanders, url, redis_server.port)
