@@ -49,7 +49,7 @@ def main() -> int:
             request = logged_in_request(make_user('mary'))
             cookie = {'Cookie': f'sessionid={request.session.session_key}'}
             url = f'{server.ws_url}/ws/inbox?subscribe-user'
-            with WebSocketCrowd([url] * number, headers=cookie, at_once=50) as crowd:
+            with WebSocketCrowd([url] * number, headers=cookie, at_once=5) as crowd:
                 began = time.monotonic()
                 logout(request)
                 codes = {end[0] for end in crowd.receive_close(timeout=30) if end is not None}
