@@ -134,7 +134,7 @@ floods: $(VENV)/.installed ## Flood a server in every way known, and time a byst
 
 .PHONY: bench
 # What has figures of its own runs where nothing special is asked for; one that fails ends no other.
-FIGURES = $(if $(ARGS),$(if $(filter --quick,$(ARGS)),views client_protocol handlers),histories \
+FIGURES = $(if $(ARGS),$(if $(filter --quick,$(ARGS)),views handlers),histories \
 	door views client_protocol handlers)
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
 	@failed=; \
