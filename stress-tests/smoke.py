@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.contenders import CONTENDERS
+from bench.measurements import burst
 from bench.programme import FAILURES, exit_by_signal, open_theatre
-from bench.scenarios import burst
 from bench.stage import Limits, Theatre
 
 WANTED_PER_SECOND = 500_000
