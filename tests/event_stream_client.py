@@ -130,13 +130,6 @@ class EventStreamClient:
             self._take(data)
         return self._events.pop(0)
 
-    def receive_until(self, condition: Any) -> None:
-        """Read until ``condition()`` is true, be there events or not."""
-        while not condition():
-            data = self.socket.recv(65536)
-            assert data, 'the stream has ended'
-            self._take(data)
-
     def expect_end(self) -> None:
         """Read to the end; no event may come."""
         while data := self.socket.recv(65536):

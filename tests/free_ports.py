@@ -63,9 +63,3 @@ def free_port() -> int:
                 return port
             _reservations.pop().close()
     raise RuntimeError('found no free port')
-
-
-def close_reservations() -> None:
-    """Give all ports back."""
-    while _reservations:
-        _reservations.pop().close()

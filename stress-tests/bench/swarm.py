@@ -70,7 +70,6 @@ class Tally:
     """What has arrived since the last `Swarm.reset()`."""
 
     messages: int = 0
-    first_ns: int = 0
     last_ns: int = 0
     latencies_ns: 'array.array[int]' = field(default_factory=lambda: array.array('q'))
 
@@ -362,8 +361,6 @@ class Swarm:
     def _add(self, descriptor: int, count: int) -> None:
         tally = self.tally
         now = time.monotonic_ns()
-        if not tally.messages:
-            tally.first_ns = now
         tally.last_ns = now
         tally.messages += count
         self._received[descriptor] += count

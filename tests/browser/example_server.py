@@ -12,7 +12,6 @@ from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
 
 EXAMPLES = ROOT / 'examples'
-USERS = ('admin', 'john', 'mary')
 PASSWORD = 'secret'
 FACILITY = 'foobar'
 

@@ -12,7 +12,7 @@ is nothing, since the hub counts and is made after it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -61,16 +61,6 @@ class Counter:
         return self.value if self.declaration.label is None else dict(self.values)
 
 
-class Gauge:
-    """A number that goes up and down, asked for when it is read."""
-
-    __slots__ = ('declaration', 'read')
-
-    def __init__(self, declaration: Declaration, read: Callable[[], Any]) -> None:
-        self.declaration = declaration
-        self.read = read
-
-
 class Histogram:
     """How many values lie below each bound, how many there are, and their sum."""
 
@@ -89,7 +79,7 @@ class Histogram:
         return {'counts': list(self._counts), 'sum': round(self.sum, 6)}
 
 
-Metric = Counter | Gauge | Histogram
+Metric = Counter | Histogram
 
 declarations: Final[dict[str, Declaration]] = {}
 _metrics: Final[dict[str, Metric]] = {}
@@ -105,13 +95,6 @@ def declare(declaration: Declaration) -> Declaration:
 
 def counter(name: str, about: str, *, label: str | None = None) -> Counter:
     metric = Counter(declare(Declaration(name, Kind.COUNTER, about, label)))
-    _metrics[name] = metric
-    return metric
-
-
-def gauge(name: str, about: str, read: Callable[[], Any], *, label: str | None = None) -> Gauge:
-    """Declare a gauge; ``read`` is called in the loop, and returns a number, or some by label."""
-    metric = Gauge(declare(Declaration(name, Kind.GAUGE, about, label)), read)
     _metrics[name] = metric
     return metric
 

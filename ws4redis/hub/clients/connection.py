@@ -430,10 +430,6 @@ class ClientConnection:
                 logger.error('a command of %r failed', self.websocket, exc_info=error)
             self.send(encode_error_code(number, ErrorCode.INTERNAL))
 
-    def push_message(self, data: str) -> None:
-        """Send a message that belongs to no channel; ``data`` is JSON."""
-        self.send(f'{{"push":{{"message":{{"data":{data}}}}}}}')
-
     def push(self, kind: str, content: Mapping[str, Any], name: str) -> None:
         self.send(encode_push(kind, content, channel=name))
 
