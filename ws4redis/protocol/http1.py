@@ -2,6 +2,7 @@
 
 ``httptools`` parses a head once it is whole. What it lets through and a door must not is looked at
 here: line feeds alone, headers that contradict each other, other versions, targets that are no
+path.
 """
 
 from __future__ import annotations

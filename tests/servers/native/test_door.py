@@ -81,7 +81,9 @@ class Served:
             except GeneratorExit:
                 self.given_up.set()
                 raise
-        if path == '/page':
+        if path == '/slow-page':
+            yield Call(self.loop, self.may_go_on.wait, SOON_SECONDS, seconds=SOON_SECONDS)
+        if path in ('/page', '/slow-page'):
             return Response(200, [TEXT], environ['REQUEST_METHOD'].encode())
         if path == '/body':
             length = int(environ['CONTENT_LENGTH'])
@@ -217,6 +219,25 @@ def test_requests_in_one_packet_are_answered_in_order(served: Served) -> None:
     assert answers.startswith(b'HTTP/1.1 404')
     assert b'GETHTTP/1.1 101' in answers
     assert answers.endswith(b'hello')
+
+
+@pytest.mark.parametrize('length', [10, None])
+def test_a_request_that_comes_before_the_answer_is_answered_next(
+    served: Served, length: int | None
+) -> None:
+    second = request('/page', 'Connection: close', method='HEAD')
+    with served.client() as client:
+        client.sendall(request('/slow-page'))
+        wait_until(lambda: len(served.door.busy) == 1)
+        (connection,) = served.door.busy
+        client.sendall(second[:length])
+        wait_until(lambda: connection._reader.rest == second[:length])
+        if length is not None:
+            client.sendall(second[length:])
+        served.may_go_on.set()
+        answer = read_all(client)
+    assert answer.count(b'HTTP/1.1 200 ') == 2
+    assert [environ['REQUEST_METHOD'] for environ in served.environs] == ['GET', 'HEAD']
 
 
 def test_a_thousand_requests_in_one_packet_let_others_through(served: Served) -> None:

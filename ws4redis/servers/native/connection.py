@@ -226,7 +226,9 @@ class Connection:
         self._body = BodyReader(length)
         rest, self._reader.rest = self._reader.rest, b''
         if head.headers.get('expect', '').lower() == '100-continue' and len(rest) < length:
-            self._sock.send(b'HTTP/1.1 100 Continue\r\n\r\n', SEND_FLAGS)
+            # Who does not hear it sends the body after a while.
+            with contextlib.suppress(OSError):
+                self._sock.send(b'HTTP/1.1 100 Continue\r\n\r\n', SEND_FLAGS)
         self._take_body(rest)
 
     def _take_body(self, data: bytes) -> None:
@@ -290,7 +292,7 @@ class Connection:
             return
         self._reader.rest += data
         # Another request, or something that is refused when this one is answered.
-        self._watch(0)
+        self._unwatch()
 
     def hand_over(
         self, headers: list[tuple[str, str]], status: str = '101 Switching Protocols'
@@ -372,14 +374,18 @@ class Connection:
         """Wait for the next request of the client, or take it if it has come already."""
         self.stage = Stage.HEAD
         self.head = None
-        rest, self._reader.rest = self._reader.rest, b''
-        self._watch(READABLE)
-        if rest:
-            # In another turn: a thousand of them may have come in one packet.
-            self._door.loop.call_soon(self._take_rest, rest)
+        if self._reader.rest:
+            # In another turn: a thousand of them may have come in one packet. Until then nothing is
+            # read, since that would come before it.
+            self._unwatch()
+            self._door.loop.call_soon(self._take_rest)
+        else:
+            self._watch(READABLE)
 
-    def _take_rest(self, rest: bytes) -> None:
+    def _take_rest(self) -> None:
         if self.stage is Stage.HEAD:
+            rest, self._reader.rest = self._reader.rest, b''
+            self._watch(READABLE)
             self._take(rest)
 
     def _linger(self) -> None:
