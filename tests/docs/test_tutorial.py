@@ -95,7 +95,6 @@ def test_its_chat_loses_nothing_while_the_server_is_away(
     tutorial: list[CodeBlock], site: RunserverProcess, project: Path, installed_python: Path
 ) -> None:
     require(find_spec('playwright'), 'playwright is not installed')
-    imports = in_the_shell(tutorial).splitlines()[0]
     shell = in_the_shell(tutorial, 'in the shell, while the server is away')
     with chromium(require_executable('chromium', 'chromium-browser', 'google-chrome')) as browser:
         pages = [browser.new_page(), browser.new_page()]
@@ -115,7 +114,7 @@ def test_its_chat_loses_nothing_while_the_server_is_away(
         for page in pages:
             page.get_by_text('Away').wait_for()
         say('Are you there?')
-        run(installed_python, 'manage.py', 'shell', cwd=project, stdin=f'{imports}\n{shell}')
+        run(installed_python, 'manage.py', 'shell', cwd=project, stdin=shell)
         site.start()
         for page in pages:
             page.get_by_text('Are you there?').wait_for()
