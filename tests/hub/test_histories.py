@@ -172,6 +172,17 @@ def test_who_comes_back_gets_what_it_missed_and_no_kept_message(
     assert reads(hub) == 1
 
 
+def test_an_epoch_that_is_no_text_is_a_gap_and_stops_nobody(
+    hub: Home, client: redis.Redis
+) -> None:
+    publish(client, b'1')
+    # In JSON a client may name half a character.
+    for position in (Position('\ud800', 1), Position('?', 1, '\ud800')):
+        assert Member(hub, position, name='broadcast:chat/7').wait().outcome is Outcome.EPOCH
+        assert Member(hub, position).wait().outcome is Outcome.EPOCH
+    assert Member(hub).wait().kept == b'1'
+
+
 def test_those_who_come_back_later_are_served_from_memory(hub: Home, client: redis.Redis) -> None:
     seen = publish(client, b'1')
     Member(hub, seen).wait()

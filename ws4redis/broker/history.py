@@ -192,12 +192,14 @@ def read_command(
     is broken there begins a new epoch; what clients name proves nothing.
     """
     epoch, offset, tag = since or ('', 0, '')
+    # Clients name it, and a string in JSON may hold half a character.
+    epoch_bytes, tag_bytes = epoch.encode(errors='replace'), tag.encode(errors='replace')
     return READ.call(
         (keys.plain, keys.stream, keys.position),
         (
-            epoch,
+            epoch_bytes,
             offset,
-            tag,
+            tag_bytes,
             limit,
             random_name(),
             int(has_seen),
