@@ -86,6 +86,12 @@ def test_what_it_cannot_do_is_an_error(client: Any) -> None:
             ),
             112,
         ),
+        (
+            cent.HistoryRequest(
+                channel='chat/1', limit=1, since=cent.StreamPosition(offset=-1, epoch='x')
+            ),
+            107,
+        ),
     ):
         with pytest.raises(cent.CentApiResponseError) as caught:
             getattr(client, request.api_method)(request)

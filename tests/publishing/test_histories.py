@@ -91,6 +91,19 @@ def test_what_cannot_be_given_is_told() -> None:
     assert history('chat', since=Position(newest.epoch, 100)).gap == 'broken'
 
 
+def test_nothing_comes_before_the_first_or_before_nonsense() -> None:
+    start = get_position('chat')
+    first = chat().publish_message('1')[CHANNEL]
+    for since in (start, first, Position(first.epoch, 0)):
+        found = history('chat', since=since, reverse=True)
+        assert (found.messages, found.gap) == ([], None)
+    for nonsense in ('', 'nonsense', Position('another', 5), Position('\ud800', 5, '\ud800')):
+        for reverse in (False, True):
+            found = history('chat', since=nonsense, reverse=reverse)
+            assert (found.messages, found.gap) == ([], 'epoch')
+    assert history('chat', since=Position(first.epoch, 9), reverse=True).gap == 'broken'
+
+
 def test_the_text_of_a_position_names_nobody() -> None:
     text = get_position('chat', users=['mary'], sessions=['secret'])
     assert 'mary' not in text

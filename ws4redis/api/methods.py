@@ -22,6 +22,7 @@ from ws4redis.broker.snapshots import read_snapshots
 from ws4redis.broker.subscriptions import numbers_of_subscribers, subscribed_channels
 from ws4redis.conf import conf
 from ws4redis.protocol.client.codes import ErrorCode
+from ws4redis.protocol.client.commands import MAX_OFFSET
 from ws4redis.protocol.client.data import data_of, payload_of
 from ws4redis.protocol.end_codes import EndCode
 from ws4redis.publishing.broker import current_broker
@@ -150,6 +151,8 @@ def history(params: Params) -> Result:
     position = None
     if since is not None:
         epoch, offset = _take(since, 'epoch', str, ''), _take(since, 'offset', int, 0)
+        if not 0 <= offset <= MAX_OFFSET:
+            raise ApiError(ErrorCode.BAD_REQUEST, 'offset is out of its bounds')
         position = Position(epoch, offset) if epoch else None
     page = current_broker().read_page(PageRequest(channel, position, max(1, wanted), reverse))
     if page.outcome is not Outcome.OK:

@@ -48,7 +48,8 @@ def page_commands(request: PageRequest) -> list[Command]:
     since = request.since
     # An entry's ID is its offset. Beside entries there may be markers of epochs: hence one more.
     if request.reverse:
-        newest = '+' if since is None else f'({since.offset}-0'
+        # There is none before the first, and Redis refuses to count down from 0.
+        newest = '+' if since is None else str(max(since.offset - 1, 0))
         entries: Command = (b'XREVRANGE', keys.stream, newest, '-', b'COUNT', request.limit + 1)
     else:
         oldest = '-' if since is None else f'{since.offset + 1}-0'
@@ -60,10 +61,7 @@ def page_of(request: PageRequest, replies: Sequence[Any]) -> Page:
     reading = parse_reading(replies[0])
     found = [_entry_of(*item) for item in replies[1]]
     entries = [entry for entry in found if entry is not None][: request.limit]
-    since = request.since
-    if since is None or request.reverse:
-        return Page(Outcome.OK if since is None else reading.outcome, reading.newest, entries)
-    if reading.outcome is not Outcome.OK:
+    if request.since is not None and reading.outcome is not Outcome.OK:
         return Page(reading.outcome, reading.newest, [])
     return Page(Outcome.OK, reading.newest, entries)
 

@@ -93,8 +93,8 @@ class _History:
             entries = [e for e in reversed(entries) if since is None or e.offset < since.offset]
         elif since is not None:
             entries = [e for e in entries if e.offset > since.offset]
-            if outcome is not Outcome.OK:
-                entries = []
+        if outcome is not Outcome.OK:
+            entries = []
         return Page(outcome, self.newest, entries[: request.limit])
 
 
