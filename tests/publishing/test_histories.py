@@ -80,6 +80,19 @@ def test_a_position_for_a_page_is_followed_by_what_comes_after_it() -> None:
     assert history('chat', since=found.position).messages == []
 
 
+def test_what_the_limit_cuts_off_comes_after_the_position_that_is_told() -> None:
+    found = history('chat', since=get_position('chat'))
+    published = ['1', '2', '3']
+    for text in published:
+        chat().publish_message(text)
+    pages = []
+    while (found := history('chat', since=found.position, limit=2)).messages:
+        pages.append([message.text for message in found.messages])
+    assert (pages, found.gap) == ([['1', '2'], ['3']], None)
+    backwards = history('chat', limit=1, reverse=True)
+    assert backwards.position == get_position('chat')
+
+
 def test_what_cannot_be_given_is_told() -> None:
     first = get_position('chat')
     for number in range(6):

@@ -44,8 +44,8 @@ class History:
     """A part of a channel's history, in the order that was asked for.
 
     ``gap`` tells why what followed ``since`` cannot be given: ``trimmed``, ``epoch`` or ``broken``;
-    None where nothing is missing. ``position`` is the newest one, as :func:`get_position` returns
-    it.
+    None where nothing is missing. ``position`` is where to go on, as :func:`get_position` returns
+    it: that of the last message; the newest one where there is none, or with ``reverse``.
     """
 
     messages: list[Message]
@@ -145,9 +145,12 @@ def _position_on(channel: str, since: str | Position | None) -> Position | None:
 
 
 def _history_of(request: PageRequest, page: Page) -> History:
+    messages = [_message_of(entry, page.newest.epoch) for entry in page.entries]
+    # The limit may have cut off what comes then.
+    go_on = messages[-1].position if messages and not request.reverse else page.newest
     return History(
-        [_message_of(entry, page.newest.epoch) for entry in page.entries],
-        encode_positions({request.channel: page.newest}),
+        messages,
+        encode_positions({request.channel: go_on}),
         None if page.outcome is Outcome.OK else str(page.outcome),
     )
 
