@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from ws4redis.broker.control import ControlMessage, Do, tell_command
+from ws4redis.broker.control import ControlMessage, Do, control_keys, tell_command
+from ws4redis.broker.history import MAX_ENTRIES_PER_READ
 from ws4redis.broker.scripts import script_of
 from ws4redis.hub.control import Control
 
@@ -76,36 +77,68 @@ def run(client: redis.Redis, command: tuple[Any, ...]) -> Any:
     return client.execute_command(*command)
 
 
+class Listener:
+    """A process that listens to the control channel of a Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self.applied: list[str | None] = []
+        self.times_unsure = 0
+        self.control = Control(
+            FakeBus(),  # type: ignore[arg-type]
+            '',
+            publish=b'PUBLISH',
+            clock=lambda: 0.0,
+            apply=lambda message: self.applied.append(message.user),
+            apply_past=lambda _: None,
+            unsure=self._unsure,
+        )
+        self.control.connected(RedisLink(client))  # type: ignore[arg-type]
+
+    def _unsure(self) -> None:
+        self.times_unsure += 1
+
+    def tell(self, *users: str) -> None:
+        for user in users:
+            message = ControlMessage(Do.UNSUBSCRIBE, user=user, channel='user:inbox')
+            run(self._client, tell_command('', message))
+
+    def hear(self) -> tuple[list[str | None], int]:
+        """Let the bell ring; return whom messages meant, and how often all were looked up."""
+        self.control.heard(b'')
+        assert self.control.is_current
+        return self.applied, self.times_unsure
+
+
 def test_what_is_said_in_a_new_numbering_is_applied_and_everybody_looked_up(
     redis_client: redis.Redis,
 ) -> None:
-    def tell(user: str) -> None:
-        command = tell_command('', ControlMessage(Do.UNSUBSCRIBE, user=user, channel='user:inbox'))
-        run(redis_client, command)
-
-    applied: list[str | None] = []
-    unsure: list[None] = []
-    bus, link = FakeBus(), RedisLink(redis_client)
-    control = Control(
-        bus,  # type: ignore[arg-type]
-        '',
-        publish=b'PUBLISH',
-        clock=lambda: 0.0,
-        apply=lambda message: applied.append(message.user),
-        apply_past=lambda _: None,
-        unsure=lambda: unsure.append(None),
-    )
-    control.connected(link)  # type: ignore[arg-type]
-    tell('ada')
-    control.heard(b'')
-    assert (applied, unsure) == (['ada'], [])
+    listener = Listener(redis_client)
+    listener.tell('ada')
+    assert listener.hear() == (['ada'], 0)
     redis_client.flushall()
-    tell('bob')
-    tell('cid')
-    control.heard(b'')
+    listener.tell('bob', 'cid')
     # A look-up finds who is logged out, but does not undo a subscription.
-    assert (applied, unsure) == (['ada', 'bob', 'cid'], [None])
-    assert control.is_current
-    tell('dan')
-    control.heard(b'')
-    assert (applied, unsure) == (['ada', 'bob', 'cid', 'dan'], [None])
+    assert listener.hear() == (['ada', 'bob', 'cid'], 1)
+    listener.tell('dan')
+    assert listener.hear() == (['ada', 'bob', 'cid', 'dan'], 1)
+
+
+def test_what_is_left_of_too_many_messages_is_applied_and_everybody_looked_up(
+    redis_client: redis.Redis,
+) -> None:
+    listener = Listener(redis_client)
+    listener.tell('ada')
+    assert listener.hear() == (['ada'], 0)
+    rest = [f'user{number}' for number in range(MAX_ENTRIES_PER_READ + 10)]
+    listener.tell('bob', *rest)
+    redis_client.xtrim(control_keys('').stream, maxlen=len(rest), approximate=False)
+    assert listener.hear() == (['ada', *rest], 1)
+    listener.tell('dan')
+    assert listener.hear() == (['ada', *rest, 'dan'], 1)
+    redis_client.delete(control_keys('').stream)
+    listener.tell('eve')
+    listener.tell('fay')
+    redis_client.delete(control_keys('').stream)
+    # Nothing is left.
+    assert listener.hear() == (['ada', *rest, 'dan'], 2)

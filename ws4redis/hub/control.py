@@ -274,10 +274,10 @@ class Control:
             self.ended.known_since = time.time()
             self._is_current = True
             self._unsure()
-            if reading.outcome is Outcome.EPOCH:
-                # Nothing of the new numbering has been seen: an unsubscription, say, is not found
-                # by looking anybody up.
-                self._position = Position(reading.newest.epoch, 0)
+        # What is left is applied all the same: an unsubscription, say, is not found by looking
+        # anybody up.
+        if reading.outcome is Outcome.EPOCH:
+            self._position = Position(reading.newest.epoch, 0)
         elif was_known is not None and reading.entries:
             last = reading.entries[-1]
             self._position = Position(reading.newest.epoch, last.offset, last.tag)
