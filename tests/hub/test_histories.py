@@ -631,6 +631,34 @@ def test_the_numbering_of_an_empty_channel_lives_as_long_as_somebody_is_there(
         assert not hub.statistics.gaps
 
 
+def test_the_numbering_of_an_empty_channel_is_renewed_where_somebody_comes_back(
+    redis_server: RedisServer,
+) -> None:
+    clock = Clock()
+    with redis_server.client() as client, home(clock=clock) as hub:
+        member = Member(hub)
+        member.wait()
+        link = bus_link_of(hub)
+
+        def advance(seconds: float) -> None:
+            end = clock() + seconds
+            while clock() < end:
+                # In small steps, else the connection would seem to be dead.
+                clock.advance(empty_channels.RENEW_SECONDS / 50)
+                hub.turn()
+                hub.turn_until(lambda: not link._expected)
+
+        advance(empty_channels.RENEW_SECONDS - histories.LINGER_SECONDS / 4)
+        hub.leave(member.peer.websocket, [NAME])
+        advance(histories.LINGER_SECONDS / 2)
+        Member(hub).wait()
+        connections = [each['id'] for each in client.client_list(_type='pubsub')]
+        before = reads(hub)
+        advance(empty_channels.RENEW_SECONDS)
+        assert reads(hub) == before + 1
+        assert [each['id'] for each in client.client_list(_type='pubsub')] == connections
+
+
 # Publishing from the loop
 
 

@@ -57,8 +57,8 @@ class EmptyChannels:
                 self._due[channel] = due
                 self._due.move_to_end(channel, last=False)
                 break
-            # Any other is read when it is live again, or wanted.
-            if channel.state is State.LIVE and channel.is_wanted and channel.is_empty:
+            # Any other is read when it is live again; one that lingers may be wanted again.
+            if channel.state is State.LIVE and channel.is_empty:
                 self._read(channel)
         if self._due and self._timer is None:
             first = next(iter(self._due.values()))
