@@ -172,9 +172,7 @@ def test_who_comes_back_gets_what_it_missed_and_no_kept_message(
     assert reads(hub) == 1
 
 
-def test_an_epoch_that_is_no_text_is_a_gap_and_stops_nobody(
-    hub: Home, client: redis.Redis
-) -> None:
+def test_an_epoch_that_is_no_text_is_a_gap_and_stops_nobody(hub: Home, client: redis.Redis) -> None:
     publish(client, b'1')
     # In JSON a client may name half a character.
     for position in (Position('\ud800', 1), Position('?', 1, '\ud800')):

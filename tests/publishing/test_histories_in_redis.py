@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import redis
@@ -48,6 +50,21 @@ def test_each_event_loop_has_connections_of_its_own_and_leaves_none_behind(
             async_to_sync(publish_many)()
         wait_until(lambda: len(client.client_list()) == before)
         assert history('chat', reverse=True, limit=1).messages[0].position.offset == 600
+
+
+def test_event_loops_that_have_ended_are_let_go(redis_server: RedisServer) -> None:
+    loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+    async def publish() -> None:
+        loops.add(asyncio.get_running_loop())
+        await chat().apublish_message('hi')
+
+    for _ in range(5):
+        asyncio.run(publish())
+        async_to_sync(publish)()
+    gc.collect()
+    # But for the last one, until there is another.
+    assert len(loops) <= 1
 
 
 def test_a_hanging_redis_does_not_block_the_event_loop(redis_server: RedisServer) -> None:

@@ -75,6 +75,7 @@ async def _client_of_loop() -> redis.asyncio.Redis | AsyncClusterClient:
     loop = asyncio.get_running_loop()
     holder = _holders.get(loop)
     if holder is None or holder.made_for != generation():
+        _let_go_of_closed_loops()
         outdated, holder = holder, _Holder(_make(), generation())
         _holders[loop] = holder
         # From now on the loop knows the generator, and closes it at its end.
@@ -82,6 +83,15 @@ async def _client_of_loop() -> redis.asyncio.Redis | AsyncClusterClient:
         if outdated is not None:
             await outdated.closing.aclose()
     return holder.client
+
+
+def _let_go_of_closed_loops() -> None:
+    """Drop what holds the event loops that have ended: a client refers to its loop."""
+    # A list made at once, since other threads have loops of their own.
+    for reference in _holders.keyrefs():
+        loop = reference()
+        if loop is not None and loop.is_closed():
+            _holders.pop(loop, None)
 
 
 async def get_async_cluster() -> AsyncClusterClient | None:
