@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from ws4redis.broker.history import Header, NewEpoch
+from ws4redis.broker.history import NewEpoch
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.link import Refused, Replied, ignore
 from ws4redis.hub.channel import Channel, Delay, Observer, Request, with_channel, without_channel
@@ -134,8 +134,10 @@ class Bus:
             facility = self._options.facility_of_channel(name)
             if facility.has_history:
                 channel = HistoryChannel(keys, facility.history_size)
+                channel.past = self.histories
             else:
                 channel = Channel(keys)
+                channel.past = self._kept_messages
             if facility.presence:
                 channel.wants_events = True
                 channel.observer = self.attendance
@@ -213,10 +215,7 @@ class Bus:
                 self._give_up(channel)
         elif self._is_to_be_asked(channel):
             self._subscribe(channel)
-            if isinstance(channel, HistoryChannel):
-                self.histories.ask(channel)
-            else:
-                self._kept_messages.ask(channel)
+            channel.past.ask(channel)
 
     @property
     def has_changes(self) -> bool:
@@ -358,13 +357,6 @@ class Bus:
     def channel_of_events(self, name: bytes) -> Channel | None:
         """Return the channel that an events channel belongs to."""
         return self._by_events.get(name)
-
-    def arrived(self, channel: Channel, payload: bytes, header: Header | None) -> None:
-        """Take what was published on a channel."""
-        if isinstance(channel, HistoryChannel):
-            self.histories.arrive(channel, payload, header)
-        else:
-            self._kept_messages.arrive(channel, payload, header)
 
     def told(self, channel: Channel, event: bytes, told: NewEpoch | None) -> None:
         """Take what is told of a channel beside its publications."""

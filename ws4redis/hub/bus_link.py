@@ -114,7 +114,7 @@ class BusLink(RedisLink):
             (headed, header), self._header = self._header, None
             if headed is not channel:
                 header = None
-        bus.arrived(channel, push[2], header)
+        channel.past.arrive(channel, push[2], header)
 
     def _event_received(self, name: bytes, event: bytes) -> None:
         channel = self.bus.channel_of_events(name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ws4redis.broker.history import Position
 from ws4redis.hub.own_messages import fingerprint
 
 if TYPE_CHECKING:
+    from ws4redis.broker.history import Header
     from ws4redis.broker.keys import ChannelKeys
     from ws4redis.hub.bus_link import BusLink
     from ws4redis.hub.fanout import Batch
@@ -175,6 +176,19 @@ class Observer(Protocol):
         """Take note that a peer left; ``at_once``: it is not expected back."""
 
 
+Channel_contra = TypeVar('Channel_contra', bound='Channel', contravariant=True)
+
+
+class Past(Protocol[Channel_contra]):
+    """What reads the past of channels of one kind, and fits it together with what comes live."""
+
+    def ask(self, channel: Channel_contra) -> None:
+        """Ask for what is wanted of a channel's past; the channel is subscribed."""
+
+    def arrive(self, channel: Channel_contra, payload: bytes, header: Header | None) -> None:
+        """Take what was published on a channel."""
+
+
 class Channel:
     """The peers of one channel, by wire format, and those that are about to join them.
 
@@ -195,12 +209,16 @@ class Channel:
         'link',
         'name',
         'observer',
+        'past',
         'refused',
         'resumes',
         'subscribed',
         'tells_events',
         'wants_events',
     )
+
+    # Set by the bus.
+    past: Past[Any]
 
     def __init__(self, keys: ChannelKeys) -> None:
         self.keys = keys
