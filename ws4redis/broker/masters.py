@@ -46,6 +46,9 @@ class Service:
         self._target = target
         self._checked_at = float('-inf')
         self._checking = threading.Lock()
+        # When the question was put whose answer the address is.
+        self._asked_at = float('-inf')
+        self._noting = threading.Lock()
         # Sentinels that did not answer, and until when they are asked only if nobody else does.
         self._silent: dict[Node, float] = {}
 
@@ -54,11 +57,17 @@ class Service:
 
         All Sentinels are asked, and the one counts that knows of the latest failover.
         """
-        self._checked_at = time.monotonic()
+        asked_at = self._checked_at = time.monotonic()
         answering = [node for node in self._target.nodes if not self._is_silent(node)]
         found = self._ask(answering) or self._ask(self._target.nodes)
-        self.address = _latest(self.name, found)
-        return self.address
+        return self._note(asked_at, _latest(self.name, found))
+
+    def _note(self, asked_at: float, address: Address) -> Address:
+        with self._noting:
+            # Another thread may have asked later, and know already.
+            if self.address is None or asked_at >= self._asked_at:
+                self.address, self._asked_at = address, asked_at
+            return self.address
 
     @property
     def is_due(self) -> bool:
