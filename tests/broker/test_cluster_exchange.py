@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -15,11 +16,12 @@ from redis.exceptions import (
     TimeoutError as RedisTimeout,
 )
 
+from ws4redis.broker.cluster_client import ClusterClient
 from ws4redis.broker.cluster_exchange import ClusterExchange, pause_seconds
 from ws4redis.broker.keys import SLOTS
 from ws4redis.broker.scripts import PUBLISH
 from ws4redis.broker.slots import SlotsMap, parse_slots, slot_of
-from ws4redis.settings.topologies import Node
+from ws4redis.settings.topologies import Node, Target, target_of
 
 ONE, TWO, THREE = Node('10.0.0.1', 7000), Node('10.0.0.2', 7000), Node('10.0.0.3', 7000)
 HALF = SLOTS // 2
@@ -184,3 +186,26 @@ def test_an_error_of_a_command_proper_is_its_reply() -> None:
 
 def test_pauses_grow_to_a_bound() -> None:
     assert pause_seconds(0) < pause_seconds(1) < pause_seconds(100) == 0.5
+
+
+def test_clients_may_be_added_while_those_of_former_nodes_are_dropped() -> None:
+    target = target_of({'cluster': ['redis://10.0.0.1:7000']})
+    clients = ClusterClient(target, make_client_of_node)
+    gone = clients._client_of(THREE)
+
+    class NodesWhileOthersPublish(tuple[Node, ...]):
+        __slots__ = ()
+
+        def __contains__(self, node: object) -> bool:
+            clients._client_of(TWO)
+            return super().__contains__(node)
+
+    slots = SlotsMap([(0, SLOTS - 1, ONE)], [TWO], epoch=2)
+    slots.nodes = NodesWhileOthersPublish(slots.nodes)
+
+    assert clients._use(slots) == [gone]
+    assert list(clients._clients) == [TWO]
+
+
+def make_client_of_node(target: Target, node: Node) -> redis.Redis:
+    return redis.Redis(host=node.host, port=node.port)

@@ -45,7 +45,8 @@ class _Nodes(Generic[Client]):
     def _use(self, slots: SlotsMap) -> list[Client]:
         """Take a new map, and return the clients of nodes that are not in it."""
         self._slots = slots
-        gone = [node for node in self._clients if node not in slots.nodes]
+        # A copy: other threads add clients meanwhile.
+        gone = [node for node in list(self._clients) if node not in slots.nodes]
         return [self._clients.pop(node) for node in gone]
 
 
@@ -123,7 +124,7 @@ class ClusterClient(_Nodes[redis.Redis]):
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        for client in self._clients.values():
+        for client in list(self._clients.values()):
             client.connection_pool.disconnect(inuse_connections=False)
 
 
