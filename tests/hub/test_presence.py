@@ -492,6 +492,27 @@ def test_the_last_who_listens_lets_the_mirror_go(process: Process) -> None:
     process.mirrors.event_received(CHAT, b'J e 1 ' + member('john').encode())
 
 
+def test_who_stops_listening_when_redis_is_away_hinders_no_other_mirror(process: Process) -> None:
+    def stop(members: list[Member] | None) -> None:
+        process.mirrors.stop_listening(CHAT, process._changed)
+
+    process.lose_commands()
+    process.mirrors.listen(CHAT, process._changed, process._ready)
+    process.mirrors.listen(b'broadcast:other', process._changed, process._ready)
+    process.mirrors.ask(CHAT, stop)
+    process.mirrors.read_all()
+    assert list(process.mirrors._mirrors) == [b'broadcast:other']
+
+
+def test_while_redis_is_away_a_mirror_waits_for_one_more_read(process: Process) -> None:
+    process.lose_commands()
+    process.mirrors.listen(CHAT, process._changed, process._ready)
+    timers = len(process.hub.loop.timers)
+    process.mirrors.read_all()
+    assert len(process.hub.loop.timers) == timers
+    process.turn_until(lambda: process.seen == ['= '])
+
+
 def test_no_listener_hinders_another(process: Process, caplog: pytest.LogCaptureFixture) -> None:
     def fails(*change: object) -> None:
         raise RuntimeError('a test')

@@ -37,6 +37,7 @@ class Mirror:
         'is_reading',
         'listeners',
         'members',
+        'retries',
         'version',
         'waiting',
         'wants_read',
@@ -51,6 +52,8 @@ class Mirror:
         # None until it was read.
         self.version: Version | None = None
         self.is_reading = False
+        # Whether it is read again in a moment, after a read that failed.
+        self.retries = False
         # Whether something was missed since the read that is under way was asked for.
         self.wants_read = False
         self.waiting: list[Change] = []
@@ -120,7 +123,8 @@ class Mirrors:
 
     def read_all(self) -> None:
         """Read all mirrors again: changes may have been missed."""
-        for channel, mirror in self._mirrors.items():
+        # Where Redis is away who asks is told at once, and may stop listening.
+        for channel, mirror in list(self._mirrors.items()):
             self._read(channel, mirror)
 
     def _follow(self, channel: bytes, mirror: Mirror, change: Change) -> None:
@@ -162,7 +166,9 @@ class Mirrors:
             return
         asking, mirror.asking = mirror.asking, []
         if roll is None:
-            self._loop.call_later(RETRY_SECONDS, self._read_again, channel, mirror)
+            if not mirror.retries:
+                mirror.retries = True
+                self._loop.call_later(RETRY_SECONDS, self._read_again, channel, mirror)
             for done in asking:
                 done(None)
             return
@@ -194,5 +200,6 @@ class Mirrors:
             self._apply(channel, mirror, ChangeKind.JOIN, member)
 
     def _read_again(self, channel: bytes, mirror: Mirror) -> None:
+        mirror.retries = False
         if self._mirrors.get(channel) is mirror:
             self._read(channel, mirror)
