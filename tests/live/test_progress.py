@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -99,6 +100,12 @@ def test_an_exception_is_a_failure_whose_text_stays_on_the_server(memory: Memory
         raise RuntimeError('password=secret')
     assert states(memory)[-1]['state'] == 'failed'
     assert all(b'secret' not in item.message for item in memory.outbox)
+
+
+def test_the_name_of_a_file_that_is_no_unicode_breaks_no_task(memory: MemoryBroker) -> None:
+    with Progress('job') as progress:
+        progress.advance(text=os.fsdecode(b'caf\xe9.csv'))
+    assert states(memory)[-1]['text'] == 'caf\udce9.csv'
 
 
 def test_a_failure_may_say_to_users_why(memory: MemoryBroker) -> None:

@@ -229,7 +229,13 @@ class RedisPublisher(RedisStore):
 
 def json_text(value: object) -> str:
     """Return a value as compact JSON; dates, decimals and UUIDs as Django writes them."""
-    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(',', ':'))
+    text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(',', ':'))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # File names may hold what UTF-8 cannot; escaped, they do.
+        return json.dumps(value, cls=DjangoJSONEncoder, separators=(',', ':'))
+    return text
 
 
 def _as_dict(context: Mapping[str, Any] | None) -> dict[str, Any] | None:
