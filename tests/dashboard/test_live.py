@@ -229,14 +229,14 @@ def test_what_somebody_does_is_in_the_log_of_admin() -> None:
         with patch.object(type(LogEntry.objects), 'create') as create:
             ask(live.end, user, user='mary')
             ask(live.end, user, user='mary', channel='group:staff:news')
-            ask(live.publish, user, facility='news', message='hello')
+            ask(live.publish, user, facility='news', message='hello\0')
     assert [
         (call.kwargs['user_id'], call.kwargs['object_repr'], call.kwargs['change_message'])
         for call in create.call_args_list
     ] == [
         (user.pk, 'mary', 'Ended all connections.'),
         (user.pk, 'mary', 'Unsubscribed from group:staff:news.'),
-        (user.pk, 'broadcast:news', 'Sent a test message: hello'),
+        (user.pk, 'broadcast:news', 'Sent a test message: hello\ufffd'),
     ]
 
 

@@ -18,11 +18,13 @@ def log_action(request: HttpRequest, name: str, message: str) -> None:
         return
     from django.contrib.admin.models import CHANGE, LogEntry
 
+    # PostgreSQL takes no NUL; what was done must be noted nevertheless.
+    name, message = (text.replace('\0', '\ufffd') for text in (name[:200], message))
     LogEntry.objects.create(
         user_id=request.user.pk,
         content_type=content_type(),
-        object_id=name[:200],
-        object_repr=name[:200],
+        object_id=name,
+        object_repr=name,
         action_flag=CHANGE,
         change_message=message,
     )
