@@ -203,23 +203,17 @@ def test_an_expired_token_is_replaced_on_the_same_websocket(visit: Visit) -> Non
 
 def test_nothing_is_lost_when_things_break_and_what_is_lost_is_told(visit: Visit) -> None:
     page = visit('/break/')
-    page.wait_for_selector('.square.live')
+    # The sender wakes up when it sees somebody; until then nothing can be missed.
+    page.wait_for_selector('#squares .live')
     for way in ('cut', 'kill', 'restart'):
-        received, said = number_in(page, '#received'), page.locator('#log li').count()
+        recovered = number_in(page, '#recovered')
         page.click(f'#{way}')
-        page.locator('#log li').nth(said).wait_for()
-        if way != 'restart':
-            # Redis may be back before anything else notices.
-            page.locator(
-                '#log', has_text={'cut': 'lost: 4000', 'kill': 'lost: 1006'}[way]
-            ).wait_for()
         wait_until(
-            partial(has_more, page, '#received', than=received + 8),
+            partial(has_more, page, '#recovered', than=recovered),
             # The server may be away for longer on a busy machine.
             timeout=SERVER_SECONDS,
-            message=f'nothing was received after {way}',
+            message=f'nothing was recovered after {way}',
         )
-    assert number_in(page, '#recovered') > 0
     page.get_by_label('Send one a second').uncheck()
     wait_until(lambda: page.inner_text('#own_waiting') == '0', timeout=SERVER_SECONDS)
     wait_until(lambda: page.inner_text('#own_received') == page.inner_text('#own_sent'))
