@@ -200,6 +200,19 @@ def test_elements_follow_their_attributes_and_leave_nothing_behind(
     wait_until(lambda: not subscribed('b/c d'))
 
 
+def test_an_element_whose_facility_comes_later_subscribes_then(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => document.querySelector('main').append(
+            document.createElement('ws4redis-progress'))"""
+    )
+    page.locator('ws4redis-progress[data-error]').wait_for()
+    page.evaluate("document.querySelector('ws4redis-progress').setAttribute('facility', 'job')")
+    page.locator('ws4redis-progress[data-connection=connected]').wait_for()
+    Progress('job', total=4).advance(1)
+    wait_for_text(page, 'ws4redis-progress', '25 %')
+
+
 # Live HTML
 
 
@@ -299,6 +312,26 @@ def test_a_forged_target_outside_of_the_element_is_left_alone(open_page: Open) -
     assert page.inner_text('#balance') == '100'
 
 
+def test_turbo_finds_no_streams_in_what_is_published(open_page: Open, node_modules: Path) -> None:
+    page = open_page(
+        '<p id="balance">100</p><ws4redis-html id="box" facility="box"></ws4redis-html>',
+        path='elements/?policy=no',
+    )
+    page.add_script_tag(url='/npm/@hotwired/turbo/dist/turbo.es2017-umd.js')
+    forged = '<turbo-stream action="update" target="balance"><template>0</template></turbo-stream>'
+    source = '<turbo-stream-source src="ws://127.0.0.1:9/"></turbo-stream-source>'
+    for html in (f'<div>{forged}{source}</div>', f'{forged}{source}'):
+        publish(
+            f'<turbo-stream action="append" target="box"><template>{html}</template>'
+            '</turbo-stream>',
+            'box',
+        )
+    publish(f'<div id="end">{forged}</div>', 'box')
+    page.locator('#end').wait_for(state='attached')
+    assert page.locator('#box turbo-stream, #box turbo-stream-source').count() == 0
+    assert page.inner_text('#balance') == '100'
+
+
 @pytest.mark.parametrize('action', ['explode', 'constructor', '__proto__', ''])
 def test_an_unknown_action_is_an_error_and_the_next_message_counts(
     open_page: Open, action: str
@@ -384,6 +417,34 @@ def test_with_a_history_what_was_missed_comes_by_itself_and_a_gap_loads_all(
     assert page.locator('#row-a').count() == 0
 
 
+@pytest.mark.parametrize('has_position', [False, True])
+@override_settings(WS4REDIS_FACILITIES=FACILITIES)
+def test_an_element_that_is_put_back_shows_what_was_published_meanwhile(
+    open_page: Open, site: UwsgiServer, *, has_position: bool
+) -> None:
+    def add(name: str) -> None:
+        publish(
+            f'<turbo-stream action="append" target="list"><template><b>{name}</b>', 'story/list'
+        )
+
+    site.get('/rows/?set=a&set=b')
+    since = f'since="{get_position("story/list", broadcast=True)}"' if has_position else ''
+    page = open_page(
+        f'<ws4redis-html facility="story/list" id="list" src="/rows/" {since}></ws4redis-html>'
+    )
+    add('x')
+    wait_for_text(page, '#list b', 'x')
+    page.evaluate(
+        """() => { window.list = document.getElementById('list'); window.list.remove(); }"""
+    )
+    add('y')
+    page.evaluate("document.querySelector('main').append(window.list)")
+    page.locator('#row-b').wait_for()
+    add('z')
+    wait_for_text(page, '#list b', 'z')
+    assert page.locator('#list > *').all_inner_texts() == ['a', 'b', 'z']
+
+
 # Notifications
 
 
@@ -418,6 +479,17 @@ def test_toasts_go_by_themselves_and_are_never_many(open_page: Open) -> None:
     wait_for_text(page, '.ws4redis-toast', '8')
     assert page.locator('.ws4redis-toast').count() <= 5
     page.locator('.ws4redis-toast').first.wait_for(state='detached')
+
+
+def test_toasts_take_any_level_and_any_time(open_page: Open) -> None:
+    page = open_page(
+        '<ws4redis-toasts facility="t" audience="broadcast" seconds="Infinity"></ws4redis-toasts>'
+    )
+    odd_level = {'toString': None, 'valueOf': None}
+    publish(json.dumps({'type': 'notification', 'text': 'paid', 'level': odd_level}), 't')
+    wait_for_text(page, '.ws4redis-toast .ws4redis-text', 'paid')
+    page.evaluate('new Promise(done => setTimeout(done, 50))')
+    assert page.locator('.ws4redis-toast').count() == 1
 
 
 # The same messages with the libraries that others use

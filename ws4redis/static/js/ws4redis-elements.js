@@ -19,6 +19,8 @@
 
     const MAX_TOASTS = 5;
     const TOAST_SECONDS = 8;
+    // Timers of browsers take no more than 24 days.
+    const LONGEST_TOAST_SECONDS = 24 * 3600;
     const STALE_SECONDS = 60;
     const FETCH_TIMEOUT_MS = 30000;
     const HIDDEN_BATCH_MS = 250;
@@ -56,9 +58,11 @@
                 connected: () => {
                     told('connected');
                     this.opened += 1;
-                    if (this.opened > 1) {
-                        this.elements.forEach((element) => element.reconnected());
-                    }
+                    this.elements.forEach((element) => {
+                        if (this.opened > 1 || element.was_away) {
+                            element.reconnected();
+                        }
+                    });
                 },
                 disconnected: () => told('closed'),
                 receive_message: (data) => {
@@ -78,6 +82,9 @@
             element.dataset.connection = this.state;
             if (this.last !== undefined && element.constructor.wants_last) {
                 element.take(this.last);
+            }
+            if (element.was_away && this.state === 'connected') {
+                element.reconnected();
             }
         }
 
@@ -102,15 +109,17 @@
 
         connectedCallback() {
             this.prepare();
+            this.is_here = true;
             this.join();
         }
 
         disconnectedCallback() {
+            this.is_here = false;
             this.leave();
         }
 
         attributeChangedCallback(name, before, after) {
-            if (this.feed && before !== after) {
+            if (this.is_here && before !== after) {
                 this.leave();
                 this.join();
             }
@@ -291,7 +300,8 @@
     // Live HTML
 
     const FORBIDDEN = ['script', 'iframe', 'fencedframe', 'object', 'embed', 'base', 'meta', 'link',
-        'style', 'animate', 'animatemotion', 'animatetransform', 'set'];
+        'style', 'animate', 'animatemotion', 'animatetransform', 'set',
+        'turbo-stream-source'];
     const WITH_URL = ['href', 'xlink:href', 'src', 'action', 'formaction'];
     const SAFE_URL = new RegExp('^(?:(?:https?|mailto|tel):|data:image/(?:png|gif|jpeg|webp);|' +
         '[^a-z]|[^:]*(?:[/?#]|$))', 'i');
@@ -397,6 +407,8 @@
         }
 
         change(action, target, content) {
+            // Turbo would take those that it finds in the page, with targets anywhere.
+            content.querySelectorAll('turbo-stream').forEach((stream) => stream.remove());
             const actions = {
                 append: () => { this.without_twins(target, content); target.append(content); },
                 prepend: () => { this.without_twins(target, content); target.prepend(content); },
@@ -424,7 +436,17 @@
             });
         }
 
+        leave() {
+            // Should it be put back, what was published meanwhile is to be loaded.
+            if (this.feed) {
+                this.was_away = true;
+                this.removeAttribute('since');
+            }
+            super.leave();
+        }
+
         reconnected() {
+            this.was_away = false;
             // With a position, nothing is missed without being told.
             if (!this.hasAttribute('since')) {
                 this.missed();
@@ -446,7 +468,7 @@
                 }
                 return response.text();
             }).then((html) => {
-                this.replaceChildren(parsed(html));
+                this.change('update', this, parsed(html));
             }).catch((error) => {
                 this.complain(words.lost, error);
             }).then(() => {
@@ -507,7 +529,7 @@
                 throw new TypeError('no text');
             }
             const toast = make('div', 'ws4redis-toast', this);
-            toast.dataset.level = String(news.level);
+            toast.dataset.level = typeof news.level === 'string' ? news.level : 'info';
             if (typeof news.title === 'string' && news.title) {
                 make('strong', 'ws4redis-title', toast).textContent = news.title;
             }
@@ -530,7 +552,8 @@
 
         /** Remove a toast after a while, but not while somebody reads it. */
         fade(toast) {
-            const seconds = Number(this.getAttribute('seconds')) || TOAST_SECONDS;
+            const given = Number(this.getAttribute('seconds'));
+            const seconds = given > 0 ? Math.min(given, LONGEST_TOAST_SECONDS) : TOAST_SECONDS;
             setTimeout(() => {
                 if (toast.matches(':hover, :focus-within')) {
                     this.fade(toast);
