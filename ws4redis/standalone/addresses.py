@@ -10,7 +10,8 @@ from pathlib import Path
 
 DEFAULT_HOST = '127.0.0.1'
 DEFAULT_PORT = 8888
-BACKLOG = 2048
+# The kernel takes no more than net.core.somaxconn of it.
+BACKLOG = 65535
 LARGEST_PORT = 65535
 
 

@@ -22,6 +22,7 @@ from ws4redis.loop.drivers import ThreadDriver
 from ws4redis.loop.loop import Loop
 from ws4redis.protocol.http1 import RequestHead
 from ws4redis.servers.bodies import TEXT, Response
+from ws4redis.servers.native.connection import Connection
 from ws4redis.servers.native.door import Door
 from ws4redis.servers.native.environ import CONNECTION
 from ws4redis.servers.native.tls import make_context
@@ -113,6 +114,16 @@ class Served:
     @property
     def connections(self) -> int:
         return len(self.door.arriving) + len(self.door.busy) + len(self.door.lingering)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the loop from doing anything meanwhile."""
+        is_held, may_go_on = threading.Event(), threading.Event()
+        self.loop.call_soon(is_held.set)
+        self.loop.call_soon(may_go_on.wait, SOON_SECONDS)
+        assert is_held.wait(SOON_SECONDS)
+        yield
+        may_go_on.set()
 
     def close(self) -> None:
         self.may_go_on.set()
@@ -373,6 +384,67 @@ def test_silence_and_slowness_have_a_deadline(serve: Serve) -> None:
         assert read_all(silent).startswith(b'HTTP/1.1 408 ')
         assert read_all(slow).startswith(b'HTTP/1.1 408 ')
     wait_until(lambda: served.connections == 0)
+
+
+def test_a_request_that_came_while_the_loop_was_late_is_answered(serve: Serve) -> None:
+    served = serve()
+    with served.client() as client:
+        wait_until(lambda: served.connections == 1)
+        (connection,) = served.door.arriving
+
+        def come_at_the_last_moment() -> None:
+            client.sendall(request())
+            connection.expired()
+
+        served.loop.call_soon(come_at_the_last_moment)
+        assert read_all(client) == OPENED
+
+
+def test_whoever_waits_in_a_full_queue_is_accepted_before_it_is_their_turn(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('ws4redis.servers.native.door.ACCEPTS_PER_TURN', 2)
+    monkeypatch.setattr('ws4redis.servers.native.door.is_half_full', lambda listener: True)
+    served = serve()
+    most: list[int] = []
+    begin = served.door._begin
+
+    def note(connection: Connection) -> None:
+        most.append(len(served.door._waiting))
+        begin(connection)
+
+    monkeypatch.setattr(served.door, '_begin', note)
+    with contextlib.ExitStack() as clients:
+        with served.held():
+            waiting = [clients.enter_context(served.client()) for _ in range(9)]
+            for client in waiting:
+                client.sendall(request())
+        assert [read_all(client) for client in waiting] == [OPENED] * len(waiting)
+    # Two had their turn at once, then the others in theirs.
+    assert most == [0, 0, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_nobody_who_waits_for_its_turn_is_left_behind(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('ws4redis.servers.native.door.ACCEPTS_PER_TURN', 1)
+    monkeypatch.setattr('ws4redis.servers.native.door.is_half_full', lambda listener: True)
+    served = serve()
+    has_ended = threading.Event()
+    served.loop.at_close(has_ended.set)
+
+    def end_while_some_wait() -> bool:
+        if served.door._waiting:
+            served.loop.stop()
+        return False
+
+    with contextlib.ExitStack() as clients:
+        with served.held():
+            waiting = [clients.enter_context(served.client()) for _ in range(5)]
+            served.loop.at_turn_end(end_while_some_wait)
+        assert has_ended.wait(SOON_SECONDS)
+        assert [read_all(client) for client in waiting] == [b''] * len(waiting)
+    assert not served.door._waiting
 
 
 def test_a_connection_that_was_kept_is_closed_without_a_word_in_the_end(serve: Serve) -> None:

@@ -252,12 +252,20 @@ class Connection:
 
     def expired(self) -> None:
         """Give it up: it has not sent its request in time."""
+        if self.stage in (Stage.HEAD, Stage.BODY) and self._has_come():
+            return
         is_idle = self.stage is Stage.HEAD and self.requests and self._reader.is_empty
         if self.stage in (Stage.HEAD, Stage.BODY) and not is_idle:
             logger.debug('a client did not send its request in time')
             self._refuse_request(HandshakeError(408, 'The request did not come in time.'))
         else:
             self.close()
+
+    def _has_come(self) -> bool:
+        """Take what the loop was too late to read; tell whether it made an end of the request."""
+        requests = self.requests
+        self._receive()
+        return self.requests > requests or self.stage > Stage.BODY
 
     # The request
 

@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ws4redis.loop.poller import READABLE
 from ws4redis.servers.native.connection import Connection, Stage
 from ws4redis.servers.native.deadlines import Deadlines
 from ws4redis.servers.native.environ import base_environ
+from ws4redis.servers.native.queue import is_half_full
 from ws4redis.servers.native.tls import PlainSocket
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ logger = logging.getLogger('ws4redis')
 ACCEPTS_PER_TURN = 16
 # So many may be sending their requests. Beyond it the oldest have to go.
 MAX_ARRIVING = 16384
+# So many are accepted before it is their turn, lest the kernel's queue overflows.
+MAX_WAITING = 4096
 # After our end of a connection the client has so long to end its own.
 LINGER_SECONDS = 2.0
 # Without a descriptor for another connection, so long nothing is accepted.
@@ -87,6 +91,8 @@ class Door:
         self.arriving = Deadlines(loop, timeout_seconds, Connection.expired)
         self.busy: set[Connection] = set()
         self.lingering = Deadlines(loop, LINGER_SECONDS, Connection.close)
+        # Those that are accepted, and that nothing was read of yet.
+        self._waiting: deque[Connection] = deque()
         self._listener = listener
         self._is_watched = False
         self._is_exhausted = False
@@ -104,25 +110,67 @@ class Door:
             self.loop.register(self._listener.fileno(), self, READABLE)
 
     def ready(self, events: int) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        if not self._waiting:
+            for _ in range(ACCEPTS_PER_TURN):
+                connection = self._accept()
+                if connection is None:
+                    return
+                self._begin(connection)
+        self._relieve_queue()
+
+    def _accept(self, *, makes_room: bool = True) -> Connection | None:
+        """Accept one connection, if there is one and a descriptor for it."""
+        while True:
             try:
                 fd, address = self._listener._accept()
+                break
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return None
             except OSError as exc:
                 if exc.errno not in _EXHAUSTED:
                     raise
+                if not makes_room:
+                    return None
                 if not self._make_room():
                     self._pause(exc)
-                    return
+                    return None
+        self._is_exhausted = False
+        sock = PlainSocket(self._family, socket.SOCK_STREAM, 0, fd)
+        sock.settimeout(0)
+        return Connection(self, sock, address[0] if isinstance(address, tuple) else '')
+
+    def _begin(self, connection: Connection) -> None:
+        connection.begin()
+        if len(self.arriving) > MAX_ARRIVING:
+            self._make_room()
+
+    def _relieve_queue(self) -> None:
+        """Accept some before it is their turn, if the kernel's queue is about to overflow.
+
+        It would drop what clients send then. They repeat it, but seconds later, and who is accepted
+        meanwhile seems to be silent.
+        """
+        began_empty = not self._waiting
+        while len(self._waiting) < MAX_WAITING and is_half_full(self._listener):
+            for _ in range(ACCEPTS_PER_TURN):
+                connection = self._accept(makes_room=False)
+                if connection is None:
+                    break
+                self._waiting.append(connection)
+            else:
                 continue
-            self._is_exhausted = False
-            sock = PlainSocket(self._family, socket.SOCK_STREAM, 0, fd)
-            sock.settimeout(0)
-            connection = Connection(self, sock, address[0] if isinstance(address, tuple) else '')
-            connection.begin()
-            if len(self.arriving) > MAX_ARRIVING:
-                self._make_room()
+            break
+        if began_empty and self._waiting:
+            self.loop.call_soon(self._begin_waiting)
+
+    def _begin_waiting(self) -> None:
+        """Go on with those whose turn has come."""
+        try:
+            for _ in range(min(ACCEPTS_PER_TURN, len(self._waiting))):
+                self._begin(self._waiting.popleft())
+        finally:
+            if self._waiting:
+                self.loop.call_soon(self._begin_waiting)
 
     def failed(self) -> None:
         """Go on after an exception of our own, which the loop has logged."""
@@ -179,7 +227,8 @@ class Door:
     def close(self) -> None:
         """Let go of all that is left. Called when the loop has ended."""
         self.stop_accepting()
-        for connection in (*self.arriving, *self.busy, *self.lingering):
+        waiting, self._waiting = self._waiting, deque()
+        for connection in (*waiting, *self.arriving, *self.busy, *self.lingering):
             connection.close()
 
 
