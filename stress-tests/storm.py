@@ -13,6 +13,8 @@ descriptors.
 from __future__ import annotations
 
 import argparse
+import functools
+import heapq
 import json
 import multiprocessing
 import os
@@ -51,6 +53,7 @@ FIRST_DELAY_SECONDS = 2.0
 LONGEST_DELAY_SECONDS = 30.0
 PATIENCE_SECONDS = 120.0
 OPENING_AT_ONCE = 200
+CONNECTED_PER_TURN = 16
 SETTINGS: dict[str, Any] = {
     'WS4REDIS_FACILITIES': {'storm/*': {'HISTORY_SIZE': 100}},
     'WS4REDIS_DRAIN_SECONDS': 1.0,
@@ -87,15 +90,14 @@ ENDINGS: dict[str, Ending] = {
 class Client:
     """One client, which comes back whenever it is cut off."""
 
-    __slots__ = ('_data', '_failures', '_process', 'due', 'is_back', 'missed', 'positions',
+    __slots__ = ('_data', '_failures', '_process', 'is_back', 'missed', 'positions',
                  'request', 'sock')  # fmt: skip
 
     def __init__(self, process: ClientProcess, request: bytes) -> None:
         self._process = process
         self.request = request
-        self.positions: dict[str, dict[str, Any]] = {}
+        self.positions: dict[str, tuple[str, int]] = {}
         self.sock: socket.socket | None = None
-        self.due = 0.0
         self.is_back = False
         self.missed = 0
         self._failures = 0
@@ -134,8 +136,8 @@ class Client:
         process.note_lost(self)
         longest = min(FIRST_DELAY_SECONDS * 2**self._failures, LONGEST_DELAY_SECONDS)
         self._failures += 1
-        self.due = time.monotonic() + longest * random.uniform(0.25, 1)
-        process.waiting.append(self)
+        due = time.monotonic() + longest * random.uniform(0.25, 1)
+        heapq.heappush(process.waiting, (due, id(self), self))
 
     def _take(self) -> None:
         if self._data.startswith(b'HTTP/'):
@@ -161,14 +163,8 @@ class Client:
                     self._take_reply(json.loads(line))
 
     def _say_hello(self) -> None:
-        commands: list[dict[str, Any]] = [{'id': 1, 'connect': {}}]
-        for number, channel in enumerate(CHANNELS):
-            request: dict[str, Any] = {'channel': channel}
-            if channel in self.positions:
-                request |= {'recover': True, **self.positions[channel]}
-            commands.append({'id': number + 2, 'subscribe': request})
         assert self.sock is not None
-        self.sock.send(encode_frame(TEXT, '\n'.join(map(json.dumps, commands)).encode()))
+        self.sock.send(hello(tuple(self.positions.items())))
 
     def _take_reply(self, reply: dict[str, Any]) -> None:
         if 'error' in reply:
@@ -178,7 +174,7 @@ class Client:
             if told.get('was_recovering') and not told.get('recovered'):
                 raise SystemExit(f'a position was not recovered: {reply}')
             channel = CHANNELS[reply['id'] - 2]
-            self.positions[channel] = {'epoch': told['epoch'], 'offset': told['offset']}
+            self.positions[channel] = told['epoch'], told['offset']
             self.missed += len(told.get('publications', ()))
             if channel == CHANNELS[-1]:
                 self.is_back = True
@@ -189,6 +185,20 @@ class Client:
             self.sock.send(encode_frame(TEXT, b'{}'))
 
 
+@functools.cache
+def hello(positions: tuple[tuple[str, tuple[str, int]], ...]) -> bytes:
+    """Return what a client sends that has come so far; many have come as far as others."""
+    known = dict(positions)
+    commands: list[dict[str, Any]] = [{'id': 1, 'connect': {}}]
+    for number, channel in enumerate(CHANNELS):
+        request: dict[str, Any] = {'channel': channel}
+        if channel in known:
+            epoch, offset = known[channel]
+            request |= {'recover': True, 'epoch': epoch, 'offset': offset}
+        commands.append({'id': number + 2, 'subscribe': request})
+    return encode_frame(TEXT, '\n'.join(map(json.dumps, commands)).encode())
+
+
 class ClientProcess:
     """Many clients in a process of their own; answers each line of its parent with its account."""
 
@@ -197,9 +207,12 @@ class ClientProcess:
         self.address = address
         self.selector = selectors.EpollSelector()
         self.clients = [Client(self, request) for request in requests]
-        self.waiting: list[Client] = list(self.clients)
+        # Those who are to open for the first time, and those who come back, by the time they do.
+        self.newcomers: list[Client] = list(self.clients)
+        self.waiting: list[tuple[float, int, Client]] = []
         self.back = self.opening = 0
         self.refused: Counter[str] = Counter()
+        self.cpu = time.process_time()
         self.back_times: list[float] = []
         self.lost_times: list[float] = []
 
@@ -220,7 +233,7 @@ class ClientProcess:
         told = False
         while True:
             self._connect_due()
-            for key, events in self.selector.select(0.02):
+            for key, events in self.selector.select(self._seconds_to_wait()):
                 key.data.ready(events)
             if self.back == len(self.clients) and not told:
                 told = True
@@ -230,26 +243,33 @@ class ClientProcess:
                         'lost': self.lost_times,
                         'missed': [client.missed for client in self.clients],
                         'refused': self.refused,
+                        'cpu': time.process_time() - self.cpu,
                     }
                 )
+                self.cpu = time.process_time()
                 self.back_times, self.lost_times = [], []
             if self._pipe.poll() and self._pipe.recv() is None:
                 return
             if self.back < len(self.clients):
                 told = False
 
-    def _connect_due(self) -> None:
+    def _seconds_to_wait(self) -> float:
         if not self.waiting:
-            return
-        now = time.monotonic()
-        rest = []
-        for client in self.waiting:
-            if client.due <= now and (client.due or self.opening < OPENING_AT_ONCE):
-                self.opening += 1
-                client.connect()
-            else:
-                rest.append(client)
-        self.waiting = rest
+            return 0.02
+        return min(0.02, max(0.0, self.waiting[0][0] - time.monotonic()))
+
+    def _connect_due(self) -> None:
+        while self.newcomers and self.opening < OPENING_AT_ONCE:
+            self._connect(self.newcomers.pop())
+        # Each sends its request before many others connect.
+        for _ in range(CONNECTED_PER_TURN):
+            if not self.waiting or self.waiting[0][0] > time.monotonic():
+                break
+            self._connect(heapq.heappop(self.waiting)[2])
+
+    def _connect(self, client: Client) -> None:
+        self.opening += 1
+        client.connect()
 
 
 def run_clients(pipe: Connection, address: tuple[str, int], requests: list[bytes]) -> None:
@@ -354,6 +374,7 @@ def storm(name: str, count: int) -> None:
         missed = [each for report in reports for each in report['missed']]
         refused = dict(sum((report['refused'] for report in reports), Counter()))
         cpu = sum(sum(worker.cpu_times()[:2]) for worker in workers_of(server))
+        clients_cpu = sum(report['cpu'] for report in reports)
         spread = [len(worker.net_connections('tcp')) for worker in workers_of(server)]
         ours.send(None)
         latencies = ours.recv()
@@ -365,7 +386,7 @@ def storm(name: str, count: int) -> None:
             f'{sum(each == MISSED * len(CHANNELS) for each in missed)} got all that they missed\n'
             f'  {reads_of_histories(client) - reads} reads of histories, no database\n'
             f'  {cpu:.1f} s of CPU in the new processes ({cpu / count * 1e6:.0f} µs a client), '
-            f'connections {spread}\n'
+            f'connections {spread}; {clients_cpu:.1f} s in the clients, whose cores they share\n'
             f'  beside: {len(latencies)} messages, median {median:.1f} ms, p99 {p99:.1f} ms, '
             f'at most {latencies[-1] * 1e3:.1f} ms',
             flush=True,
