@@ -217,6 +217,19 @@ def test_ten_thousand_subscriptions_in_one_frame_are_bounded(
             assert 'WS4REDIS_MAX_CHANNELS_PER_CONNECTION' in caplog.text
 
 
+def test_the_log_says_once_which_setting_lets_clients_publish(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    websocket = connect()
+    replies(websocket)
+    for number, channel in enumerate(('undecided', 'another'), start=2):
+        send(websocket, {'id': number, 'publish': {'channel': channel, 'data': 1}})
+        assert replies(websocket)[0]['error']['code'] == 103
+    (line,) = (r.getMessage() for r in caplog.records if 'PUBLISH' in r.getMessage())
+    assert "on 'undecided'" in line
+    assert 'WS4REDIS_FACILITIES' in line
+
+
 def test_who_does_not_connect_is_closed(redis_server: RedisServer) -> None:
     settings = {**SETTINGS, 'WS4REDIS_HANDSHAKE_TIMEOUT': 0.3}
     with override_settings(**settings), served(WebSocketServer()) as server:

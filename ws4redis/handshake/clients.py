@@ -20,7 +20,7 @@ from ws4redis.broker.history import Page, PageRequest
 from ws4redis.conf import conf
 from ws4redis.exceptions import ClientError
 from ws4redis.handshake.blocking import with_database
-from ws4redis.handshake.grants import may, may_at_once
+from ws4redis.handshake.grants import PUBLISH, is_undecided, may, may_at_once
 from ws4redis.handshake.identity import identity_of
 from ws4redis.handshake.policy import authenticate, authorise, verify_origin
 from ws4redis.handshake.tokens import (
@@ -163,6 +163,7 @@ class DjangoProject:
 
     def __init__(self, control: Control | None = None) -> None:
         self._control = control
+        self._has_told_of_undecided = False
 
     def decide(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant | None:
         if token:
@@ -170,7 +171,19 @@ class DjangoProject:
         allowed = may_at_once(
             visitor.identity, name.facility, name.audience, verb, group=name.group
         )
+        if verb == PUBLISH and allowed is False and is_undecided(name.facility, verb):
+            self._tell_of_undecided(name.facility)
         return None if allowed is None else Grant(allowed)
+
+    def _tell_of_undecided(self, facility: str) -> None:
+        # Once, as clients choose the names.
+        if not self._has_told_of_undecided:
+            self._has_told_of_undecided = True
+            logger.warning(
+                'a client may not publish on %r: no setting says who may; set PUBLISH for it '
+                'in WS4REDIS_FACILITIES',
+                facility,
+            )
 
     def may(self, visitor: Visitor, verb: str, name: ClientName, token: str) -> Grant:
         return with_database(self._may, visitor, verb, name, token)

@@ -45,6 +45,14 @@ def belongs_to(identity: Identity, audience: Audience, group: str = '') -> bool:
     return True
 
 
+def is_undecided(facility: str, verb: str) -> bool:
+    """Tell whether no setting says who may do something on a facility."""
+    return (
+        conf.WS4REDIS_ALLOWED_CHANNELS is None
+        and option_of(conf.facility_options(facility), verb) is None
+    )
+
+
 def may_at_once(
     identity: Identity, facility: str, audience: Audience, verb: str, *, group: str = ''
 ) -> bool | None:
