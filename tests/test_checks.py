@@ -549,3 +549,20 @@ def test_manage_py_check_warns_of_the_deployment_only_when_asked_to() -> None:
     assert 'ws4redis.W001' not in ids(run_checks())
     assert 'ws4redis.W001' in ids(run_checks(include_deployment_checks=True))
     assert 'ws4redis.W001' in ids(run_checks(tags=['security'], include_deployment_checks=True))
+
+
+@pytest.mark.parametrize(
+    ('facilities', 'is_open'),
+    [
+        ({'*': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, False),
+        ({'chat': {'HISTORY_SIZE': 3}, '*': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, True),
+        ({'*': {'PUBLISH': 'nobody'}}, True),
+        ({'chat': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, True),
+    ],
+)
+def test_facilities_that_all_say_who_may_are_not_open(
+    facilities: dict[str, Any], is_open: bool
+) -> None:
+    with override_settings(WS4REDIS_FACILITIES=facilities):
+        found = ids(run_checks(include_deployment_checks=True))
+    assert ('ws4redis.W001' in found) == is_open

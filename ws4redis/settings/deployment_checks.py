@@ -38,16 +38,25 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_open_channels() -> list[CheckMessage]:
-    if conf.WS4REDIS_ALLOWED_CHANNELS is not None:
+    if conf.WS4REDIS_ALLOWED_CHANNELS is not None or _facilities_decide():
         return []
     return [
         Warning(
             'WS4REDIS_ALLOWED_CHANNELS is not set: every client may publish on, and subscribe to, '
-            'every facility.',
-            hint='Name a callable that returns the channels a request may use.',
+            'every facility for which WS4REDIS_FACILITIES does not say who may.',
+            hint="Name a callable that returns the channels a request may use; or give '*', and "
+            'all other facilities, a SUBSCRIBE and a PUBLISH.',
             id='ws4redis.W001',
         )
     ]
+
+
+def _facilities_decide() -> bool:
+    """Tell whether WS4REDIS_FACILITIES says of every facility who may subscribe and publish."""
+    facilities = conf.WS4REDIS_FACILITIES
+    return '*' in facilities and all(
+        {'SUBSCRIBE', 'PUBLISH'} <= options.keys() for options in facilities.values()
+    )
 
 
 def check_origins() -> list[CheckMessage]:

@@ -74,8 +74,9 @@ def check_publishing(**kwargs: Any) -> list[CheckMessage]:
         Info(
             'Every client may publish on every channel, and what it publishes is kept for those '
             'who come later: nothing restricts that.',
-            hint='Name a callable in WS4REDIS_ALLOWED_CHANNELS that grants what a request may use; '
-            'or silence this if it is what you want.',
+            hint='Say who may by PUBLISH in WS4REDIS_FACILITIES, such as '
+            "{'*': {'PUBLISH': 'nobody'}}, or by a callable in WS4REDIS_ALLOWED_CHANNELS; or "
+            'silence this if it is what you want.',
             id='ws4redis.I001',
         )
     ]
