@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,8 @@ TICK_SECONDS: Final = 0.5
 BATCH: Final = 50
 # A turn ends so many connections, which is about 5 ms of work.
 ENDS_PER_TURN: Final = 200
+# So many moments may be noted beyond what is needed: of identities that have gone, mostly.
+SPARE_MOMENTS: Final = 1000
 
 
 class Verdict(NamedTuple):
@@ -93,6 +96,8 @@ class Endings:
         self._sweep_credit = 0.0
         # By wall clock: when tokens end, and when to ask about sessions again.
         self._due: list[tuple[float, int, Identity]] = []
+        # The next of these moments for each identity; any other one of it does not count.
+        self._next_look: dict[Identity, float] = {}
         self._order = itertools.count()
         self._is_looking = False
 
@@ -123,7 +128,20 @@ class Endings:
             self._new[identity] = None
 
     def _look_at(self, identity: Identity, moment: float) -> None:
+        if moment >= self._next_look.get(identity, math.inf):
+            # What is found out then says when to look again.
+            return
+        self._next_look[identity] = moment
         heapq.heappush(self._due, (moment, next(self._order), identity))
+        if len(self._due) > 2 * len(self.identities) + SPARE_MOMENTS:
+            self._forget_moments()
+
+    def _forget_moments(self) -> None:
+        """Forget when to look at those who have gone, which may be weeks ahead."""
+        looks = self._next_look.items()
+        self._next_look = {each: moment for each, moment in looks if each in self.identities}
+        self._due = [(moment, next(self._order), each) for each, moment in self._next_look.items()]
+        heapq.heapify(self._due)
 
     def connections_of(self, *, user: str | None = None, session: str | None = None) -> list[Peer]:
         """Return the connections of a user by name, of a session by its key."""
@@ -201,13 +219,18 @@ class Endings:
             self._early.clear()
         now = time.time()
         while self._due and self._due[0][0] <= now:
-            identity = heapq.heappop(self._due)[2]
+            moment, _, identity = heapq.heappop(self._due)
+            if self._next_look.get(identity) != moment:
+                continue
+            del self._next_look[identity]
             if identity not in self.identities:
                 continue
             if identity.expires is not None and identity.expires <= now:
                 self._end([identity], EndCode.EXPIRED)
-            else:
-                self._urgent[identity] = None
+                continue
+            if identity.expires is not None:
+                self._look_at(identity, identity.expires)
+            self._urgent[identity] = None
         self._sweep()
         self._look_up()
 

@@ -1,0 +1,115 @@
+"""When the loop looks at those in whose name connections are open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ws4redis.hub import endings
+from ws4redis.hub.endings import SPARE_MOMENTS, TICK_SECONDS, Endings, Verdict
+from ws4redis.hub.identity import Identity, digest_of
+from ws4redis.protocol.end_codes import EndCode
+
+WEEKS_AHEAD = 14 * 86400.0
+
+
+class Peer:
+    """A connection that notes how it ended."""
+
+    def __init__(self) -> None:
+        self.identity: Identity | None = None
+        self.code = 0
+
+    def end(self, code: int, reason: str) -> None:
+        self.code = code
+
+
+class Checks:
+    """Find all in order, and look again after some seconds."""
+
+    def __init__(self, now: Callable[[], float], seconds: float) -> None:
+        self._now = now
+        self._seconds = seconds
+        self.asked = 0
+
+    def verdicts(self, identities: Sequence[Identity]) -> list[Verdict]:
+        self.asked += len(identities)
+        return [Verdict(check_at=self._now() + self._seconds)] * len(identities)
+
+    expiries = verdicts
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1e9
+        monkeypatch.setattr(endings, 'time', SimpleNamespace(time=lambda: self.seconds))
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def make_endings(checks: Checks) -> Endings:
+    """Return endings in a loop that does everything at once, and of which a test makes the time."""
+
+    def submit(done: Callable[..., object], function: Callable[..., Any], *args: Any) -> None:
+        done(function(*args), None)
+
+    loop = SimpleNamespace(
+        timers=SimpleNamespace(clock=time.monotonic),
+        driver=SimpleNamespace(submit=submit),
+        call_later=lambda *args: None,
+        call_soon=lambda function, *args: function(*args),
+    )
+    hub: Any = SimpleNamespace(loop=loop, bus=SimpleNamespace(own_listeners={}))
+    return Endings(hub, checks, prefix='', publish=b'PUBLISH', sweep_seconds=2 * TICK_SECONDS)
+
+
+def connect(of: Endings, session: str, **values: Any) -> Any:
+    peer: Any = Peer()
+    identity = Identity(user='mary', session=session, session_digest=digest_of(session), **values)
+    of.identify(peer, identity, time.monotonic())
+    return peer
+
+
+def test_to_look_again_and_again_notes_no_more_moments(clock: Clock) -> None:
+    checks = Checks(clock, WEEKS_AHEAD)
+    tested = make_endings(checks)
+    for number in range(10):
+        connect(tested, str(number))
+    for _ in range(500):
+        clock.seconds += TICK_SECONDS
+        tested._tick()
+    assert checks.asked > 2000
+    assert len(tested._due) == len(tested.identities) == 10
+
+
+def test_who_has_gone_is_not_remembered_until_the_session_expires(clock: Clock) -> None:
+    tested = make_endings(Checks(clock, WEEKS_AHEAD))
+    for number in range(3 * SPARE_MOMENTS):
+        peer = connect(tested, str(number))
+        tested._tick()
+        tested.identities.remove(peer)
+    assert len(tested._due) <= SPARE_MOMENTS + 2
+    assert len(tested._next_look) <= SPARE_MOMENTS + 2
+
+
+def test_what_expires_ends_however_often_it_was_looked_at_before(clock: Clock) -> None:
+    checks = Checks(clock, 1.0)
+    tested = make_endings(checks)
+    peer = connect(tested, 's', expires=clock.seconds + 10)
+    for _ in range(19):
+        clock.seconds += TICK_SECONDS
+        tested._tick()
+    assert (peer.code, checks.asked > 5) == (0, True)
+    clock.seconds += TICK_SECONDS
+    tested._tick()
+    assert peer.code == EndCode.EXPIRED
