@@ -99,3 +99,13 @@ def test_a_websocket_ends_with_what_it_was_granted_for(
         assert close_code(websocket) == code
         RedisPublisher(facility='inbox', users=['john']).publish_message('still here')
         assert other.receive() == 'still here'
+
+
+def test_who_is_no_longer_staff_is_asked_anew(server: Served, request_of_mary: Any) -> None:
+    user = request_of_mary.user
+    user.is_staff = True
+    user.save()
+    with connect(server, request_of_mary) as websocket:
+        user.is_staff = False
+        user.save(update_fields=['is_staff'])
+        assert close_code(websocket) == EndCode.GROUPS_CHANGED

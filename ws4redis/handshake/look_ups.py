@@ -172,6 +172,9 @@ def _verdict_of_names(identity: Identity, user: Any) -> Verdict:
         return Verdict(EndCode.CREDENTIALS_CHANGED)
     if identity.knows_groups and set(group_names(user)) != set(identity.groups):
         return Verdict(EndCode.GROUPS_CHANGED)
+    # They are a group of their own, where SUBSCRIBE is 'staff'.
+    if identity.is_staff and getattr(user, 'is_staff', False) is not True:
+        return Verdict(EndCode.GROUPS_CHANGED)
     return STAYS
 
 

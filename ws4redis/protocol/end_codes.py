@@ -18,7 +18,7 @@ class EndCode(IntEnum):
     DISCONNECTED = DisconnectCode.FORCE_DISCONNECT  # the project wants it so: disconnect()
     SESSION_ENDED = 4001  # its session is not in the store any more
     CREDENTIALS_CHANGED = 4002  # the password, say
-    GROUPS_CHANGED = 4003  # the user is in other groups than before
+    GROUPS_CHANGED = 4003  # the user is in other groups than before, or is no longer staff
     LOGGED_OUT = 4501
     DEACTIVATED = 4502
     DELETED = 4503
