@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from tests.serving import Served, served
 from tests.timeouts import SOON_SECONDS, wait_until
 from tests.websocket_client import RawWebSocket
 from ws4redis.applications.wsgi import WebSocketServer
-from ws4redis.handshake import clients
+from ws4redis.handshake import clients, tokens
 from ws4redis.handshake.identity import identity_of as look_up
 from ws4redis.handshake.tokens import ticket_of
+from ws4redis.hub import control
 from ws4redis.hub.clients import connection
 from ws4redis.hub.identity import Identity, digest_of
 from ws4redis.publishing.tokens import claims_of
@@ -124,6 +127,27 @@ def test_a_ticket_is_refused_once_its_session_has_ended(
         assert len(asked) == 1
         assert 'data' not in answer['connect']
         assert not is_mary(websocket)
+
+
+def test_no_clock_lets_a_ticket_outlive_its_session(
+    server: Served, login: Any, ticket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = login.session.session_key
+    identity = Identity(user='mary', session=key, session_digest=digest_of(key))
+    now = time.time()
+    with monkeypatch.context() as ahead:
+        ahead.setattr(tokens, 'time', SimpleNamespace(time=lambda: now + 60))
+        early = ticket_of(identity)
+    first, _ = open_with(server, login, ticket)
+    with first:
+        logout(login)
+        first.receive_close(timeout=SOON_SECONDS)
+    hub = existing_hub()
+    assert hub is not None
+    assert hub.endings is not None
+    # A minute later, when the logout is long ago.
+    monkeypatch.setattr(control, 'time', SimpleNamespace(time=lambda: now + 70))
+    assert tokens.identity_of_ticket(str(early), key, hub.endings.control) is None
 
 
 def test_a_ticket_is_nothing_without_the_cookie_of_its_session(

@@ -19,10 +19,10 @@ from tests.serving import Served, served
 from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import RawWebSocket
 from ws4redis.applications.wsgi import WebSocketServer
-from ws4redis.control import disconnect
+from ws4redis.control import disconnect, unsubscribe
 from ws4redis.protocol.end_codes import EndCode
 from ws4redis.publisher import RedisPublisher
-from ws4redis.publishing.tokens import InvalidToken, claims_of
+from ws4redis.publishing.tokens import InvalidToken, claims_of, sign
 from ws4redis.tokens import connection_token, subscription_token
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,6 +95,26 @@ def test_a_token_of_a_session_ends_with_it_and_is_refused_afterwards(
     assert client.websocket.receive_close(timeout=SOON_SECONDS)[0] == EndCode.LOGGED_OUT
     with Client(server) as again:
         assert refusal(again, token) == INVALID_TOKEN
+
+
+def test_a_token_stays_good_where_its_session_has_not_ended(server: Served, client: Client) -> None:
+    login = logged_in_request(make_user('mary'))
+    token = connection_token(login.user, session=login.session)
+    assert 'connect' in client.connect(token)
+    unsubscribe('chat', session=login.session)
+    disconnect(session=login.session, code=4000)
+    assert client.websocket.receive_close(timeout=SOON_SECONDS)[0] == 4000
+    with Client(server) as again:
+        assert 'connect' in again.connect(token)
+        disconnect(session=login.session)
+        assert again.websocket.receive_close(timeout=SOON_SECONDS)[0] == EndCode.DISCONNECTED
+    with Client(server) as again:
+        assert refusal(again, token) == INVALID_TOKEN
+
+
+def test_a_token_of_a_host_whose_clock_is_ahead_is_taken(client: Client) -> None:
+    now = time.time()
+    assert 'connect' in client.connect(sign({'sub': 'mary', 'iat': now + 3, 'exp': now + 600}))
 
 
 def test_a_token_of_before_a_deactivation_is_refused(server: Served, client: Client) -> None:

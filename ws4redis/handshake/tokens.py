@@ -95,7 +95,11 @@ def identity_of_ticket(
     if made_at is None or control.ended.has_ended(identity, made_at):
         return None
     # Whoever finds a ticket, in a log say, can do nothing with it.
-    if session_key is None or digest_of(session_key) != identity.session_digest:
+    digest = digest_of(session_key)
+    if digest is None or digest != identity.session_digest:
+        return None
+    # Whatever the clocks say.
+    if control.ended.session_has_ended(digest):
         return None
     return Identity.from_dict({**values, 'session': session_key})
 

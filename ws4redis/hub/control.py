@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ws4redis.broker.control import (
     HISTORY_SECONDS,
     ControlMessage,
+    Do,
     control_keys,
     messages_in,
     newest_command,
@@ -22,6 +23,8 @@ from ws4redis.broker.link import error_code, ignore
 from ws4redis.broker.scripts import script_of
 from ws4redis.hub.cluster_publications import MOVING_ERRORS
 from ws4redis.hub.identity import Identity
+from ws4redis.protocol.client.codes import comes_back
+from ws4redis.protocol.end_codes import EndCode
 
 if TYPE_CHECKING:
     from ws4redis.broker.publication import Command
@@ -47,6 +50,12 @@ def concerns(message: ControlMessage, identity: Identity) -> bool:
     return (message.user is not None and message.user == identity.user) or (
         message.user_id is not None and message.user_id == identity.user_id
     )
+
+
+def _ends_session(message: ControlMessage) -> bool:
+    """Tell whether a message says that a session has ended, or is to stay away."""
+    code = message.code or EndCode.DISCONNECTED
+    return message.do == Do.DISCONNECT and (code == EndCode.SESSION_ENDED or not comes_back(code))
 
 
 class Ended:
@@ -81,6 +90,8 @@ class Ended:
         ]
         if not names:
             self._everybody = max(self._everybody, message.at)
+        if message.session is not None and _ends_session(message):
+            names.append(('ended', message.session))
         for name in names:
             # The latest goes to the end, so that the oldest are found at the beginning.
             self._latest[name] = max(self._latest.pop(name, 0.0), message.at)
@@ -104,12 +115,13 @@ class Ended:
         return messages
 
     def session_has_ended(self, digest: str) -> bool:
-        """Tell whether a session is known to have ended; none ever comes again."""
-        return ('session', digest) in self._latest
+        """Tell whether a session is known to have ended, or is to stay away."""
+        return ('ended', digest) in self._latest
 
     def has_ended(self, identity: Identity, granted_at: float) -> bool:
         """Tell whether what was granted at a time may have ended since; when in doubt, it has."""
-        since = granted_at - CLOCK_SKEW_SECONDS
+        # Nothing was granted in the future, whatever a clock that is ahead has said.
+        since = min(granted_at, time.time()) - CLOCK_SKEW_SECONDS
         if since < self.known_since or since <= self._everybody:
             return True
         names = (

@@ -36,6 +36,8 @@ _PUBLIC: Final = (
 # Shorter keys of HMAC are filled up with zeros to the size of its block (RFC 2104, section 2), so
 # this changes no signature.
 _HMAC_BLOCK_BYTES: Final = 64
+# The clock of the host that made a token may be ahead of this one's.
+_UNCHECKED: Final[Any] = {'verify_aud': False, 'verify_iat': False}
 # A claim of our own: what ties a token to a session and a password.
 TIES: Final = 'ws4redis'
 
@@ -151,7 +153,7 @@ def claims_of(token: str) -> dict[str, Any]:
     for key, algorithms in _keys():
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, key, algorithms=list(algorithms), options={'verify_aud': False}
+                token, key, algorithms=list(algorithms), options=_UNCHECKED
             )
         except jwt.ExpiredSignatureError:
             # The signature is right, so another key would make no difference.
