@@ -10,10 +10,13 @@ import pytest
 from tests.hub.rig import Clock, Home, Peer
 from ws4redis.broker.keys import keys_of
 from ws4redis.hub import fanout, messages, own_messages
-from ws4redis.hub.channel import Channel
+from ws4redis.hub.channel import Channel, Request
+from ws4redis.hub.metrics import FACILITY_MESSAGES
+from ws4redis.hub.options import HubOptions
 from ws4redis.hub.publication import Publication
 from ws4redis.hub.websocket import Paused, WebSocket
 from ws4redis.protocol.wire import PLAIN, deflate_wire
+from ws4redis.settings.facilities import FacilityOptions
 
 
 @pytest.fixture
@@ -485,3 +488,27 @@ def test_a_call_waits_its_turn_as_a_message_for_one_websocket_would(
         pass
     assert got == [1]
     assert sum(len(peer.messages()) for peer in peers) == 1
+
+
+def test_messages_are_counted_by_pattern_however_many_channels_there_are(
+    hub: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, 'MAX_COUNTED_CHANNELS', 1)
+    hub.fanout.arrivals = {}
+    before = FACILITY_MESSAGES.read().get('chat/*', 0)
+    for name, count in ((b'broadcast:chat/1', 1), (b'broadcast:chat/2', 3)):
+        channel = Channel(keys_of(name))
+        channel.pattern = 'chat/*'
+        join(channel, hub.peer())
+        for _ in range(count):
+            hub.fanout.arrive(channel, Publication(b'hello'))
+    hub.fanout.turn_end()
+    assert FACILITY_MESSAGES.read()['chat/*'] - before == 4
+    assert hub.fanout.arrivals == {b'broadcast:chat/1': 1}
+
+
+def test_channels_are_counted_by_the_pattern_of_their_facility() -> None:
+    options = HubOptions(facility_of_channel=lambda name: FacilityOptions(pattern=name[-6:]))
+    with Home(options=options) as hub:
+        hub.bus.join(hub.peer().websocket, 'broadcast:chat/*', Request(lambda joined: None))
+        assert hub.bus.channels[b'broadcast:chat/*'].pattern == 'chat/*'

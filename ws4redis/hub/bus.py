@@ -138,6 +138,7 @@ class Bus:
             else:
                 channel = Channel(keys)
                 channel.past = self._kept_messages
+            channel.pattern = facility.pattern
             if facility.presence:
                 channel.wants_events = True
                 channel.observer = self.attendance

@@ -210,6 +210,7 @@ class Channel:
         'name',
         'observer',
         'past',
+        'pattern',
         'refused',
         'resumes',
         'subscribed',
@@ -227,6 +228,8 @@ class Channel:
         self.joining: dict[Peer, Request] = {}
         self.asking: dict[Peer, Question] = {}
         self.observer: Observer | None = None
+        # By which its messages are counted: that of its facility.
+        self.pattern = ''
         # Where it is; None while nobody knows.
         self.link: BusLink | None = None
         # How often it has started over: what was asked before that does not count.

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from ws4redis.hub.messages import Messages
+from ws4redis.hub.metrics import FACILITY_MESSAGES
 from ws4redis.hub.own_messages import LastOwn, fingerprint
 from ws4redis.hub.peer import SEND_FLAGS, Paused
 from ws4redis.hub.statistics import Statistics
@@ -47,7 +48,7 @@ PORTION_BYTES = 64 * 1024
 MAX_CHANNEL_BACKLOG_BYTES = 256 * 1024
 # Beyond this much undelivered input the bus is not read until some is delivered.
 MAX_BACKLOG_BYTES = 32 * 1024 * 1024
-# The channels whose messages are counted apart between two looks at them.
+# The channels among which the busiest are looked for.
 MAX_COUNTED_CHANNELS = 2000
 
 
@@ -134,11 +135,6 @@ class Fanout:
         size = len(publication.payload)
         self.backlog_bytes += size
         channel.backlog_bytes += size
-        arrivals = self.arrivals
-        if arrivals is not None:
-            count = arrivals.get(channel.name, 0)
-            if count or len(arrivals) < MAX_COUNTED_CHANNELS:
-                arrivals[channel.name] = count + 1
         latest = channel.arrived
         if latest is not None and latest.audience is None and latest.gap is None:
             latest.publications.append(publication)
@@ -317,7 +313,7 @@ class Fanout:
             return False
         # Settled: what arrives while it is sent goes into another batch.
         batch.audience, batch.publications = [], []
-        self._take_off(channel, len(publication.payload))
+        self._take_off(channel, 1, len(publication.payload))
         channel.last = mark
         peer.send(wire.encode(publication, channel.name), messages=1)
         return True
@@ -357,11 +353,17 @@ class Fanout:
         if not batch.publications:
             return None
         publications, size = batch.take_portion()
-        self._take_off(batch.channel, size)
+        self._take_off(batch.channel, len(publications), size)
         return Messages(publications, batch.channel.name)
 
-    def _take_off(self, channel: Channel, size: int) -> None:
-        """Count so many bytes no more among what is undelivered."""
+    def _take_off(self, channel: Channel, messages: int, size: int) -> None:
+        """Count what is delivered now, and no more among what is undelivered."""
+        FACILITY_MESSAGES.add(messages, channel.pattern)
+        arrivals = self.arrivals
+        if arrivals is not None:
+            count = arrivals.get(channel.name, 0)
+            if count or len(arrivals) < MAX_COUNTED_CHANNELS:
+                arrivals[channel.name] = count + messages
         self.backlog_bytes -= size
         channel.backlog_bytes -= size
         if self._held_back and channel.backlog_bytes <= MAX_CHANNEL_BACKLOG_BYTES // 2:

@@ -23,7 +23,6 @@ from ws4redis.broker.snapshots import (
 from ws4redis.conf import conf
 from ws4redis.hub.census import Census
 from ws4redis.hub.hub import Hub
-from ws4redis.hub.metrics import FACILITY_MESSAGES
 from ws4redis.hub.probe import Probe
 from ws4redis.loop.lag import LagMeter
 from ws4redis.loop.metrics import Declaration, Kind, declare, read_metrics
@@ -121,8 +120,6 @@ class Snapshots:
                     rates['lag_p99'] or 0,
                 ]
             )
-        # Before the metrics, which have a part in it.
-        facilities = self._busiest(passed)
         return {
             'host': socket.gethostname(),
             'pid': os.getpid(),
@@ -131,7 +128,7 @@ class Snapshots:
             'metrics': read_metrics(),
             'rates': rates,
             'past': list(self._past),
-            'facilities': facilities,
+            'facilities': self._busiest(passed),
         }
 
     def _busiest(self, passed: float) -> list[list[Any]]:
@@ -144,7 +141,6 @@ class Snapshots:
             if facility is None:
                 continue
             messages[facility] = messages.get(facility, 0) + count
-            FACILITY_MESSAGES.add(count, conf.facility_pattern(facility))
             channel = self._hub.bus.channels.get(name)
             if channel is not None:
                 members = sum(map(len, channel.audiences.values()))

@@ -453,10 +453,6 @@ class Conf(ClientSettings):
         """Return what ``WS4REDIS_FACILITIES`` says of a facility."""
         return table_of(self.WS4REDIS_FACILITIES).options_of(facility)
 
-    def facility_pattern(self, facility: str) -> str:
-        """Return the pattern of ``WS4REDIS_FACILITIES`` that a facility matches, or ``''``."""
-        return table_of(self.WS4REDIS_FACILITIES).pattern_of(facility)
-
     # Objects that settings name
 
     def load_subscriber(self) -> type[Any]:

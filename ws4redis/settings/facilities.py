@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from reprlib import repr as short_repr
 from typing import Any, Final, TypeAlias
@@ -29,7 +29,8 @@ class FacilityOptions:
 
     ``keep`` is the number of seconds for which the latest message is kept for newcomers, None: as
     ``WS4REDIS_EXPIRE`` says. ``subscribe`` and ``publish`` say who may, None: whoever
-    ``WS4REDIS_ALLOWED_CHANNELS`` lets.
+    ``WS4REDIS_ALLOWED_CHANNELS`` lets. ``pattern`` is the one that the facility matches, empty
+    where none does.
     """
 
     history_size: int = 0
@@ -38,6 +39,7 @@ class FacilityOptions:
     presence: bool = False
     subscribe: Grant | None = None
     publish: Grant | None = None
+    pattern: str = field(default='', compare=False)
 
     @property
     def has_history(self) -> bool:
@@ -116,24 +118,22 @@ class FacilityTable:
 
     def __init__(self, facilities: Facilities) -> None:
         self._options = [
-            (pattern, FacilityOptions(**{name.lower(): value for name, value in options.items()}))
+            FacilityOptions(
+                **{name.lower(): value for name, value in options.items()}, pattern=pattern
+            )
             for pattern, options in facilities.items()
         ]
         # Names of facilities are the clients' choice, so not all of them are remembered.
         self._find = lru_cache(maxsize=4096)(self._find_uncached)
 
     def options_of(self, facility: str) -> FacilityOptions:
-        return self._find(facility)[1]
+        return self._find(facility)
 
-    def pattern_of(self, facility: str) -> str:
-        """Return the pattern that a facility matches; empty where none does."""
-        return self._find(facility)[0]
-
-    def _find_uncached(self, facility: str) -> tuple[str, FacilityOptions]:
-        for pattern, options in self._options:
-            if matches(pattern, facility):
-                return pattern, options
-        return '', DEFAULT_OPTIONS
+    def _find_uncached(self, facility: str) -> FacilityOptions:
+        for options in self._options:
+            if matches(options.pattern, facility):
+                return options
+        return DEFAULT_OPTIONS
 
 
 class _Table:
