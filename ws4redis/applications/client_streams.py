@@ -12,7 +12,7 @@ from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.machine import Steps, Until
 from ws4redis.handshake.policy import verify_origin
 from ws4redis.hub.clients.connection import ClientConnection
-from ws4redis.hub.clients.sessions import Fate
+from ws4redis.hub.clients.sessions import REDIS_SECONDS, Fate
 from ws4redis.hub.clients.stream import ClientStream
 from ws4redis.protocol.client.streams import (
     HTTP_STREAM,
@@ -32,8 +32,6 @@ from ws4redis.servers.process import get_hub
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# How long a request waits for Redis.
-REDIS_SECONDS: Final = 2.0
 _PREFLIGHT_SECONDS: Final = 600
 _AGAIN: Final = {'Retry-After': '1'}
 

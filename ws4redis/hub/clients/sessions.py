@@ -31,8 +31,11 @@ logger = logging.getLogger('ws4redis')
 
 # Nothing holds back who sends requests, as TCP does with a websocket; so frames are refused.
 MAX_WAITING_FRAMES: Final = 64
+# How long a request waits for Redis. Its client is then told so, and may say it again.
+REDIS_SECONDS: Final = 2.0
 # So many wait for Redis at most; the oldest have to go, and their clients are told after a while.
 MAX_UNSENT_FRAMES: Final = 1000
+MAX_WAITING_STREAMS: Final = 16384
 
 
 class Fate(Enum):
@@ -58,9 +61,9 @@ class Sessions:
         self._connections: dict[str, ClientConnection] = {}
         self._link: BusLink | None = None
         self._is_listening = self._hears = False
-        self._waiting: list[Callable[[], object]] = []
+        self._waiting: deque[Callable[[], object]] = deque(maxlen=MAX_WAITING_STREAMS)
         # What is passed on as soon as there is a connection: a process may just have begun.
-        self._unsent: deque[tuple[EmulatedFrame, Told]] = deque(maxlen=MAX_UNSENT_FRAMES)
+        self._unsent: deque[tuple[float, EmulatedFrame, Told]] = deque(maxlen=MAX_UNSENT_FRAMES)
         hub.links.commands.users.append(self)
 
     # Streams of this process
@@ -117,7 +120,8 @@ class Sessions:
         if not (frame.node.isascii() and frame.node.isalnum() and len(frame.node) <= 64):
             told(Fate.NOBODY)
         elif not commands.is_connected:
-            self._unsent.append((frame, told))
+            deadline = self._hub.loop.timers.clock() + REDIS_SECONDS
+            self._unsent.append((deadline, frame, told))
         else:
             commands.send(
                 self._hub.publish_word,
@@ -139,8 +143,11 @@ class Sessions:
     def link_connected(self) -> None:
         unsent = list(self._unsent)
         self._unsent.clear()
-        for frame, told in unsent:
-            self._send(frame, told)
+        now = self._hub.loop.timers.clock()
+        for deadline, frame, told in unsent:
+            # Of the others the clients were told that they are lost.
+            if now < deadline:
+                self._send(frame, told)
 
     def link_lost(self) -> None:
         """Do nothing: who waits for an answer has a deadline."""
@@ -167,7 +174,8 @@ class Sessions:
 
     def _confirmed(self, answer: Any) -> None:
         self._hears = True
-        waiting, self._waiting = self._waiting, []
+        waiting = list(self._waiting)
+        self._waiting.clear()
         for done in waiting:
             done()
 
