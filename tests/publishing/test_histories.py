@@ -141,11 +141,20 @@ def test_the_text_of_a_position_names_nobody() -> None:
             ),
             'HISTORY_SIZE',
         ),
+        (
+            lambda: RedisPublisher(facility='news', broadcast=True).publish_message(
+                'hi', idempotency_key='a', on_commit=True
+            ),
+            'HISTORY_SIZE',
+        ),
+        (lambda: chat().publish_message('hi', expire=2**60), 'expire'),
+        (lambda: chat().publish_json([float('nan')]), 'JSON'),
     ],
 )
 def test_errors_say_what_to_do(call: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+    assert texts() == []
 
 
 def test_an_idempotency_key_publishes_once() -> None:

@@ -6,7 +6,7 @@ connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,6 +45,20 @@ def options_of_channel(channel: str) -> FacilityOptions:
     """Return the options of a channel's facility; the defaults where its name has none."""
     facility = facility_in(channel, prefix=conf.key_prefix)
     return DEFAULT_OPTIONS if facility is None else conf.facility_options(facility)
+
+
+def require_histories(channels: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless all channels have a history, as an idempotency key needs it."""
+    for channel in channels:
+        if not options_of_channel(channel).has_history:
+            raise _no_history(channel)
+
+
+def _no_history(channel: str) -> ValueError:
+    return ValueError(
+        f'an idempotency key needs a history, which the facility of {channel!r} does not '
+        'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
+    )
 
 
 def keep_seconds(options: FacilityOptions, expire: int | None) -> int:
@@ -130,10 +144,7 @@ class Exchange:
             self._channels.append(channel)
             return
         if outgoing.once is not None:
-            raise ValueError(
-                f'an idempotency key needs a history, which the facility of {channel!r} does not '
-                'have; give it one by HISTORY_SIZE in WS4REDIS_FACILITIES'
-            )
+            raise _no_history(channel)
         may_keep = None if self._kept is None else self._kept.admits
         commands = publication_commands(
             [name], outgoing.payload, keep, may_keep=may_keep, publish=word

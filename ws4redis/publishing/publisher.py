@@ -128,7 +128,7 @@ class RedisPublisher(RedisStore):
 
         Clients that speak the client protocol get a value, plain websockets get its text. The
         other arguments, and what is returned and raised, are those of :meth:`publish_message`;
-        ``TypeError`` is raised for a value that JSON cannot hold.
+        ``TypeError`` is raised for a value that JSON cannot hold, ``ValueError`` for such a number.
         """
         return self._publish_as(json_text(value), expire, Kind.JSON, options)
 
@@ -228,13 +228,17 @@ class RedisPublisher(RedisStore):
 
 
 def json_text(value: object) -> str:
-    """Return a value as compact JSON; dates, decimals and UUIDs as Django writes them."""
-    text = json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, separators=(',', ':'))
+    """Return a value as compact JSON; dates, decimals and UUIDs as Django writes them.
+
+    Raise ``ValueError`` for ``NaN`` and infinite numbers, which no browser takes for JSON.
+    """
+    encode = partial(json.dumps, cls=DjangoJSONEncoder, separators=(',', ':'), allow_nan=False)
+    text = encode(value, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
         # File names may hold what UTF-8 cannot; escaped, they do.
-        return json.dumps(value, cls=DjangoJSONEncoder, separators=(',', ':'))
+        return encode(value)
     return text
 
 

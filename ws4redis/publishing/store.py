@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 
 from ws4redis.broker.channels import channel_names
 from ws4redis.broker.history import Kind
-from ws4redis.broker.outgoing import Outgoing
+from ws4redis.broker.outgoing import Outgoing, require_histories
 from ws4redis.conf import conf
 from ws4redis.publishing.broker import Broker, Positions, RedisBroker, current_broker
 from ws4redis.publishing.commit import on_database_commit, waits_for_commit
@@ -32,6 +32,8 @@ logger = logging.getLogger('ws4redis')
 
 # An idempotency key is a part of a key in Redis.
 MAX_KEY_LENGTH = 200
+# A lifetime; the next larger numbers are milliseconds, or mistakes.
+MAX_EXPIRE_SECONDS = 2**31 - 1
 # The kinds of replies of Redis's pub/sub that carry a message, which comes last in each.
 MESSAGE_KINDS = frozenset({b'message', b'pmessage', b'smessage', 'message', 'pmessage', 'smessage'})
 
@@ -158,6 +160,9 @@ class RedisStore:
         if not self._publishers:
             return None
         channels = tuple(sorted(map(_text_of_name, self._publishers)))
+        if once is not None:
+            # Now, since what is found at the commit of a transaction is logged at most.
+            require_histories(channels)
         return Outgoing(channels, payload, kind, expire, once)
 
     def _publish(
@@ -224,6 +229,9 @@ def _checked_expire(expire: object) -> int | None:
         return None
     if not isinstance(expire, int) or isinstance(expire, bool):
         raise ValueError(f'expire must be a number of whole seconds or None, not {expire!r}')
+    if expire > MAX_EXPIRE_SECONDS:
+        # Redis would refuse it when the message is in the history already.
+        raise ValueError(f'expire must be at most {MAX_EXPIRE_SECONDS} seconds, not {expire!r}')
     # Less than 0 switches it off, as in 0.6.
     return max(expire, 0)
 
