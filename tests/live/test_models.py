@@ -75,6 +75,17 @@ def test_what_is_rolled_back_is_not_published(memory: MemoryBroker) -> None:
     assert len(published(memory)) == 1
 
 
+def test_what_comes_and_goes_within_a_transaction_leaves_no_row_behind(
+    memory: MemoryBroker,
+) -> None:
+    live_model('groups', template='live/group.html')(Group)
+    with transaction.atomic():
+        group = Group.objects.create(name='tea')
+        row = live_id(group)
+        group.delete()
+    assert published(memory) == [f'<turbo-stream action="remove" target="{row}"></turbo-stream>']
+
+
 def test_json_holds_the_fields_that_were_named_and_no_other(memory: MemoryBroker) -> None:
     live_model('users', fields=['username', 'get_full_name', 'is_active'])(User)
     user = User.objects.create_user('mary', password='secret', first_name='Mary')

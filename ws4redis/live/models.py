@@ -145,6 +145,9 @@ def _deleted(sender: type[models.Model], instance: models.Model, **kwargs: objec
 
 
 def _publish_saved(live: _Live, instance: models.Model, pk: object, *, created: bool) -> None:
+    if instance.pk != pk:
+        # Deleted since, or made another one: a row of it would stay on the pages for ever.
+        return
     facility = live.facility_of(instance)
     audience = live.audience_of(instance)
     if live.template is None:
