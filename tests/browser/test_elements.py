@@ -19,7 +19,7 @@ from ws4redis.live import Fragments, Progress, mark_read, notify
 from ws4redis.publisher import RedisPublisher
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -443,6 +443,28 @@ def test_an_element_that_is_put_back_shows_what_was_published_meanwhile(
     add('z')
     wait_for_text(page, '#list b', 'z')
     assert page.locator('#list > *').all_inner_texts() == ['a', 'b', 'z']
+
+
+def test_what_is_missed_while_the_content_loads_is_loaded_after_it(open_page: Open) -> None:
+    page = open_page('<ws4redis-html facility="box" id="box" src="/rows/"></ws4redis-html>')
+    asked: list[Route] = []
+    page.route('**/rows/', lambda route: asked.append(route))
+
+    def put_back() -> None:
+        page.evaluate("document.querySelector('main').append(document.getElementById('box'))")
+        page.locator('#box[data-connection=connected]').wait_for(state='attached')
+
+    def are_asked(number: int) -> bool:
+        # The evaluation lets Playwright tell of requests.
+        return bool(page.evaluate('true')) and len(asked) == number
+
+    put_back()
+    wait_until(lambda: are_asked(1))
+    put_back()
+    asked[0].fulfill(body='old')
+    wait_until(lambda: are_asked(2))
+    asked[1].fulfill(body='new')
+    wait_for_text(page, '#box', 'new')
 
 
 # Notifications

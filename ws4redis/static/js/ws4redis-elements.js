@@ -19,7 +19,7 @@
 
     const MAX_TOASTS = 5;
     const TOAST_SECONDS = 8;
-    // Timers of browsers take no more than 24 days.
+    // Timers take no more than 24 days.
     const LONGEST_TOAST_SECONDS = 24 * 3600;
     const STALE_SECONDS = 60;
     const FETCH_TIMEOUT_MS = 30000;
@@ -455,8 +455,14 @@
 
         /** Load the whole content from `src`; what is published meanwhile is applied after it. */
         missed() {
-            const src = this.getAttribute('src');
             this.dispatchEvent(new CustomEvent('ws4redis-gap', {bubbles: true}));
+            this.load();
+        }
+
+        load() {
+            const src = this.getAttribute('src');
+            // What is loading may be older.
+            this.outdated = this.loading;
             if (!src || this.loading) {
                 return;
             }
@@ -473,6 +479,9 @@
                 this.complain(words.lost, error);
             }).then(() => {
                 this.loading = false;
+                if (this.outdated) {
+                    this.load();
+                }
                 this.flush();
             });
         }
