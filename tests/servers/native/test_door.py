@@ -496,7 +496,10 @@ def test_when_it_closes_who_was_kept_alive_is_let_go_of_and_others_are_answered(
 
 
 def test_only_a_trusted_proxy_says_who_the_client_is(serve: Serve) -> None:
-    lines = ('X-Forwarded-For: 203.0.113.9, 192.0.2.1', 'X-Forwarded-Proto: https')
+    lines = (
+        *('X-Forwarded-For: 203.0.113.9, 192.0.2.1', 'X-Forwarded-Proto: https'),
+        *('X-Forwarded-Host: b', 'X-Forwarded-Port: 444', 'Forwarded: host=b'),
+    )
     for trusted, address, scheme in (
         (('127.0.0.0/8',), '192.0.2.1', 'https'),
         (('127.0.0.1', '192.0.2.0/24'), '203.0.113.9', 'https'),
@@ -508,7 +511,8 @@ def test_only_a_trusted_proxy_says_who_the_client_is(serve: Serve) -> None:
         environ = served.environs[0]
         assert (environ['REMOTE_ADDR'], environ['wsgi.url_scheme']) == (address, scheme)
         # What somebody else claims is not even passed on, once it is said who is believed.
-        assert ('HTTP_X_FORWARDED_FOR' in environ) is (trusted != ('10.0.0.0/8',))
+        claims = [name for name in environ if 'FORWARDED' in name]
+        assert len(claims) == (0 if trusted == ('10.0.0.0/8',) else len(lines))
 
 
 def test_a_header_of_the_proxy_protocol_names_the_client(serve: Serve) -> None:

@@ -10,7 +10,10 @@ from typing import NamedTuple
 UNIX = 'unix'
 
 # By these a proxy tells of its client; from others they are no more than a claim.
-FORWARDED = ('forwarded', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host')
+FORWARDED = (
+    *('forwarded', 'x-forwarded-for', 'x-forwarded-proto'),
+    *('x-forwarded-host', 'x-forwarded-port'),
+)
 
 
 class Client(NamedTuple):
