@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ws4redis.hub import endings
-from ws4redis.hub.endings import SPARE_MOMENTS, TICK_SECONDS, Endings, Verdict
+from ws4redis.hub.endings import NEW_BATCH, SPARE_MOMENTS, TICK_SECONDS, Endings, Verdict
 from ws4redis.hub.identity import Identity, digest_of
 from ws4redis.protocol.end_codes import EndCode
 
@@ -113,3 +113,20 @@ def test_what_expires_ends_however_often_it_was_looked_at_before(clock: Clock) -
     clock.seconds += TICK_SECONDS
     tested._tick()
     assert peer.code == EndCode.EXPIRED
+
+
+def test_those_who_are_new_are_asked_about_together_once_in_a_while(clock: Clock) -> None:
+    class NotingChecks(Checks):
+        def expiries(self, identities: Sequence[Identity]) -> list[Verdict]:
+            together.append(len(identities))
+            return self.verdicts(identities)
+
+    together: list[int] = []
+    tested = make_endings(NotingChecks(clock, WEEKS_AHEAD))
+    for number in range(NEW_BATCH + 3):
+        connect(tested, str(number))
+    tested._tick()
+    # The few that are left wait for others.
+    assert together == [NEW_BATCH]
+    tested._tick()
+    assert together == [NEW_BATCH, 3]

@@ -33,6 +33,8 @@ logger = logging.getLogger('ws4redis')
 TICK_SECONDS: Final = 0.5
 # So many look-ups share one call in the pool, so that others get their turn there.
 BATCH: Final = 50
+# Those who are new are asked about in one question; in a storm there are thousands a second.
+NEW_BATCH: Final = 500
 # A turn ends so many connections, which is about 5 ms of work.
 ENDS_PER_TURN: Final = 200
 # So many moments may be noted beyond what is needed: of identities that have gone, mostly.
@@ -92,6 +94,8 @@ class Endings:
         self._urgent: dict[Identity, None] = {}
         self._new: dict[Identity, None] = {}
         self._swept: dict[Identity, None] = {}
+        # Whether those who are new have waited long enough for others.
+        self._is_new_due = False
         self._to_sweep: deque[Identity] = deque()
         self._sweep_credit = 0.0
         # By wall clock: when tokens end, and when to ask about sessions again.
@@ -232,6 +236,7 @@ class Endings:
                 self._look_at(identity, identity.expires)
             self._urgent[identity] = None
         self._sweep()
+        self._is_new_due = True
         self._look_up()
 
     def _sweep(self) -> None:
@@ -249,19 +254,25 @@ class Endings:
     # Looking up: one call at a time
 
     def _look_up(self) -> None:
-        """Ask about the next ones: those that are urgent first."""
+        """Ask about the next ones: those that are urgent first.
+
+        Those who are new are gathered until there are many, or the next tick: in a storm as many
+        calls as clients would keep the interpreter from the loop.
+        """
         if self._is_looking:
             return
         check: Callable[[Sequence[Identity]], list[Verdict]]
         if self._urgent:
             waiting, check, is_urgent = self._urgent, self._checks.verdicts, True
-        elif self._new:
+        elif self._new and (self._is_new_due or len(self._new) >= NEW_BATCH):
             waiting, check, is_urgent = self._new, self._checks.expiries, False
+            self._is_new_due = False
         elif self._swept:
             waiting, check, is_urgent = self._swept, self._checks.verdicts, False
         else:
             return
-        batch = list(itertools.islice(waiting, BATCH))
+        size = NEW_BATCH if waiting is self._new else BATCH
+        batch = list(itertools.islice(waiting, size))
         for identity in batch:
             del waiting[identity]
         batch = [identity for identity in batch if identity in self.identities]
