@@ -90,7 +90,7 @@ ENDINGS: dict[str, Ending] = {
 class Client:
     """One client, which comes back whenever it is cut off."""
 
-    __slots__ = ('_data', '_failures', '_process', 'is_back', 'missed', 'positions',
+    __slots__ = ('_data', '_failures', '_is_open', '_process', 'is_back', 'missed', 'positions',
                  'request', 'sock')  # fmt: skip
 
     def __init__(self, process: ClientProcess, request: bytes) -> None:
@@ -99,16 +99,17 @@ class Client:
         self.positions: dict[str, tuple[str, int]] = {}
         self.sock: socket.socket | None = None
         self.is_back = False
+        # How much it has got of what was published since it came for the first time.
         self.missed = 0
         self._failures = 0
         self._data = b''
+        self._is_open = False
 
     def connect(self) -> None:
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.connect_ex(self._process.address)
         self._data = b''
-        self.missed = 0
         self._process.selector.register(self.sock, selectors.EVENT_WRITE, self)
 
     def ready(self, events: int) -> None:
@@ -133,6 +134,9 @@ class Client:
         process.selector.unregister(self.sock)
         self.sock.close()
         self.sock = None
+        if self._is_open:
+            self._is_open = False
+            process.refused['cut off'] += 1
         process.note_lost(self)
         longest = min(FIRST_DELAY_SECONDS * 2**self._failures, LONGEST_DELAY_SECONDS)
         self._failures += 1
@@ -149,6 +153,7 @@ class Client:
                 self.lost()
                 return
             self._data = rest
+            self._is_open = True
             self._say_hello()
         while len(self._data) >= 2:
             length, start = self._data[1], 2
@@ -179,7 +184,13 @@ class Client:
             if channel == CHANNELS[-1]:
                 self.is_back = True
                 self._failures = 0
+                self._is_open = False
                 self._process.note_back(self)
+        elif 'pub' in reply.get('push', ()):
+            # Whoever is back before all is published, or was not yet cut off.
+            channel, offset = reply['push']['channel'], reply['push']['pub']['offset']
+            self.positions[channel] = self.positions[channel][0], offset
+            self.missed += 1
         elif not reply:
             assert self.sock is not None
             self.sock.send(encode_frame(TEXT, b'{}'))

@@ -119,8 +119,12 @@ class Served:
     def held(self) -> Iterator[None]:
         """Keep the loop from doing anything meanwhile."""
         is_held, may_go_on = threading.Event(), threading.Event()
-        self.loop.call_soon(is_held.set)
-        self.loop.call_soon(may_go_on.wait, SOON_SECONDS)
+
+        def hold() -> None:
+            is_held.set()
+            may_go_on.wait(SOON_SECONDS)
+
+        self.loop.call_soon(hold)
         assert is_held.wait(SOON_SECONDS)
         yield
         may_go_on.set()
