@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 
 import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
+from tests.timeouts import SOON_SECONDS
 from tests.websocket_client import (
     BINARY,
     CONTINUATION,
@@ -22,11 +24,18 @@ from tests.websocket_client import (
     expected_accept,
 )
 
+#: The codes that clients have answered a close frame with.
+answers: queue.Queue[int | None] = queue.Queue()
+
 
 def echo(websocket: ServerConnection) -> None:
     for message in websocket:
         if message == 'close':
             websocket.close(4001, 'as asked')
+        elif message == 'close and note the answer':
+            websocket.close(4002, 'as asked')
+            answer = websocket.protocol.close_rcvd
+            answers.put(answer.code if answer is not None else None)
         else:
             websocket.send(message)
 
@@ -128,6 +137,7 @@ def test_a_crowd_collects_what_each_receives(url: str) -> None:
             crowd[index].send(f'second {index}')
         assert crowd.receive(2) == [[f'first {n}', f'second {n}'] for n in range(50)]
         for index in range(50):
-            crowd[index].send('close')
-        assert crowd.receive_close() == [(4001, 'as asked')] * 50
+            crowd[index].send('close and note the answer')
+        assert crowd.receive_close() == [(4002, 'as asked')] * 50
         assert crowd.number_open == 0
+    assert [answers.get(timeout=SOON_SECONDS) for _ in range(50)] == [4002] * 50

@@ -11,6 +11,7 @@ import selectors
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -206,7 +207,8 @@ class WebSocketCrowd:
     """Hold many websockets at once, and collect what each receives, in one thread.
 
     ``urls`` gives one websocket each; at most ``at_once`` of them wait for their handshake's answer
-    at the same time. Pings are answered.
+    at the same time. Pings are answered, and close frames, so that no server waits for
+    WS4REDIS_CLOSE_TIMEOUT; these not with ``answers_close=False``.
     """
 
     def __init__(
@@ -216,7 +218,9 @@ class WebSocketCrowd:
         headers: Mapping[str, str | None] | None = None,
         timeout: float = SOON_SECONDS,
         at_once: int | None = None,
+        answers_close: bool = True,
     ) -> None:
+        self._answers_close = answers_close
         self._members: list[_Member] = []
         self._selector = selectors.DefaultSelector()
         self._timeout = timeout
@@ -358,6 +362,9 @@ class WebSocketCrowd:
                 websocket.send_frame(PONG, frame.payload)
             elif frame.opcode == CLOSE:
                 member.ended = (frame.close_code, frame.close_reason)
+                if self._answers_close:
+                    with suppress(OSError):
+                        websocket.send_frame(CLOSE, frame.payload[:2])
             elif frame.opcode == TEXT:
                 member.messages.append(frame.payload.decode())
             elif frame.opcode == BINARY:

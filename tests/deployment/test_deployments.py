@@ -14,12 +14,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.deployment.deployments import DEPLOYMENTS, Deployment
+from tests.deployment.installation import PROXY_PATIENCE_SECONDS
 from tests.programs import RedisServer
 from tests.timeouts import SOON_SECONDS, scaled, wait_until
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(scaled(180))]
 
-IDLE_SECONDS = 60
+# Longer than the time-outs of all servers in front, uWSGI's socket-timeout of 10 seconds included.
+IDLE_SECONDS = 3 * PROXY_PATIENCE_SECONDS
 
 
 @pytest.fixture(scope='module')

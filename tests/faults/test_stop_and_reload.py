@@ -17,7 +17,7 @@ import pytest
 from tests.faults.observed import ObservedServer
 from tests.programs import RedisServer, RunserverProcess, UwsgiServer
 from tests.scratch import scratch_directory
-from tests.timeouts import SOON_SECONDS, scaled, wait_until
+from tests.timeouts import SERVER_SECONDS, SOON_SECONDS, scaled, wait_until
 from tests.websocket_client import (
     CLOSE,
     HandshakeRefused,
@@ -53,8 +53,11 @@ def uwsgi(redis_server: RedisServer, mode: dict[str, Any], **options: Any) -> It
             time.sleep(SETTLE_SECONDS)
 
 
-def crowd(server: UwsgiServer | RunserverProcess, size: int = 30) -> WebSocketCrowd:
-    return WebSocketCrowd([f'{server.ws_url}/ws/foo?subscribe-broadcast'] * size)
+def crowd(
+    server: UwsgiServer | RunserverProcess, size: int = 30, *, answers_close: bool = True
+) -> WebSocketCrowd:
+    urls = [f'{server.ws_url}/ws/foo?subscribe-broadcast'] * size
+    return WebSocketCrowd(urls, answers_close=answers_close)
 
 
 def codes(websockets: WebSocketCrowd) -> set[int]:
@@ -126,6 +129,8 @@ def test_chain_reloading_closes_the_websockets_of_one_worker_after_the_other(
         with crowd(server, 40) as websockets:
             os.utime(touched, (time.time() + 5, time.time() + 5))
             assert codes(websockets) == {1012}
+        # A worker that has just begun misses a stop, and uWSGI kills it a minute later.
+        server.wait_for_log('chain reloading complete', timeout=SERVER_SECONDS)
 
 
 def test_a_touched_vassal_is_reloaded_and_a_removed_one_is_stopped(
@@ -226,7 +231,7 @@ def test_the_drain_stays_inside_of_a_short_mercy(redis_server: RedisServer) -> N
     settings = {'WS4REDIS_DRAIN_SECONDS': 30, 'WS4REDIS_CLOSE_TIMEOUT': 30}
     options = ['--worker-reload-mercy', '6']
     with uwsgi(redis_server, MODES['gevent'], django_settings=settings, options=options) as server:
-        with crowd(server, 20) as websockets:
+        with crowd(server, 20, answers_close=False) as websockets:
             since = server.log_position()
             server.signal(signal.SIGHUP)
             assert codes(websockets) == {1012}
