@@ -32,6 +32,7 @@ SLOW = {
     'standalone/test_server.py',
     'test_examples.py',
     'test_servers.py',
+    'test_stress_tests.py',
     'views/test_view_servers.py',
 }
 

@@ -63,6 +63,7 @@ def test_options_that_spoil_websockets_are_logged(
     assert ['--max-requests' in message for message in caplog.messages] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('app', ['tests.wsgi_both', 'tests.e2e.wsgi_websocket'])
 def test_a_router_that_passes_nothing_on_is_refused_at_the_start(
     redis_server: RedisServer, app: str
@@ -71,6 +72,7 @@ def test_a_router_that_passes_nothing_on_is_refused_at_the_start(
         UwsgiServer(app, redis_server=redis_server, http='http').start()
 
 
+@pytest.mark.slow
 def test_a_router_that_passes_everything_on_is_fine(redis_server: RedisServer) -> None:
     options = ['--http-raw-body']
     with (
@@ -81,6 +83,7 @@ def test_a_router_that_passes_everything_on_is_fine(redis_server: RedisServer) -
         assert websocket.recv(timeout=SOON_SECONDS) == 'hello'
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_views_use_the_database_under_early_patching_and_late_patching_is_warned_of(
     redis_server: RedisServer, django_user_model: type[User]
