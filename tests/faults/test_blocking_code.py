@@ -29,8 +29,6 @@ MODES: dict[str, dict[str, Any]] = {
     'threads': {'gevent': None, 'threads': 8},
 }
 SLOW_SECONDS = scaled(2)
-# On a busy machine a message takes longer than usual, but not as long as the callback.
-QUICK_SECONDS = scaled(1)
 PERSONAL = 'subscribe-broadcast&subscribe-user'
 
 SLOW: dict[str, dict[str, Any]] = {
@@ -92,17 +90,12 @@ def test_two_seconds_delay_their_own_handshake_only(
             thread.start()
             server.wait_for_log('slow callback began')
             with redis_server.client() as client:
-                for number in range(20):
-                    started = time.monotonic()
+                for number in range(5):
                     client.publish('broadcast:quick', f'{number}')
                     assert other.receive() == f'{number}'
-                    assert time.monotonic() - started < QUICK_SECONDS
-                    if took:
-                        break
             # Another handshake is not delayed either.
-            started = time.monotonic()
             with RawWebSocket(server.url_of('quick2', 'subscribe-broadcast&quick')):
-                assert time.monotonic() - started < QUICK_SECONDS
+                assert not took, 'the slow handshake ended before quick ones'
             thread.join()
             assert took[0] >= SLOW_SECONDS * 0.95
 
@@ -131,16 +124,15 @@ def test_a_flood_of_slow_handshakes_delays_no_open_websocket_and_no_reconnection
             server.wait_for_log('slow callback began')
             # A connection to Redis does not queue up behind them.
             redis_server.restart()
-            started = time.monotonic()
             wait_until(
                 lambda: redis_server.is_running and _numsub(redis_server) == 1,
-                timeout=scaled(4),
                 message='the bus did not come back',
             )
             with redis_server.client() as client:
                 client.publish('broadcast:quick', 'hi')
             assert other.receive() == 'hi'
-            assert time.monotonic() - started < scaled(4)
+            # Some of them still wait.
+            assert len(answers) < len(threads)
             for thread in threads:
                 thread.join()
             # Two threads do two seconds of work at a time; what waited for too long is refused.
@@ -305,8 +297,10 @@ def test_a_request_is_served_while_every_handshake_thread_is_busy(
         try:
             slow.send_bytes(handshake_request(server.url_of()))
             server.wait_for_log('slow callback began')
-            started = time.monotonic()
             assert server.get('/hello/') == 'hello from Django'
-            assert time.monotonic() - started < QUICK_SECONDS
+            # The handshake is still under way.
+            slow.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                slow.socket.recv(1)
         finally:
             slow.socket.close()

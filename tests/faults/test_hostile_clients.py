@@ -85,10 +85,9 @@ def test_a_handshake_of_one_byte_a_second_delays_nobody(server: ObservedServer) 
             for sock in sockets:
                 sock.sendall(request[byte : byte + 1])
             expect_service(server, websocket)
-            started = time.monotonic()
-            with RawWebSocket(server.url_of()) as other:
+            # Sooner than uWSGI's socket-timeout ends the slow ones.
+            with RawWebSocket(server.url_of(), timeout=scaled(2)) as other:
                 other.close()
-            assert time.monotonic() - started < scaled(2)
             time.sleep(1)
 
 
