@@ -90,8 +90,8 @@ ENDINGS: dict[str, Ending] = {
 class Client:
     """One client, which comes back whenever it is cut off."""
 
-    __slots__ = ('_data', '_failures', '_is_open', '_process', 'is_back', 'missed', 'positions',
-                 'request', 'sock')  # fmt: skip
+    __slots__ = ('_data', '_failures', '_is_open', '_process', '_subscribed', 'is_back', 'missed',
+                 'positions', 'request', 'sock')  # fmt: skip
 
     def __init__(self, process: ClientProcess, request: bytes) -> None:
         self._process = process
@@ -104,12 +104,14 @@ class Client:
         self._failures = 0
         self._data = b''
         self._is_open = False
+        self._subscribed = 0
 
     def connect(self) -> None:
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.connect_ex(self._process.address)
         self._data = b''
+        self._subscribed = 0
         self._process.selector.register(self.sock, selectors.EVENT_WRITE, self)
 
     def ready(self, events: int) -> None:
@@ -181,7 +183,9 @@ class Client:
             channel = CHANNELS[reply['id'] - 2]
             self.positions[channel] = told['epoch'], told['offset']
             self.missed += len(told.get('publications', ()))
-            if channel == CHANNELS[-1]:
+            # Their answers come in any order.
+            self._subscribed += 1
+            if self._subscribed == len(CHANNELS):
                 self.is_back = True
                 self._failures = 0
                 self._is_open = False
