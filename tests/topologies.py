@@ -6,7 +6,7 @@ All of their servers are real ones, on free ports of the loopback, and end with 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -353,10 +353,15 @@ class RedisWithSentinels(_Servers):
         password: str | None = None,
         sentinel_password: str | None = None,
         certificate: Certificate | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._certificate = certificate
-        options = {'repl-diskless-sync-delay': '0', 'replica-read-only': 'yes'}
+        options = {
+            'repl-diskless-sync-delay': '0',
+            'replica-read-only': 'yes',
+            **(options or {}),
+        }
         if password:
             options['masterauth'] = password
         self.servers = [

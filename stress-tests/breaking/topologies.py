@@ -159,7 +159,8 @@ class SentinelBreaker:
     """Break a Redis under Sentinels."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.servers = RedisWithSentinels()
+        # Else a former master confirms for a while what nobody hears, and nobody can notice that.
+        self.servers = RedisWithSentinels(options={'min-replicas-to-write': '1'})
         self.faults: list[Callable[[], object]] = [
             self.failover_by_hand,
             self.master_is_killed,
@@ -177,6 +178,9 @@ class SentinelBreaker:
 
     def master_is_cut_off_and_demoted(self) -> None:
         master = self.servers.master()
+        with master.client() as client:
+            # So that it takes publications all the same; started again it does not.
+            client.config_set('min-replicas-to-write', 0)
         cut_off(master, 1.0)
         kill_and_bring_back(master, lambda: self.servers.master() is not master)
 
