@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from tests.requirements import NOT_APPLICABLE, UNDER_CI
 from tests.server_coverage import measure_native_threads
 
 measure_native_threads()
+
+# A shell has its background commands ignore SIGINT. Servers would inherit that, and not stop by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests that start a server each, or nearly: too slow for `make unit`.
 SLOW = {
