@@ -23,7 +23,7 @@ from ws4redis.broker.history import (
 )
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.scripts import script_of
-from ws4redis.hub import empty_channels, histories
+from ws4redis.hub import empty_channels, histories, recovery
 from ws4redis.hub.channel import Gap, Joined, Outcome
 from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.options import HubOptions
@@ -435,6 +435,26 @@ def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: r
     assert publish(client, b'5').epoch == position.epoch
     again = Member(hub, last)
     assert again.wait().outcome is Outcome.EPOCH
+
+
+def test_a_gap_is_told_though_the_connection_is_lost_before_it_could_be(
+    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = publish(client, b'1', keep=0)
+    Member(hub, last).wait()
+    member = Member(hub, Position('another', 1))
+    channel = channel_of(hub)
+    hub.turn_until(lambda: channel.state is State.CATCHING_UP)
+    with monkeypatch.context() as busy:
+        # Others are served first.
+        busy.setattr(recovery, 'STEP_PEERS', 0)
+        hub.turn_until(lambda: channel.state is State.LIVE)
+        assert member.joined is None
+        bus_link_of(hub).lost('for the test')
+        newest = publish(client, b'2', b'3', keep=0)
+    joined = member.wait()
+    assert (joined.outcome, joined.position) == (Outcome.EPOCH, newest)
+    assert joined.publications == []
 
 
 def test_another_process_that_finds_the_chain_broken_tells_this_one(

@@ -134,6 +134,11 @@ class Request:
         """Tell whether Redis was not asked yet about the position that it names."""
         return self.comes_back and self.kept is None and self.cause is Outcome.OK
 
+    def note_gap(self, cause: Outcome) -> None:
+        """Note why it cannot get all of what it missed; who has seen nothing misses nothing."""
+        if self.comes_back:
+            self.cause = cause
+
     def answer(self, joined: Joined) -> None:
         done, self._done = self._done, None
         if done is not None:

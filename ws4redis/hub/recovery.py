@@ -77,11 +77,15 @@ class Recovery:
 
     def take_kept(self, channel: HistoryChannel, request: Request, kept: bytes | None) -> None:
         """Give one who joins the kept message of this very moment, if it is to get that."""
-        if request.since is not None and request.kept is None:
-            request.cause = channel.cause_against(request.since)
-        if request.since is None or request.cause is not Outcome.OK:
-            request.since = channel.position
-            request.kept = None if kept == self._heartbeat else kept
+        if request.since is not None and not request.cause.is_gap:
+            cause = channel.cause_against(request.since)
+            if cause is Outcome.OK:
+                return
+            request.note_gap(cause)
+        # One that was found before stays, though nothing is missing since this process named a
+        # position: it was not told yet.
+        request.since = channel.position
+        request.kept = None if kept == self._heartbeat else kept
 
     def turn_end(self) -> bool:
         """Let peers join for as long as a turn may; tell whether there are more."""
@@ -116,7 +120,7 @@ class Recovery:
                     continue
                 if cause is not Outcome.OK:
                     request.since = request.kept = None
-                    request.cause = cause if request.comes_back else Outcome.OK
+                    request.note_gap(cause)
             if request.since is None:
                 newcomers[peer] = request
             elif channel.has_in_memory(request.since):
