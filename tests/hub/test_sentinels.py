@@ -8,8 +8,10 @@ import pytest
 from django.test import override_settings
 
 from tests.hub.rig import Home, bus_link_of
+from tests.timeouts import SERVER_SECONDS, wait_until
 from tests.topologies import RedisWithSentinels
 from ws4redis.broker.connections import drop_client
+from ws4redis.broker.masters import ask_sentinel
 from ws4redis.publisher import RedisPublisher
 from ws4redis.servers.process import (
     connect_to_redis,
@@ -17,6 +19,7 @@ from ws4redis.servers.process import (
     publication_packer,
     what_finds_redis,
 )
+from ws4redis.settings.topologies import target_of
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +85,26 @@ def test_a_failover_is_followed(hub: Home, service: RedisWithSentinels) -> None:
     hub.turn_until(have_come)
     assert messages == ['before', 'after']
     assert not hub.statistics.gaps
+
+
+def test_what_leads_a_failover_names_the_new_master_as_soon_as_the_others_do(
+    service: RedisWithSentinels,
+) -> None:
+    target = target_of(service.connection)
+    before = service.master().announced_port
+    leader = service.sentinels[0]
+    with leader.client() as client:
+        client.execute_command('SENTINEL', 'FAILOVER', 'main')
+
+    def all_name_another() -> bool:
+        by_epoch: dict[int, set[int]] = {}
+        for node in target.nodes:
+            epoch, _, (_, port) = ask_sentinel(target, node)
+            by_epoch.setdefault(epoch, set()).add(port)
+        assert all(len(ports) == 1 for ports in by_epoch.values())
+        return before not in {port for ports in by_epoch.values() for port in ports}
+
+    wait_until(all_name_another, timeout=SERVER_SECONDS, message='no failover')
 
 
 def test_a_master_that_hangs_is_left_as_soon_as_the_sentinels_say_so(

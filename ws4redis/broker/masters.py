@@ -115,17 +115,25 @@ def _latest(name: str, found: Sequence[Answer]) -> Address:
 
 
 def ask_sentinel(target: Target, node: Node) -> Answer:
-    """Return what a Sentinel knows: the epoch, whether the master is up, and its address."""
+    """Return what a Sentinel knows: the epoch, whether the master is up, and its address.
+
+    What leads a failover goes on calling the former master so until it is over, although the epoch
+    is that of the new one. But asked for the address it names the new one from then on, as the
+    others do.
+    """
     connection = sentinel_connection(target, node, protocol=2)
     try:
         connection.connect()
         connection.send_command('SENTINEL', 'MASTER', target.service_name)
         flat = [_text(word) for word in connection.read_response()]
+        # Behind the epoch, so that it is at least as new.
+        connection.send_command('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', target.service_name)
+        host, port = [_text(word) for word in connection.read_response()]
     finally:
         connection.disconnect()
     state = dict(zip(flat[::2], flat[1::2], strict=True))
-    is_up = 'down' not in state['flags']
-    return int(state['config-epoch']), is_up, (state['ip'], int(state['port']))
+    is_up = 'down' not in state['flags'] or (state['ip'], state['port']) != (host, port)
+    return int(state['config-epoch']), is_up, (host, int(port))
 
 
 def sentinel_connection(target: Target, node: Node, *, protocol: int) -> Any:
