@@ -228,6 +228,25 @@ def test_what_is_older_than_the_tail_is_read_once_and_put_before_it(
     assert channel_of(hub).tail.before == 1
 
 
+def test_who_waits_for_what_is_older_is_served_though_the_channel_is_verified_meanwhile(
+    hub: Home, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    seen = publish(client, b'1')
+    publish(client, *numbered(2, 9))
+    Member(hub).wait()
+    redis_server.pause()
+    try:
+        behind = Member(hub, seen)
+        hub.turn_until(lambda: channel_of(hub).earlier is not None)
+        wrong = Member(hub, Position('another', 1))
+        hub.turn_until(lambda: channel_of(hub).state is State.CATCHING_UP)
+    finally:
+        redis_server.resume()
+    assert wrong.wait().outcome is Outcome.EPOCH
+    assert behind.wait().outcome is Outcome.OK
+    behind.receive(*numbered(2, 9))
+
+
 @pytest.mark.parametrize(
     ('since', 'cause'),
     [

@@ -196,8 +196,14 @@ class Recovery:
     def _earlier_told(
         self, channel: HistoryChannel, earlier: Tail, since: Position, reading: Reading
     ) -> None:
-        if channel.state is State.LIVE and channel.earlier is earlier:
+        if channel.earlier is not earlier:
+            return
+        if channel.state is State.LIVE:
             self.take_earlier(channel, since, reading)
+        else:
+            # It is verified meanwhile; when that is done they are looked at again.
+            channel.earlier = None
+            channel.look_again()
 
     def take_earlier(self, channel: HistoryChannel, since: Position, reading: Reading) -> None:
         """Put what was read in front of the tail, or read on until it reaches to the tail."""
