@@ -247,6 +247,25 @@ def test_who_waits_for_what_is_older_is_served_though_the_channel_is_verified_me
     behind.receive(*numbered(2, 9))
 
 
+def test_who_waits_for_what_is_older_is_served_though_the_one_who_was_doubted_leaves(
+    hub: Home, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    seen = publish(client, b'1')
+    publish(client, *numbered(2, 9))
+    Member(hub).wait()
+    redis_server.pause()
+    try:
+        behind = Member(hub, seen)
+        wrong = Member(hub, Position('another', 1))
+        hub.turn_until(lambda: channel_of(hub).state is State.CATCHING_UP)
+        assert channel_of(hub).returning
+        wrong.peer.websocket.lost()
+    finally:
+        redis_server.resume()
+    assert behind.wait().outcome is Outcome.OK
+    behind.receive(*numbered(2, 9))
+
+
 @pytest.mark.parametrize(
     ('since', 'cause'),
     [

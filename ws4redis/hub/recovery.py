@@ -69,7 +69,7 @@ class Recovery:
 
     def enqueue(self, channel: HistoryChannel) -> None:
         """Let those who are about to join a channel do so, in this turn or a later one."""
-        if channel.joining:
+        if channel.joining or channel.returning:
             self._to_serve[channel] = None
 
     def forget(self, channel: HistoryChannel) -> None:
