@@ -16,6 +16,7 @@ from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from ws4redis.broker.history import (
     Kind,
+    NewEpoch,
     Position,
     parse_published,
     publish_command,
@@ -243,6 +244,25 @@ def test_who_waits_for_what_is_older_is_served_though_the_channel_is_verified_me
     finally:
         redis_server.resume()
     assert wrong.wait().outcome is Outcome.EPOCH
+    assert behind.wait().outcome is Outcome.OK
+    behind.receive(*numbered(2, 9))
+
+
+def test_who_waits_for_what_is_older_is_looked_at_again_when_there_is_a_new_epoch(
+    hub: Home, client: redis.Redis, redis_server: RedisServer
+) -> None:
+    seen = publish(client, b'1')
+    publish(client, *numbered(2, 9))
+    Member(hub).wait()
+    channel = channel_of(hub)
+    redis_server.pause()
+    try:
+        behind = Member(hub, seen)
+        hub.turn_until(lambda: channel.earlier is not None)
+        # As if it had come from Redis before the answer.
+        hub.bus.told(channel, b'', NewEpoch(Position('another', 9, 'tag')))
+    finally:
+        redis_server.resume()
     assert behind.wait().outcome is Outcome.OK
     behind.receive(*numbered(2, 9))
 

@@ -143,6 +143,7 @@ class Histories:
             and event.position.epoch != channel.position.epoch
         ):
             self._begin_anew(channel, Outcome.BROKEN, event.position, None)
+            self._recovery.enqueue(channel)
 
     def linger(self, channel: HistoryChannel) -> bool:
         """Keep a channel that nobody wants for a while, if that is of use; tell whether it is."""
