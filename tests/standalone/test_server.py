@@ -109,22 +109,24 @@ def test_a_crashed_process_is_replaced(redis_server: RedisServer) -> None:
 
 
 def test_workers_share_the_port(redis_server: RedisServer) -> None:
-    with StandaloneServer('--workers', '2', redis_server=redis_server) as server:
-        with WebSocketCrowd([f'{server.ws_url}/socket'] * 40) as crowd:
-            assert crowd.number_open == 40
-            held = [
-                len(
-                    [
-                        connection
-                        for connection in psutil.Process(pid).net_connections('tcp')
-                        if connection.status == psutil.CONN_ESTABLISHED
-                        and connection.laddr.port == server.port
-                    ]
-                )
-                for pid in serving_pids(server)
-            ]
-        assert sum(held) == 40
-        assert min(held) > 0
+    def held(pid: int) -> int:
+        connections = psutil.Process(pid).net_connections('tcp')
+        return sum(
+            connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == server.port
+            for connection in connections
+        )
+
+    arguments = ('--workers', '2')
+    with StandaloneServer(*arguments, redis_server=redis_server) as server, contextlib.ExitStack() as stack:
+        # Whoever is awake accepts; on a busy machine that may be the same one for a while.
+        for count in range(1, 21):
+            crowd = WebSocketCrowd([f'{server.ws_url}/socket'] * 20)
+            assert stack.enter_context(crowd).number_open == 20
+            numbers = [held(pid) for pid in serving_pids(server)]
+            assert sum(numbers) == 20 * count
+            if min(numbers) > 0:
+                break
+        assert min(numbers) > 0
 
 
 def test_processes_end_when_the_supervisor_is_killed(redis_server: RedisServer) -> None:

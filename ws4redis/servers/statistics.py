@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -117,14 +118,18 @@ def as_line(statistics: dict[str, Any]) -> str:
     words = []
     for name, value in statistics.items():
         if isinstance(value, dict):
-            words += [f'{name}.{_key(key)}={count}' for key, count in sorted(value.items())]
-        elif isinstance(value, float):
-            words.append(f'{name}={value:.3f}')
+            words += [
+                f'{name}.{_key(key)}={_number(count)}' for key, count in sorted(value.items())
+            ]
         else:
-            words.append(f'{name}={int(value)}')
+            words.append(f'{name}={_number(value)}')
     return ' '.join(words)
 
 
 def _key(key: int | str) -> int | str:
-    # An IntEnum is spelled by its number.
-    return str(key) if isinstance(key, str) else int(key)
+    # An IntEnum is spelled by its number; patterns of facilities may have any character.
+    return re.sub(r'[\s=]', '_', key) if isinstance(key, str) else int(key)
+
+
+def _number(value: Any) -> str:
+    return f'{value:.3f}' if isinstance(value, float) else str(int(value))

@@ -376,7 +376,7 @@ def test_who_leaves_at_whatever_moment_leaves_nothing_behind(
         client.close()
     wait_until(lambda: served.connections == 0)
     if sent == request('/slow'):
-        assert served.given_up.is_set()
+        assert served.given_up.wait(SOON_SECONDS)
     client.close()
     assert served.ask(request()) == OPENED
 
