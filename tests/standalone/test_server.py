@@ -116,8 +116,8 @@ def test_workers_share_the_port(redis_server: RedisServer) -> None:
             for connection in connections
         )
 
-    arguments = ('--workers', '2')
-    with StandaloneServer(*arguments, redis_server=redis_server) as server, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(StandaloneServer('--workers', '2', redis_server=redis_server))
         # Whoever is awake accepts; on a busy machine that may be the same one for a while.
         for count in range(1, 21):
             crowd = WebSocketCrowd([f'{server.ws_url}/socket'] * 20)
