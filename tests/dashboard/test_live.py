@@ -25,7 +25,7 @@ from ws4redis.publisher import RedisPublisher
 
 pytestmark = pytest.mark.django_db
 VIEWS = [live.page, live.data, live.channel, live.who, live.answers, live.end, live.publish]
-FORMS = {live.publish, live.end}
+FORMS = (live.publish, live.end)
 FACILITIES = {'chat/*': {'HISTORY_SIZE': 50, 'PRESENCE': True}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.timeouts import SOON_SECONDS, wait_until
+from tests.timeouts import SOON_SECONDS, scaled, wait_until
 from ws4redis.handshake.machine import Call, Running, Steps, Until, run_waiting
 from ws4redis.loop.blocking_call import TookTooLong
 from ws4redis.loop.drivers import ThreadDriver
@@ -112,11 +112,12 @@ def test_of_a_call_that_takes_too_long_the_result_is_undone(run: Run, loop: Loop
     undone: list[str] = []
 
     def slow() -> str:
-        may_end.wait(0.2)
+        may_end.wait(SOON_SECONDS)
         return 'made'
 
     def steps() -> Steps[None]:
-        yield Call(loop, slow, seconds=0.01, too_late=undone.append)
+        # Long enough for it to begin: what has not, never would.
+        yield Call(loop, slow, seconds=scaled(0.3), too_late=undone.append)
 
     with pytest.raises(TookTooLong):
         run(loop, steps())
@@ -125,11 +126,12 @@ def test_of_a_call_that_takes_too_long_the_result_is_undone(run: Run, loop: Loop
 
 
 def test_a_machine_that_is_cancelled_learns_of_it_and_never_goes_on(loop: Loop) -> None:
-    may_end = threading.Event()
+    begun, may_end = threading.Event(), threading.Event()
     undone: list[str] = []
     closed = threading.Event()
 
     def slow() -> str:
+        begun.set()
         may_end.wait(SOON_SECONDS)
         return 'made'
 
@@ -140,7 +142,8 @@ def test_a_machine_that_is_cancelled_learns_of_it_and_never_goes_on(loop: Loop) 
             closed.set()
 
     outcome = Outcome(loop, steps())
-    wait_until(lambda: outcome.running.waits_for_project)
+    # What has not begun never would.
+    assert begun.wait(SOON_SECONDS)
     loop.call_soon(outcome.running.cancel)
     assert closed.wait(SOON_SECONDS)
     may_end.set()
