@@ -14,6 +14,7 @@ from tests.clients.conftest import PATH, Connect
 from tests.clients.cuttable import Cuttable
 from tests.clients.node_client import NodeError
 from tests.clients.project import SETTINGS
+from tests.clients.scenarios import assert_what_was_missed_is_recovered, publish
 from tests.programs import RedisServer, UwsgiServer
 from tests.serving import Served, served
 from tests.timeouts import SERVER_SECONDS
@@ -38,12 +39,6 @@ def uwsgi(redis_server: RedisServer) -> Iterator[UwsgiServer]:
 def proxy(server: Served) -> Iterator[Cuttable]:
     with Cuttable(server.port) as proxy:
         yield proxy
-
-
-def publish(facility: str, *messages: Any) -> None:
-    publisher = RedisPublisher(facility=facility, broadcast=True)
-    for message in messages:
-        publisher.publish_json(message)
 
 
 def test_it_subscribes_publishes_and_is_told_positions(server: Served, node: Connect) -> None:
@@ -96,18 +91,7 @@ def test_what_was_missed_is_recovered_after_a_cut(
     server: Served, node: Connect, proxy: Cuttable
 ) -> None:
     client = node(proxy.port)
-    client.subscribe('recovery:x')
-    publish('recovery:x', 1)
-    assert client.received('recovery:x', 1) == [1]
-    proxy.hold()
-    proxy.cut()
-    client.event('connecting', 2)
-    publish('recovery:x', 2, 3)
-    proxy.let_in()
-    told = client.event('sub_subscribed', 2)
-    assert told['wasRecovering'] is told['recovered'] is True
-    publish('recovery:x', 4)
-    assert client.received('recovery:x', 4) == [1, 2, 3, 4]
+    assert_what_was_missed_is_recovered(client, proxy)
 
 
 def test_it_is_told_when_its_position_cannot_be_recovered(

@@ -15,6 +15,7 @@ from django.test import override_settings
 from tests.clients.conftest import PATH
 from tests.clients.cuttable import Cuttable
 from tests.clients.project import SETTINGS
+from tests.clients.scenarios import publish
 from tests.django_requests import logged_in_request, make_user
 from tests.programs import RedisServer
 from tests.requirements import require
@@ -28,12 +29,6 @@ from ws4redis.publisher import RedisPublisher
 pytestmark = pytest.mark.filterwarnings(
     'ignore::pytest.PytestUnraisableExceptionWarning', 'ignore:unclosed:ResourceWarning'
 )
-
-
-def publish(facility: str, *messages: Any) -> None:
-    publisher = RedisPublisher(facility=facility, broadcast=True)
-    for message in messages:
-        publisher.publish_json(message)
 
 
 # Centrifuge's client

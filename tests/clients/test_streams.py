@@ -16,6 +16,7 @@ from django.test import override_settings
 from tests.clients.cuttable import Cuttable
 from tests.clients.node_client import NodeClient, NodeError
 from tests.clients.project import SETTINGS
+from tests.clients.scenarios import assert_what_was_missed_is_recovered, publish
 from tests.e2e.kinds import KINDS
 from tests.programs import RedisServer
 from tests.serving import Served, served
@@ -23,7 +24,6 @@ from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.applications.wsgi import WebSocketServer
 from ws4redis.control import disconnect
 from ws4redis.protocol.client.streams import MAX_BODY_BYTES
-from ws4redis.publisher import RedisPublisher
 from ws4redis.tokens import connection_token
 
 TRANSPORTS = ['sse', 'http_stream']
@@ -55,12 +55,6 @@ def streams(transport: str) -> Iterator[Connect]:
             return client
 
         yield start
-
-
-def publish(facility: str, *messages: Any) -> None:
-    publisher = RedisPublisher(facility=facility, broadcast=True)
-    for message in messages:
-        publisher.publish_json(message)
 
 
 def say(client: NodeClient, data: str, session: str = 'centrifuge._session') -> None:
@@ -132,18 +126,7 @@ def test_channels_may_have_long_names_and_short_ones(server: Served, streams: Co
 def test_what_was_missed_is_recovered_after_a_cut(server: Served, streams: Connect) -> None:
     with Cuttable(server.port) as proxy:
         client = streams(proxy.port)
-        client.subscribe('recovery:x')
-        publish('recovery:x', 1)
-        assert client.received('recovery:x', 1) == [1]
-        proxy.hold()
-        proxy.cut()
-        client.event('connecting', 2)
-        publish('recovery:x', 2, 3)
-        proxy.let_in()
-        told = client.event('sub_subscribed', 2)
-        assert told['wasRecovering'] is told['recovered'] is True
-        publish('recovery:x', 4)
-        assert client.received('recovery:x', 4) == [1, 2, 3, 4]
+        assert_what_was_missed_is_recovered(client, proxy)
 
 
 def test_a_client_learns_why_it_is_disconnected(server: Served, streams: Connect) -> None:

@@ -9,6 +9,7 @@ import redis
 
 from ws4redis.broker.control import ControlMessage, Do, control_keys, tell_command
 from ws4redis.broker.history import MAX_ENTRIES_PER_READ
+from ws4redis.broker.link import MOVING_ERRORS, error_code
 from ws4redis.broker.scripts import script_of
 from ws4redis.hub.control import Control
 
@@ -20,8 +21,9 @@ class FakeBus:
         self.own_listeners: dict[bytes, Any] = {}
         self.refused: list[str] = []
 
-    def listening_refused(self, error: Exception) -> None:
+    def listening_refused(self, error: Exception) -> bool:
         self.refused.append(str(error))
+        return error_code(error) in MOVING_ERRORS
 
 
 class FakeLink:

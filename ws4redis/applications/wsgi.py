@@ -210,14 +210,14 @@ def _speaks_protocol(opening: Opening, admission: Admission) -> bool:
 def _connect_client(opening: Opening, admission: Admission, request: WSGIRequest) -> None:
     """Make a websocket that speaks the client protocol, on the channels that its URL names."""
     opening.speaks = CLIENT_PROTOCOL
-    subscriber = admission.subscriber
+    subscriber, since = admission.subscriber, opening.since
     open_connection(
         opening,
         Visitor(admission.identity, record_of(request), publishers_of(subscriber)),
         joins=tuple(_names_of(subscriber, reads_itself=False)),
         is_classic=True,
         echo=admission.echo,
-        since=None if opening.since is None else opening.since.text,
+        since=None if since is None else since.text,
     )
 
 

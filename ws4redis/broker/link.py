@@ -42,6 +42,8 @@ STABLE_SECONDS = 0.2
 # Attempts whose thread does not come back, since looking up the host's name hangs, say.
 MAX_STUCK_ATTEMPTS = 3
 
+# Of a Cluster: Redis has done nothing; the slot is elsewhere, or on its way.
+MOVING_ERRORS = frozenset({'MOVED', 'ASK', 'TRYAGAIN', 'CLUSTERDOWN'})
 # Redis is there, but cannot serve now: it loads its data, runs a long script, has no master or too
 # few replicas. READONLY comes from what was the master before a failover: a new connection looks
 # the address up anew, and may lead to the one that is it now.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ws4redis.broker.history import NewEpoch
 from ws4redis.broker.keys import keys_of
-from ws4redis.broker.link import Refused, Replied, ignore
+from ws4redis.broker.link import MOVING_ERRORS, Refused, Replied, error_code, ignore
 from ws4redis.hub.channel import Channel, Delay, Observer, Request, with_channel, without_channel
 from ws4redis.hub.fanout import Fanout
 from ws4redis.hub.garbage import LONGEST_RUSH_SECONDS, MANY_CHANNELS, CollectorPause
@@ -330,8 +330,12 @@ class Bus:
     def _listen(self, name: bytes, link: BusLink) -> None:
         self.own_listeners[name].connected(link)
 
-    def listening_refused(self, error: Exception) -> None:
-        """Take note that Redis refused what an own listener wrote."""
+    def listening_refused(self, error: Exception) -> bool:
+        """Take note that Redis refused an own listener; tell whether that passes by itself.
+
+        It does where a slot of a Cluster is about to move.
+        """
+        return error_code(error) in MOVING_ERRORS
 
     def disconnected(self, link: BusLink) -> None:
         """Let the channels of a link that is lost start over when it is back."""

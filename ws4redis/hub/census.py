@@ -20,8 +20,7 @@ from ws4redis.broker.census import (
     newest_question_command,
     questions_command,
 )
-from ws4redis.broker.link import error_code, ignore
-from ws4redis.hub.cluster_publications import MOVING_ERRORS
+from ws4redis.broker.link import ignore
 from ws4redis.hub.receiver import kind_of
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ class Census:
         self._last = entries[0][0] if entries else b'0-0'
 
     def _refused(self, error: Exception) -> None:
-        self._hub.bus.listening_refused(error)
-        if error_code(error) not in MOVING_ERRORS and not self._complained:
+        passes = self._hub.bus.listening_refused(error)
+        if not passes and not self._complained:
             self._complained = True
             logger.warning('Redis refuses questions of the live page: %s', error)
 

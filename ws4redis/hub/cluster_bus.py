@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ws4redis.broker.link import AWAY_ERRORS, Refused, Replied, error_code, ignore
+from ws4redis.broker.link import AWAY_ERRORS, MOVING_ERRORS, Refused, Replied, error_code, ignore
 from ws4redis.hub.bus import Bus
 from ws4redis.hub.bus_link import SHARDED, BusLink
 from ws4redis.hub.channel import Channel, Delay
-from ws4redis.hub.cluster_publications import MOVING_ERRORS
 
 if TYPE_CHECKING:
     from ws4redis.hub.cluster_links import ClusterLinks
@@ -135,12 +134,13 @@ class ClusterBus(Bus):
             self._listens_on[name] = link
             super()._listen(name, link)
 
-    def listening_refused(self, error: Exception) -> None:
-        code = error_code(error)
-        if code == 'MOVED':
+    def listening_refused(self, error: Exception) -> bool:
+        is_moving = super().listening_refused(error)
+        if error_code(error) == 'MOVED':
             self.links.moved(error)
-        elif code in MOVING_ERRORS:
+        elif is_moving:
             self.links.refresh()
+        return is_moving
 
     def _stop_listening(self, name: bytes) -> None:
         link = self._listens_on.pop(name, None)

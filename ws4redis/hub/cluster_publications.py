@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 from redis.crc import key_slot
 
 from ws4redis.broker.history import Kind
-from ws4redis.broker.link import AWAY_ERRORS, RedisLink, error_code
+from ws4redis.broker.link import AWAY_ERRORS, MOVING_ERRORS, RedisLink, error_code
 from ws4redis.hub.peer import Paused, Peer
 from ws4redis.hub.publications import Done, Publication, Publications
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Position
 
-# Redis has done nothing; the slot is elsewhere, or on its way.
-MOVING_ERRORS = frozenset({'MOVED', 'ASK', 'TRYAGAIN', 'CLUSTERDOWN'})
 RETRY_SECONDS = 0.05
 
 

@@ -21,7 +21,6 @@ from ws4redis.broker.control import (
 from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Outcome, Position, parse_reading
 from ws4redis.broker.link import error_code, ignore
 from ws4redis.broker.scripts import script_of
-from ws4redis.hub.cluster_publications import MOVING_ERRORS
 from ws4redis.hub.identity import Identity
 from ws4redis.protocol.client.codes import comes_back
 from ws4redis.protocol.end_codes import EndCode
@@ -242,8 +241,8 @@ class Control:
 
     def _refused(self, error: Exception) -> None:
         self._is_refused = True
-        self._bus.listening_refused(error)
-        if error_code(error) not in MOVING_ERRORS and str(error) not in self._complaints:
+        passes = self._bus.listening_refused(error)
+        if not passes and str(error) not in self._complaints:
             self._complaints.add(str(error))
             logger.error(
                 'Redis refuses the control channel: %s; logouts reach this process by the sweep '

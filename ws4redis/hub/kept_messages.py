@@ -11,7 +11,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ws4redis.broker.history import Kind
 from ws4redis.hub.channel import Joined, Outcome, Question
 from ws4redis.hub.publication import Publication
 from ws4redis.hub.recent import RecentMessages
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from ws4redis.hub.statistics import Statistics
 
 logger = logging.getLogger('ws4redis')
-
-_TEXT = Kind.TEXT
 
 
 class KeptMessages:

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
-from ws4redis.broker.link import error_code
-from ws4redis.hub.cluster_publications import MOVING_ERRORS
 from ws4redis.hub.peer import Paused, Phase
 from ws4redis.protocol.client.streams import EmulatedFrame
 from ws4redis.protocol.frames import Opcode
@@ -180,8 +178,7 @@ class Sessions:
             done()
 
     def _refused(self, error: Exception) -> None:
-        self._hub.bus.listening_refused(error)
-        if error_code(error) not in MOVING_ERRORS:
+        if not self._hub.bus.listening_refused(error):
             logger.error(
                 'Redis refuses the channel of this process: %s; what clients of streams say '
                 'reaches it only where it takes the request itself',

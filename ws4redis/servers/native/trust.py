@@ -11,8 +11,11 @@ UNIX = 'unix'
 
 # By these a proxy tells of its client; from others they are no more than a claim.
 FORWARDED = (
-    *('forwarded', 'x-forwarded-for', 'x-forwarded-proto'),
-    *('x-forwarded-host', 'x-forwarded-port'),
+    'forwarded',
+    'x-forwarded-for',
+    'x-forwarded-proto',
+    'x-forwarded-host',
+    'x-forwarded-port',
 )
 
 
