@@ -41,6 +41,8 @@ def test_websockets_stay_open_while_redis_restarts_and_get_what_is_published_aft
     with RedisServer() as redis_server, ObservedServer(redis_server) as server:
         urls = [server.url_of('foo'), server.url_of('bar'), server.url_of('a/b')]
         with WebSocketCrowd(urls) as websockets:
+            # One that was never there would not be counted as made anew.
+            server.wait_for_bus()
             getattr(redis_server, end)()
             redis_server.start()
             for number, facility in enumerate(('foo', 'bar', 'a/b')):
