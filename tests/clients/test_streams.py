@@ -271,6 +271,10 @@ def test_pages_of_other_sites_get_nothing(server: Served) -> None:
     assert emulate(server, 'x', 'y', **foreign).status == 403
     for path in ('sse', 'http_stream', 'emulation'):
         assert ask(server, 'OPTIONS', f'/connection/{path}', headers=foreign).status == 403
+    # A page that cannot read the answer sends no Origin.
+    blind = {'Sec-Fetch-Site': 'cross-site'}
+    assert ask(server, 'GET', sse, headers={**SSE, **blind}).status == 403
+    assert emulate(server, 'x', 'y', **blind).status == 403
 
 
 def test_pages_that_are_named_may_ask_first(server: Served) -> None:

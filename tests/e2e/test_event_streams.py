@@ -65,6 +65,16 @@ def test_a_page_of_another_site_may_not_read_it(server: Server) -> None:
         assert client.headers['access-control-allow-credentials'] == 'true'
 
 
+def test_a_page_of_another_site_may_not_hold_it_without_reading_it(server: Server) -> None:
+    # As fetch(…, {mode: 'no-cors', credentials: 'include'}) asks, which sends no Origin.
+    blind = {'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Mode': 'no-cors'}
+    with stream(server, 'x?subscribe-broadcast', headers=blind) as client:
+        assert client.status == 403
+    own = {'Sec-Fetch-Site': 'same-origin', 'Sec-Fetch-Mode': 'cors'}
+    with opened(server, 'x?subscribe-broadcast', headers=own):
+        pass
+
+
 def test_who_does_not_ask_for_a_stream_is_told_to_upgrade(server: Server) -> None:
     with stream(server, 'x?subscribe-broadcast', headers={'Accept': '*/*'}) as client:
         assert client.status == 400

@@ -9,8 +9,15 @@ from django.test import RequestFactory, override_settings
 from ws4redis.handshake.origins import is_origin_allowed
 
 
-def is_allowed(origin: str | None, *, host: str = 'example.com', secure: bool = False) -> bool:
-    headers = {'host': host} | ({'origin': origin} if origin is not None else {})
+def is_allowed(
+    origin: str | None,
+    *,
+    host: str = 'example.com',
+    secure: bool = False,
+    site: str | None = None,
+) -> bool:
+    given = {'host': host, 'origin': origin, 'sec-fetch-site': site}
+    headers = {name: value for name, value in given.items() if value is not None}
     with override_settings(ALLOWED_HOSTS=['.example.com', '[::1]', 'localhost']):
         return is_origin_allowed(RequestFactory().get('/ws/x', secure=secure, headers=headers))
 
@@ -146,10 +153,35 @@ def test_origins_that_may_post_forms_may_open_websockets() -> None:
     assert not is_allowed('https://other.example')
 
 
+@pytest.mark.parametrize(
+    ('site', 'allowed'),
+    [
+        (None, True),
+        ('same-origin', True),
+        # The user's own doing: an address that was typed in.
+        ('none', True),
+        ('same-site', False),
+        ('cross-site', False),
+        ('', False),
+        ('what-comes-next', False),
+    ],
+)
+def test_a_page_that_names_no_origin_must_not_be_of_another_site(site: str, allowed: bool) -> None:
+    assert is_allowed(None, site=site) is allowed
+
+
+@override_settings(WS4REDIS_ALLOWED_ORIGINS=['https://app.example'])
+def test_where_an_origin_is_named_it_alone_counts() -> None:
+    assert is_allowed('https://app.example', site='cross-site')
+    assert not is_allowed(None, site='cross-site')
+    assert not is_allowed('http://evil.example', site='same-origin')
+
+
 @override_settings(WS4REDIS_ALLOWED_ORIGINS=['*'])
 def test_an_asterisk_lets_every_page() -> None:
     assert is_allowed('http://evil.example')
     assert is_allowed('null')
+    assert is_allowed(None, site='cross-site')
 
 
 def test_a_host_that_is_not_ours_is_an_error_whatever_the_origin() -> None:

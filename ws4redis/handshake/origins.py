@@ -2,6 +2,10 @@
 
 A browser sends with each handshake the origin of the page that makes it, and the user's cookies,
 whatever page it is. Without this check any page could open websockets in the user's name.
+
+Event streams are plain requests, and a page may make those without an origin: its own
+``EventSource`` does, but so does ``fetch`` with the mode ``no-cors`` to any other site, which reads
+no answer and holds the stream all the same. Then ``Sec-Fetch-Site`` tells the two apart.
 """
 
 from __future__ import annotations
@@ -21,22 +25,25 @@ if TYPE_CHECKING:
 
 _ORIGIN = re.compile(r'([a-z][a-z0-9+.-]*)://([^/?#@\s]*)')
 _DEFAULT_PORTS = {'http': '80', 'https': '443'}
+# None: a browser that does not send it, one on a site without TLS, or none at all.
+_OWN_SITES = frozenset({None, 'same-origin', 'none'})
 
 
 def is_origin_allowed(request: HttpRequest) -> bool:
     """Tell whether the page that makes a handshake may.
 
     It may when it came from the request's own host, when ``CSRF_TRUSTED_ORIGINS`` or
-    ``WS4REDIS_ALLOWED_ORIGINS`` names it, or when there is no ``Origin``, since then the client is
-    no browser. Raise Django's ``DisallowedHost`` for a host that is not in ``ALLOWED_HOSTS``.
+    ``WS4REDIS_ALLOWED_ORIGINS`` names it, or when there is no ``Origin`` and ``Sec-Fetch-Site``
+    does not say that the page is of another. Raise Django's ``DisallowedHost`` for a host that is
+    not in ``ALLOWED_HOSTS``.
     """
     host = request.get_host()
-    origin = request.META.get('HTTP_ORIGIN')
-    if origin is None:
-        return True
     allowed = conf.WS4REDIS_ALLOWED_ORIGINS or ()
     if '*' in allowed:
         return True
+    origin = request.META.get('HTTP_ORIGIN')
+    if origin is None:
+        return request.META.get('HTTP_SEC_FETCH_SITE') in _OWN_SITES
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
         # `null`: a sandboxed or local page, which could be anybody's.

@@ -146,13 +146,23 @@ def verify_origin(request: HttpRequest) -> None:
 def refuse_foreign_origin(request: HttpRequest) -> None:
     """Raise ``HandshakeError`` 403 for a foreign origin, Django's ``DisallowedHost`` for a host."""
     if not is_origin_allowed(request):
-        logger.warning(
-            'handshake refused: the origin %r is not that of the host %r. If that is not the host '
-            'that the client asked for, %s; else name the origin in WS4REDIS_ALLOWED_ORIGINS',
-            request.META.get('HTTP_ORIGIN'),
-            f'{request.scheme}://{request.get_host()}',
-            _PROXY_ADVICE,
-        )
+        origin = request.META.get('HTTP_ORIGIN')
+        if origin is None:
+            logger.warning(
+                'handshake refused: it names no origin, and its Sec-Fetch-Site is %r: a page of '
+                'another site makes it. If that may connect, let it send its origin (fetch with '
+                'the mode "cors"), and name that in WS4REDIS_ALLOWED_ORIGINS',
+                request.META.get('HTTP_SEC_FETCH_SITE'),
+            )
+        else:
+            logger.warning(
+                'handshake refused: the origin %r is not that of the host %r. If that is not the '
+                'host that the client asked for, %s; else name the origin in '
+                'WS4REDIS_ALLOWED_ORIGINS',
+                origin,
+                f'{request.scheme}://{request.get_host()}',
+                _PROXY_ADVICE,
+            )
         raise HandshakeError(403, 'Websockets are not allowed from this origin.')
 
 
