@@ -356,15 +356,50 @@ def test_the_server_ends_a_subscription_by_its_full_name(client: Client) -> None
     }
 
 
-def test_what_the_server_ends_while_it_is_joined_is_left(hub: Home, client: Client) -> None:
+def keep(hub: Home, message: bytes) -> None:
+    """Let Redis confirm a subscription, and have a message kept in the channel."""
+    hub.turn()
+    for command, name in hub.redis.commands(0):
+        hub.redis.reply(subscribed(name) if command == b'SUBSCRIBE' else bulk(message), 0)
+    hub.turn(2)
+
+
+def test_what_the_server_ends_while_it_is_joined_tells_nothing(hub: Home, client: Client) -> None:
     client.connect()
     client.send({'id': 2, 'subscribe': {'channel': 'chat'}})
     client.websocket.unsubscribe('broadcast:chat')
-    client.confirm()
-    hub.redis.reply(published(b'broadcast:chat', b'private'), 0)
-    reply, push = client.told()
-    assert reply == {'id': 2, 'subscribe': {}}
-    assert push['push']['unsubscribe']['code'] == 2000
+    keep(hub, b'private')
+    hub.redis.reply(published(b'broadcast:chat', b'private too'), 0)
+    (reply,) = client.told()
+    assert (reply['id'], reply['error']['code']) == (2, ErrorCode.PERMISSION_DENIED)
+    assert client.websocket.channels == ()
+    assert len(client.connection.subscriptions) == 0
+
+
+def test_what_the_server_ends_while_the_policy_is_asked_is_refused(hub: Home) -> None:
+    class SlowProject(Project):
+        def may(self, *arguments: Any) -> Grant:
+            asking.websocket.unsubscribe('broadcast:chat')
+            return self.grant
+
+    project = SlowProject()
+    asking = Client(hub, project).connect()
+    project.decision = None
+    assert asking.ask('subscribe', channel='chat')['code'] == ErrorCode.PERMISSION_DENIED
+    assert asking.websocket.channels == ()
+
+
+def test_what_the_server_ends_while_it_subscribes_the_client_is_left_out(
+    hub: Home, project: Project
+) -> None:
+    client = Client(hub, project, 'news')
+    client.send({'id': 1, 'connect': {}})
+    client.websocket.unsubscribe('broadcast:news')
+    keep(hub, b'private')
+    hub.redis.reply(published(b'broadcast:news', b'private too'), 0)
+    (reply,) = client.told()
+    assert 'subs' not in reply['connect']
+    assert client.websocket.channels == ()
 
 
 # What expires

@@ -456,7 +456,7 @@ class ClientConnection:
         """End the subscription to a channel, given by its full name, if there is one."""
         subscription = self.subscriptions.of_channel(channel)
         if subscription is not None:
-            self.subscriptions.end(subscription, code, reason)
+            self.subscriptions.revoke(subscription, code, reason)
 
     def call(self, what: str, answer: Answer, function: Callable[..., Any], *args: Any) -> None:
         """Call something in the pool; ``answer`` gets the result or the error in the loop."""

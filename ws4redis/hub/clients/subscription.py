@@ -26,7 +26,10 @@ class Subscription:
     ``is_server_side`` tells that the server subscribes the client by itself when it connects.
     """
 
-    __slots__ = ('_waiting', 'channel', 'is_server_side', 'name', 'state', 'timer', 'wants_joins')
+    __slots__ = (
+        *('_waiting', 'channel', 'is_revoked', 'is_server_side', 'name', 'state', 'timer'),
+        'wants_joins',
+    )
 
     def __init__(
         self, name: str, channel: str, *, wants_joins: bool = False, is_server_side: bool = False
@@ -37,6 +40,8 @@ class Subscription:
         self.wants_joins = wants_joins
         self.is_server_side = is_server_side
         self.state = SubscriptionState.ASKED
+        # Whether it was ended before the client had an answer, and so never begins.
+        self.is_revoked = False
         # Ends it when its token has expired.
         self.timer: Timer | None = None
         self._waiting: list[Callable[[], object]] | None = None

@@ -107,7 +107,8 @@ class Subscriptions:
         connection = self._connection
 
         def answer(grant: Grant | None, error: BaseException | None) -> None:
-            if error is not None or grant is None or not grant.is_allowed:
+            is_allowed = grant is not None and grant.is_allowed and not subscription.is_revoked
+            if error is not None or grant is None or not is_allowed:
                 connection.fail(number, error or ErrorCode.PERMISSION_DENIED)
                 self._drop(subscription)
             else:
@@ -134,11 +135,15 @@ class Subscriptions:
         def joined(joined: Joined) -> None:
             if joined.outcome is Outcome.LEFT or not connection.is_alive:
                 return
+            if subscription.is_revoked:
+                connection.fail(number, ErrorCode.PERMISSION_DENIED)
+                self.leave(subscription)
+                return
             is_recovered = _is_recovered(request, joined)
             if request.rejects_unrecovered and request.recover and not is_recovered:
                 # It would be told to come without a position, which it does then.
                 connection.fail(number, ErrorCode.UNRECOVERABLE_POSITION)
-                self._leave(subscription)
+                self.leave(subscription)
                 return
             result = self.result_of(subscription, request, joined)
             result.update(self.expiry(subscription, grant))
@@ -150,7 +155,7 @@ class Subscriptions:
         def delayed(why: Delay) -> None:
             if not subscription.is_settled and connection.is_alive:
                 connection.send(encode_error_code(number, ErrorCode.INTERNAL))
-                connection.service.loop.call_soon(self._leave, subscription)
+                connection.service.loop.call_soon(self.leave, subscription)
 
         self._enter(name, subscription, request, joined, delayed)
 
@@ -283,7 +288,7 @@ class Subscriptions:
             subscription.when_settled(lambda: self.unsubscribe(number, name))
             return
         if subscription is not None:
-            self._leave(subscription)
+            self.leave(subscription)
         self._connection.send(encode_reply(number, 'unsubscribe', {}))
 
     def end(self, subscription: Subscription, code: int, reason: str = '') -> None:
@@ -291,10 +296,21 @@ class Subscriptions:
         if not subscription.is_settled:
             subscription.when_settled(lambda: self.end(subscription, code, reason))
         elif subscription.is_subscribed:
-            self._leave(subscription)
+            self.leave(subscription)
             self._connection.send(encode_unsubscribe(subscription.name, code, reason))
 
-    def _leave(self, subscription: Subscription) -> None:
+    def revoke(self, subscription: Subscription, code: int, reason: str = '') -> None:
+        """End a subscription to which the client has no right any more, and tell it.
+
+        One that is under way was granted before: it fails, whatever Redis has kept for it.
+        """
+        if subscription.is_settled:
+            self.end(subscription, code, reason)
+        else:
+            subscription.is_revoked = True
+
+    def leave(self, subscription: Subscription) -> None:
+        """Leave the channel of a subscription, and forget it; the client is told nothing."""
         if self._drop(subscription):
             hub = self._connection.service.hub
             hub.leave(self._connection.websocket, [subscription.channel])
@@ -340,6 +356,11 @@ class _Connecting:
         self, subscription: Subscription, request: SubscribeRequest | None, joined: Joined
     ) -> None:
         if joined.outcome is Outcome.LEFT or not self._connection.is_alive:
+            return
+        if subscription.is_revoked:
+            self._connection.subscriptions.leave(subscription)
+            if subscription.name not in self._late:
+                self._count()
             return
         if subscription.name in self._late:
             self._tell_late(subscription, request, joined)
