@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from ws4redis.broker.control import ControlMessage, Do
 from ws4redis.hub import endings
 from ws4redis.hub.endings import NEW_BATCH, SPARE_MOMENTS, TICK_SECONDS, Endings, Verdict
 from ws4redis.hub.identity import Identity, digest_of
 from ws4redis.protocol.end_codes import EndCode
+from ws4redis.protocol.frames import CloseCode
 
 WEEKS_AHEAD = 14 * 86400.0
 
@@ -130,3 +132,23 @@ def test_those_who_are_new_are_asked_about_together_once_in_a_while(clock: Clock
     assert together == [NEW_BATCH]
     tested._tick()
     assert together == [NEW_BATCH, 3]
+
+
+def test_who_cannot_leave_a_channel_is_ended_and_the_others_leave(clock: Clock) -> None:
+    tested = make_endings(Checks(clock, WEEKS_AHEAD))
+    left: list[Any] = []
+    peers = [connect(tested, str(number)) for number in range(3)]
+    for number, peer in enumerate(peers):
+        peer.unsubscribe = lambda channel, *_, number=number: left.append([channel, 1 // number])
+    tested._apply(ControlMessage(Do.UNSUBSCRIBE, user='mary', channel='broadcast:chat'))
+    assert len(left) == 2
+    assert [peer.code for peer in peers] == [CloseCode.INTERNAL_ERROR, 0, 0]
+
+
+def test_those_whom_a_lost_message_may_have_meant_are_ended_and_may_come_back(
+    clock: Clock,
+) -> None:
+    tested = make_endings(Checks(clock, WEEKS_AHEAD))
+    peers = [connect(tested, str(number)) for number in range(3)]
+    tested._end_all()
+    assert {peer.code for peer in peers} == {CloseCode.TRY_AGAIN_LATER}

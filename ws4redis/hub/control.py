@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ws4redis.broker.control import (
     HISTORY_SECONDS,
+    HISTORY_SIZE,
     ControlMessage,
     Do,
     control_keys,
@@ -18,7 +19,7 @@ from ws4redis.broker.control import (
     newest_command,
     read_command,
 )
-from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Outcome, Position, parse_reading
+from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Entry, Outcome, Position, parse_reading
 from ws4redis.broker.link import error_code, ignore
 from ws4redis.broker.scripts import script_of
 from ws4redis.hub.identity import Identity
@@ -139,7 +140,8 @@ class Control:
 
     ``publish`` is the command that publishes here. ``apply`` takes each message, in order;
     ``apply_past`` those that were published after this process began, and before it could read.
-    ``unsure`` is called when messages may have been missed. All of it runs in the loop.
+    ``unsure`` is called when messages may have been missed, ``missed`` when some were. All of it
+    runs in the loop.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Control:
         apply: Callable[[ControlMessage], object],
         apply_past: Callable[[ControlMessage], object],
         unsure: Callable[[], object],
+        missed: Callable[[], object],
     ) -> None:
         self.ended = Ended(clock)
         self._bus = bus
@@ -162,6 +165,11 @@ class Control:
         self._apply = apply
         self._apply_past = apply_past
         self._unsure = unsure
+        self._missed = missed
+        # The tags of the messages that were acted upon, as many as the stream holds.
+        self._taken: dict[str, None] = {}
+        # Whether the stream is read from its beginning, where there may be others besides.
+        self._starts_over = False
         self._position: Position | None = None
         self._began = time.time()
         self._is_reading = False
@@ -197,8 +205,6 @@ class Control:
         self._link = link
         self._is_refused = False
         link.subscribe(self._name, confirmed=ignore, refused=self._refused)
-        if self._position is None:
-            link.send(*newest_command(self._prefix), replied=self._past_read, refused=self._refused)
         self._read()
 
     def disconnected(self, link: BusLink) -> None:
@@ -256,57 +262,114 @@ class Control:
         self._is_reading = self._is_current = False
         self._refused(error)
 
-    def _past_read(self, entries: Sequence[Any]) -> None:
-        """Take the newest messages that were there when this process began to listen."""
-        payloads = [
-            dict(zip(fields[::2], fields[1::2], strict=True)).get(b'd', b'')
-            for _, fields in reversed(entries)
-        ]
-        messages = messages_in(payloads)
-        now = time.time()
-        self.ended.known_since = (
-            now - HISTORY_SECONDS
-            if len(entries) < MAX_ENTRIES_PER_READ or not messages
-            else messages[0].at
+    # The past of a process that has just begun
+
+    def _read_past(self, link: BusLink, newest: Position) -> None:
+        """Read what was there when this process began to listen; later ones come from ``newest``.
+
+        In this order, since a message that comes between the two is then found by both.
+        """
+        link.send(
+            *newest_command(self._prefix),
+            replied=partial(self._past_read, link, newest),
+            refused=partial(self._past_refused, link, newest),
         )
-        for message in messages:
+
+    def _past_refused(self, link: BusLink, newest: Position, error: Exception) -> None:
+        self._position = newest
+        self._reading_refused(link, error)
+
+    def _past_read(self, link: BusLink, newest: Position, entries: Sequence[Any]) -> None:
+        if link is not self._link:
+            return
+        self._position = newest
+        past: list[ControlMessage] = []
+        for entry_id, names_and_values in reversed(entries):
+            fields = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
+            if int(entry_id.partition(b'-')[0]) <= newest.offset:
+                self._note_taken(fields.get(b't', b'').decode(errors='replace'))
+                past += messages_in([fields.get(b'd', b'')])
+        now = time.time()
+        if len(entries) < MAX_ENTRIES_PER_READ:
+            self.ended.known_since = now - HISTORY_SECONDS
+        else:
+            self.ended.known_since = past[0].at if past else now
+        for message in past:
             self.ended.note_past(message)
-            if message.at >= self._began - CLOCK_SKEW_SECONDS:
+            if self._may_concern(message):
                 self._apply_past(message)
+        self._go_on(link, newest)
+
+    def _may_concern(self, message: ControlMessage) -> bool:
+        """Tell whether connections of this process may be meant, none of which is older than it."""
+        return message.at >= self._began - CLOCK_SKEW_SECONDS
+
+    # What is read afterwards
 
     def _replied(self, link: BusLink, reply: Sequence[Any]) -> None:
         if link is not self._link:
             return
         reading = parse_reading(reply)
-        was_known, self._position = self._position, reading.newest
-        self._is_reading = False
-        if reading.outcome is not Outcome.OK:
-            logger.warning('control messages were missed (%s): all is checked', reading.outcome)
-            self.ended.known_since = time.time()
-            self._is_current = True
-            self._unsure()
-        # What is left is applied all the same: an unsubscription, say, is not found by looking
-        # anybody up.
-        if reading.outcome is Outcome.EPOCH:
+        if self._position is None:
+            self._read_past(link, reading.newest)
+            return
+        self._position = reading.newest
+        if reading.outcome is Outcome.TRIMMED and not self._starts_over:
+            self._note_loss()
+        if reading.outcome in (Outcome.EPOCH, Outcome.BROKEN):
+            self._note_doubt(reading.outcome)
+            # A Redis that has lost something gives its numbers again. So what it holds is read
+            # from the beginning, and told from what was acted upon by the tags.
+            self._starts_over = True
             self._position = Position(reading.newest.epoch, 0)
-        elif was_known is not None and reading.entries:
+        elif reading.entries:
             last = reading.entries[-1]
             self._position = Position(reading.newest.epoch, last.offset, last.tag)
-            for message in messages_in([entry.payload for entry in reading.entries]):
-                self._take(message)
+            for entry in reading.entries:
+                self._take(entry)
+        self._go_on(link, reading.newest)
+
+    def _note_loss(self) -> None:
+        # A look-up does not find whom a project has disconnected, or unsubscribed.
+        logger.warning('control messages were missed: all connections of users are ended')
+        self.ended.known_since = time.time()
+        self._missed()
+
+    def _note_doubt(self, outcome: Outcome) -> None:
+        logger.warning('control messages may have been missed (%s): all is checked', outcome)
+        self.ended.known_since = time.time()
+        self._unsure()
+
+    def _go_on(self, link: BusLink, newest: Position) -> None:
+        """Read what is left; else all is known, and those who wait for that go on."""
         if link is not self._link:
             # What was applied has cost the connection.
             return
-        if self._rang or self._position.offset < reading.newest.offset:
+        assert self._position is not None
+        self._is_reading = False
+        if self._rang or self._position.offset < newest.offset:
             self._read()
         else:
             self._is_current = True
+            self._starts_over = False
         if self.is_current:
             awaiting = list(self._awaiting)
             self._awaiting.clear()
             for done in awaiting:
                 done()
 
-    def _take(self, message: ControlMessage) -> None:
-        self.ended.note(message)
-        self._apply(message)
+    def _take(self, entry: Entry) -> None:
+        if entry.tag in self._taken:
+            return
+        self._note_taken(entry.tag)
+        for message in messages_in([entry.payload]):
+            if not self._starts_over or self._may_concern(message):
+                self.ended.note(message)
+                self._apply(message)
+            else:
+                self.ended.note_past(message)
+
+    def _note_taken(self, tag: str) -> None:
+        self._taken[tag] = None
+        if len(self._taken) > HISTORY_SIZE:
+            del self._taken[next(iter(self._taken))]

@@ -87,6 +87,7 @@ class Endings:
             apply=self._apply,
             apply_past=self._apply_past,
             unsure=self._check_all,
+            missed=self._end_all,
         )
         # By wall clock, when was asked who they are, until the control channel has been read.
         self._early: dict[Identity, float] = {}
@@ -189,14 +190,23 @@ class Endings:
         assert message.channel is not None
         # A connection that knows channels by names of its own is to tell its client.
         unsubscribed = getattr(peer, 'unsubscribe', None)
-        if unsubscribed is not None:
-            unsubscribed(message.channel, message.code, message.reason)
-        else:
-            self._hub.leave(peer, [message.channel])
+        try:
+            if unsubscribed is not None:
+                unsubscribed(message.channel, message.code, message.reason)
+            else:
+                self._hub.leave(peer, [message.channel])
+        except Exception:
+            # It must not hear on, and the others are to leave all the same.
+            logger.exception('%r could not leave a channel, and is ended', peer)
+            self._end_some([peer], CloseCode.INTERNAL_ERROR, '')
 
     def _check_all(self) -> None:
         self._urgent.update(dict.fromkeys(self.identities))
         self._look_up()
+
+    def _end_all(self) -> None:
+        """End all whom a message may have meant that is lost; who comes back is asked anew."""
+        self._end(list(self.identities), CloseCode.TRY_AGAIN_LATER, _UNKNOWN)
 
     def _end(self, identities: Iterable[Identity], code: int, reason: str = '') -> None:
         if not reason and code in REASONS:
@@ -307,3 +317,4 @@ class Endings:
 
 
 _FAILED = Verdict(failed=True)
+_UNKNOWN: Final = 'what has ended meanwhile is not known'
