@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from ws4redis.broker.history import Position
 from ws4redis.hub.own_messages import fingerprint
+from ws4redis.hub.publication import described
 
 if TYPE_CHECKING:
     from ws4redis.broker.history import Header
@@ -76,13 +77,15 @@ class Joined:
 
     @property
     def publications(self) -> list[Publication]:
-        return [] if self.messages is None else self.messages.publications
+        if self.messages is None:
+            return []
+        return [described(each) for each in self.messages.publications]
 
     @property
     def start(self) -> Position:
         """Where the publications begin; without a tag, unless there are none."""
         assert self.position is not None
-        missed = len(self.publications)
+        missed = 0 if self.messages is None else len(self.messages.publications)
         if not missed:
             return self.position
         return Position(self.position.epoch, self.position.offset - missed)

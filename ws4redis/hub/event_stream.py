@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ws4redis.broker.history import Position
 from ws4redis.broker.tokens import encode_positions
-from ws4redis.hub.publication import Publication
+from ws4redis.hub.publication import Published, described
 from ws4redis.hub.websocket import WebSocket
 from ws4redis.protocol.connection import ServerConnection
 from ws4redis.protocol.end_codes import EndCode
@@ -42,7 +42,8 @@ class SharedStreamWire(EventStreamWire):
 
     __slots__ = ()
 
-    def encode(self, publication: Publication, channel: bytes) -> bytes:  # type: ignore[override]
+    def encode(self, published: Published, channel: bytes) -> bytes:  # type: ignore[override]
+        publication = described(published)
         position = publication.position
         if position is None:
             return self.encode_message(publication.payload)
@@ -61,7 +62,8 @@ class OwnStreamWire(EventStreamWire):
     def __init__(self, positions: Mapping[str, Position]) -> None:
         self.positions = dict(positions)
 
-    def encode(self, publication: Publication, channel: bytes) -> bytes:  # type: ignore[override]
+    def encode(self, published: Published, channel: bytes) -> bytes:  # type: ignore[override]
+        publication = described(published)
         if publication.position is not None:
             self.positions[channel.decode(errors='surrogateescape')] = publication.position
         token = encode_positions(self.positions) if self.positions else None

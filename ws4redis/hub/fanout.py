@@ -21,6 +21,7 @@ from ws4redis.hub.messages import Messages
 from ws4redis.hub.metrics import FACILITY_MESSAGES
 from ws4redis.hub.own_messages import LastOwn, fingerprint
 from ws4redis.hub.peer import SEND_FLAGS, Paused
+from ws4redis.hub.publication import payload_of
 from ws4redis.hub.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ws4redis.hub.channel import Channel, Gap
     from ws4redis.hub.output import Chunk
     from ws4redis.hub.peer import Peer
-    from ws4redis.hub.publication import Publication
+    from ws4redis.hub.publication import Published
     from ws4redis.protocol.wire import WireFormat
 
 logger = logging.getLogger('ws4redis')
@@ -73,7 +74,7 @@ class Batch:
     )
 
     def __init__(
-        self, channel: Channel, publications: list[Publication], gap: Gap | None = None
+        self, channel: Channel, publications: list[Published], gap: Gap | None = None
     ) -> None:
         self.channel = channel
         self.publications = publications
@@ -97,12 +98,12 @@ class Batch:
             self.audience = [(wire, list(w)) for wire, w in self.channel.audiences.items()]
         return self.audience
 
-    def take_portion(self) -> tuple[list[Publication], int]:
+    def take_portion(self) -> tuple[list[Published], int]:
         """Take the first ones away, one or more, as many as are framed at once; tell their size."""
         publications = self.publications
         size = 0
         for count, publication in enumerate(publications):
-            length = len(publication.payload)
+            length = len(publication)
             if count and size + length > PORTION_BYTES:
                 portion = publications[:count]
                 del publications[:count]
@@ -130,9 +131,9 @@ class Fanout:
     def is_congested(self) -> bool:
         return self.backlog_bytes > MAX_BACKLOG_BYTES
 
-    def arrive(self, channel: Channel, publication: Publication) -> None:
+    def arrive(self, channel: Channel, publication: Published) -> None:
         """Take a publication; it goes out when the turn ends."""
-        size = len(publication.payload)
+        size = len(publication)
         self.backlog_bytes += size
         channel.backlog_bytes += size
         latest = channel.arrived
@@ -188,7 +189,7 @@ class Fanout:
         latest = channel.arrived
         if latest is None or not latest.publications:
             return None
-        return latest.publications[-1].payload
+        return payload_of(latest.publications[-1])
 
     def settle(self, channel: Channel) -> None:
         """Deliver what has arrived for a channel to those only who are in its audience now."""
@@ -237,7 +238,8 @@ class Fanout:
             messages = self._take_portion(batch)
             if messages is None:
                 return True
-            batch.channel.remember((batch.publications or messages.publications)[-1].payload)
+            latest = (batch.publications or messages.publications)[-1]
+            batch.channel.remember(payload_of(latest))
             if len(audience) == 1 and not batch.publications:
                 # By far the most frequent case, and one that is most often done at once.
                 wire, peers = audience[0]
@@ -270,8 +272,8 @@ class Fanout:
             # Most likely there is more to come.
             return
         batch.messages = None
-        publications = messages.publications + following.publications
-        if is_worth_it and sum([len(p.payload) for p in publications]) <= PORTION_BYTES:
+        publications = [*messages.publications, *following.publications]
+        if is_worth_it and sum(map(len, publications)) <= PORTION_BYTES:
             self._merge(batch, rest, messages, following)
 
     def _merge(self, batch: Batch, rest: Audience, messages: Messages, following: Batch) -> None:
@@ -288,8 +290,9 @@ class Fanout:
             # They have left the channel since.
             self._deliver(list(left), messages, messages.framed(wire))
         following.audience = served
-        batch.channel.remember(following.publications[-1].payload)
-        merged = Messages(messages.publications + following.publications, batch.channel.name)
+        batch.channel.remember(payload_of(following.publications[-1]))
+        publications = [*messages.publications, *following.publications]
+        merged = Messages(publications, batch.channel.name)
         batch.steps = self._steps(batch, both, merged)
 
     def _deliver_to_one(self, batch: Batch) -> bool:
@@ -308,12 +311,12 @@ class Fanout:
             return False
         (peer,) = peers
         (publication,) = batch.publications
-        mark = fingerprint(publication.payload)
+        mark = fingerprint(payload_of(publication))
         if not peer.direct or self.last_own.is_of(peer, mark):
             return False
         # Settled: what arrives while it is sent goes into another batch.
         batch.audience, batch.publications = [], []
-        self._take_off(channel, 1, len(publication.payload))
+        self._take_off(channel, 1, len(publication))
         channel.last = mark
         peer.send(wire.encode(publication, channel.name), messages=1)
         return True

@@ -47,10 +47,9 @@ class KeptMessages:
         """Take what was published on a channel."""
         if channel.audiences and payload != self._heartbeat:
             self._statistics.redis_messages += 1
-            publication = Publication(payload)
-            if header is not None:
-                publication.kind = header.kind
-            self._fanout.arrive(channel, publication)
+            self._fanout.arrive(
+                channel, payload if header is None else Publication(payload, header.kind)
+            )
             if self._recent is not None:
                 self._recent.came(channel.name, payload, self._bus.loop.timers.clock())
 
@@ -80,7 +79,7 @@ class KeptMessages:
         joining = channel.answered(question)
         if kept is not None:
             if question.resumes and channel.audiences and not self._was_delivered(question, kept):
-                self._fanout.arrive(channel, Publication(kept))
+                self._fanout.arrive(channel, kept)
             if joining and not channel.audiences:
                 channel.remember(kept)
         # What arrived before this moment is in the kept message, or older.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import fingerprint
-from ws4redis.hub.publication import Publication
+from ws4redis.hub.publication import payload_of
 
 if TYPE_CHECKING:
+    from ws4redis.hub.publication import Published
     from ws4redis.protocol.wire import WireFormat
 
 
@@ -26,7 +27,7 @@ class HeldBack:
     def add(self, messages: Messages) -> None:
         self.messages.append(messages)
         self.count += len(messages.publications)
-        self.bytes += sum(len(publication.payload) for publication in messages.publications)
+        self.bytes += sum(map(len, messages.publications))
 
     def clear(self) -> int:
         """Drop all; return how many messages that were."""
@@ -41,7 +42,7 @@ class Messages:
 
     __slots__ = ('_chunks', '_marks', 'channel', 'publications')
 
-    def __init__(self, publications: list[Publication], channel: bytes = b'') -> None:
+    def __init__(self, publications: Sequence[Published], channel: bytes = b'') -> None:
         self.publications = publications
         self.channel = channel
         self._marks: list[bytes] | None = None
@@ -50,13 +51,13 @@ class Messages:
     @classmethod
     def of(cls, payloads: Iterable[bytes]) -> Messages:
         """Return messages of which nothing is known but what they hold."""
-        return cls([Publication(payload) for payload in payloads])
+        return cls(list(payloads))
 
     @property
     def marks(self) -> list[bytes]:
         """By what own messages are recognised, for each message."""
         if self._marks is None:
-            self._marks = [fingerprint(publication.payload) for publication in self.publications]
+            self._marks = [fingerprint(payload_of(each)) for each in self.publications]
         return self._marks
 
     def framed(self, wire: WireFormat) -> Chunk:
@@ -68,7 +69,7 @@ class Messages:
             if len(publications) == 1:
                 data = wire.encode(publications[0], channel)
             else:
-                data = b''.join([wire.encode(publication, channel) for publication in publications])
+                data = b''.join([wire.encode(each, channel) for each in publications])
             chunk = self._chunks[wire] = Chunk(data, len(publications))
         return chunk
 

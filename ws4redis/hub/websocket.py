@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ws4redis.hub.messages import HeldBack, Messages
 from ws4redis.hub.own_messages import OwnMessages, fingerprint
 from ws4redis.hub.peer import Paused, Peer, Phase
+from ws4redis.hub.publication import payload_of
 from ws4redis.hub.receiver import Receiver
 from ws4redis.loop.poller import READABLE, WRITABLE
 from ws4redis.protocol.client.codes import DisconnectCode
@@ -283,8 +284,9 @@ class WebSocket(Peer):
         for messages in held.messages if held is not None else ():
             rest = []
             for publication in messages.publications:
-                if publication.payload in sent:
-                    sent.remove(publication.payload)
+                payload = payload_of(publication)
+                if payload in sent:
+                    sent.remove(payload)
                 else:
                     rest.append(publication)
             if rest:

@@ -22,7 +22,10 @@ UNCOMPRESSED_FROM_BYTES: Final = 2 * 1024 * 1024
 
 
 class Encodable(Protocol):
-    """What is published, as far as formats need to know it that tell payloads alone."""
+    """What is published, as far as formats need to know it that tell payloads alone.
+
+    A payload by itself may stand for it.
+    """
 
     @property
     def payload(self) -> bytes: ...
@@ -33,9 +36,10 @@ class WireFormat:
 
     __slots__ = ()
 
-    def encode(self, publication: Encodable, channel: bytes) -> bytes:
+    def encode(self, published: Encodable | bytes, channel: bytes) -> bytes:
         """Return what is sent of a publication on a channel, given by its full name."""
-        return self.encode_message(publication.payload)
+        payload = published if isinstance(published, bytes) else published.payload
+        return self.encode_message(payload)
 
     def unit_ends(self, data: bytes | memoryview) -> Iterable[int]:
         """Return where each unit ends in data that this format has encoded.
@@ -58,8 +62,8 @@ class PlainWire(WireFormat):
 
     __slots__ = ()
 
-    def encode(self, publication: Encodable, channel: bytes) -> bytes:
-        payload = publication.payload
+    def encode(self, published: Encodable | bytes, channel: bytes) -> bytes:
+        payload = published if isinstance(published, bytes) else published.payload
         return encode_frame(opcode_of(payload), payload)
 
 

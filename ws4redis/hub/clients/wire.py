@@ -9,7 +9,7 @@ from functools import cache
 from ws4redis.broker.channels import Audience
 from ws4redis.broker.client_names import ClientName, client_name
 from ws4redis.broker.history import Kind
-from ws4redis.hub.publication import Publication
+from ws4redis.hub.publication import Publication, Published, described
 from ws4redis.protocol.client.data import data_of
 from ws4redis.protocol.client.replies import (
     PING,
@@ -72,13 +72,13 @@ class ClientWire(WireFormat):
     def unit_ends(self, data: bytes | memoryview) -> Iterable[int]:
         return self.base.unit_ends(data)
 
-    def encode(self, publication: Publication, channel: bytes) -> bytes:  # type: ignore[override]
+    def encode(self, published: Published, channel: bytes) -> bytes:  # type: ignore[override]
         text = channel.decode(errors='replace')
         names = [
             client_name(text, prefix=self._prefix, is_short=is_short)
             for is_short in self._are_short
         ]
-        content = encoded(publication, as_text=self._as_text)
+        content = encoded(described(published), as_text=self._as_text)
         pushes = [encode_publication_push(name, content) for name in dict.fromkeys(names)]
         return self.base.encode_message(encode_frame(pushes), Opcode.TEXT)
 
