@@ -12,7 +12,13 @@ from django.test import RequestFactory, override_settings
 
 from tests.timeouts import SOON_SECONDS
 from ws4redis.handshake import sessions
-from ws4redis.handshake.sessions import READ_SESSION, SessionReader, can_read_many, session_of
+from ws4redis.handshake.sessions import (
+    READ_SESSION,
+    Read,
+    SessionReader,
+    can_read_many,
+    session_of,
+)
 from ws4redis.loop.blocking_call import Pool
 from ws4redis.loop.drivers import ThreadDriver
 from ws4redis.loop.loop import Loop
@@ -81,7 +87,7 @@ def test_those_who_wait_get_their_sessions_in_few_round_trips_each_asked_for_onc
     monkeypatch.setattr(sessions, '_read_many', watched)
     reader = SessionReader(loop)
     results = read(reader, loop, keys * 2)
-    assert sorted(data['number'] for _, data in results) == sorted([*range(150)] * 2)
+    assert sorted(read.data['number'] for read in results) == sorted([*range(150)] * 2)
     # The first to come is asked for alone, and again for whoever came while that was under way.
     assert [len(batch) for batch in asked] == [1, 100, 50]
 
@@ -97,17 +103,26 @@ def test_each_of_djangos_stores_is_read_as_it_reads_itself(engine: str) -> None:
         # A session that the cache has not is asked for again where it may be in the database.
         assert (gone in found) is (engine != BOTH)
         request = request_with(key)
-        setattr(request, READ_SESSION, (key, found[key]))
+        setattr(request, READ_SESSION, Read(key, found[key]))
         session = session_of(request, key)
         assert (session['name'], session.session_key) == ('john', key)
-        session['nested']['a'].append(2)
-        assert found[key]['nested'] == {'a': [1]}
+
+
+@override_settings(SESSION_ENGINE=CACHE)
+def test_each_of_those_who_have_the_same_session_may_change_it() -> None:
+    key = stored(nested={'a': [1]})
+    first, second = sessions._read_for_all([key], [key, key])
+    assert first is not None
+    assert second is not None
+    assert first.data is not None
+    first.data['nested']['a'].append(2)
+    assert second.data == {'nested': {'a': [1]}}
 
 
 @override_settings(SESSION_ENGINE=CACHE)
 def test_a_session_that_does_not_exist_is_an_empty_one_without_a_key() -> None:
     request = request_with('b' * 32)
-    setattr(request, READ_SESSION, ('b' * 32, None))
+    setattr(request, READ_SESSION, Read('b' * 32, None))
     session = session_of(request, 'b' * 32)
     assert session.is_empty()
     assert session.session_key is None
@@ -117,7 +132,7 @@ def test_a_session_that_does_not_exist_is_an_empty_one_without_a_key() -> None:
 def test_what_was_read_for_another_key_is_not_believed() -> None:
     key = stored(name='mary')
     request = request_with(key)
-    setattr(request, READ_SESSION, ('c' * 32, {'name': 'john'}))
+    setattr(request, READ_SESSION, Read('c' * 32, {'name': 'john'}))
     assert session_of(request, key)['name'] == 'mary'
 
 

@@ -27,8 +27,9 @@ from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.grants import asks_for_more_than_a_name, granted_options, listed
 from ws4redis.handshake.identity import identity_of, refresh_groups
 from ws4redis.handshake.origins import is_origin_allowed
-from ws4redis.handshake.sessions import session_of
+from ws4redis.handshake.sessions import read_for, session_of
 from ws4redis.handshake.subscriber import RedisSubscriber, release
+from ws4redis.handshake.users import vouched_user
 from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.publishing.identity import sessions_of, users_of
 from ws4redis.settings.hooks import call
@@ -62,7 +63,10 @@ class Admission:
 
 def _user_of(request: HttpRequest) -> Any:
     # A project without users has no anonymous one either, whose module would not import.
-    return get_user(request) if apps.is_installed('django.contrib.auth') else None
+    if not apps.is_installed('django.contrib.auth'):
+        return None
+    read = read_for(request)
+    return (read and vouched_user(read.user, request.session)) or get_user(request)
 
 
 def process_request(request: HttpRequest) -> None:

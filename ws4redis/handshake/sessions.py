@@ -1,8 +1,9 @@
-"""Sessions of many handshakes, read in one round trip.
+"""Sessions of many handshakes, read in one round trip, and their users in another.
 
-In a storm each handshake would ask the session store by itself. Where Django's own engines are
-used, those that wait are asked for together, each of them once; then a handshake finds its session
-read. Nothing depends on it: who is not helped here reads its session as ever.
+In a storm each handshake would ask the session store and the database by itself. Where Django's own
+engines are used, the sessions that are waited for are read together, each of them once, and after
+them the users who are logged in; then a handshake finds both read. Nothing depends on it: who is
+not helped here reads its session and its user as ever.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from django.utils import timezone
 
 from ws4redis.conf import conf
 from ws4redis.handshake.blocking import with_database
+from ws4redis.handshake.users import ReadUser, read_users
 from ws4redis.loop.blocking_call import Pool
 
 if TYPE_CHECKING:
@@ -37,6 +40,19 @@ LONGEST_KEY = 64
 READ_SESSION = '_ws4redis_read_session'
 
 ReadMany = Callable[[Any, list[str]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read for one handshake, which nobody else has."""
+
+    key: str
+    # ``None`` without such a session.
+    data: dict[str, Any] | None
+    user: ReadUser | None = None
+
+
+Done = Callable[[Read | None], object]
 
 
 def _from_cache(store: Any, keys: list[str]) -> dict[str, Any]:
@@ -94,15 +110,19 @@ def session_of(request: HttpRequest, session_key: str | None) -> Any:
     """Return the session of a request, with its data if they were read already."""
     engine: Any = import_module(settings.SESSION_ENGINE)
     store = engine.SessionStore(session_key)
-    read = getattr(request, READ_SESSION, None)
+    read = read_for(request)
     # The store has its own idea of which keys are valid.
-    if read is not None and read[0] == store.session_key:
-        if read[1] is None:
+    if read is not None and read.key == store.session_key:
+        if read.data is None:
             # As its load() does where there is no such session.
             store._session_key = None
-        # Others may have the same session, and change it.
-        store._session_cache = deepcopy(read[1] or {})
+        store._session_cache = read.data or {}
     return store
+
+
+def read_for(request: HttpRequest) -> Read | None:
+    """Return what was read for a request, if anything was."""
+    return getattr(request, READ_SESSION, None)
 
 
 class SessionReader:
@@ -111,7 +131,7 @@ class SessionReader:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         # Those who wait for each session.
-        self._waiting: dict[str, list[Callable[[Any], object]]] = {}
+        self._waiting: dict[str, list[Done]] = {}
         self._is_reading = False
         self.round_trips = 0
 
@@ -120,11 +140,8 @@ class SessionReader:
         """Tell whether so many wait that it pays to read for all of them. Safe in any thread."""
         return self._loop.driver.pool(Pool.POLICY).waiting >= FEW_WAITING or bool(self._waiting)
 
-    def read(self, key: str, done: Callable[[Any], object]) -> None:
-        """Call ``done((key, data))`` in the loop; the data are ``None`` without such a session.
-
-        ``done(None)`` where nothing is known of it.
-        """
+    def read(self, key: str, done: Done) -> None:
+        """Call ``done`` in the loop with what was read; with ``None`` where nothing is known."""
         self._waiting.setdefault(key, []).append(done)
         self._read_next()
 
@@ -133,28 +150,45 @@ class SessionReader:
             return
         self._is_reading = True
         keys = list(self._waiting)[:BATCH_SESSIONS]
-        waiting = {key: self._waiting.pop(key) for key in keys}
+        waiting = [(key, done) for key in keys for done in self._waiting.pop(key)]
         self.round_trips += 1
         self._loop.driver.pool(Pool.SESSIONS).submit(self._read, keys, waiting)
 
-    def _read(self, keys: list[str], waiting: dict[str, list[Callable[[Any], object]]]) -> None:
+    def _read(self, keys: list[str], waiting: list[tuple[str, Done]]) -> None:
+        reads: list[Read | None] = [None] * len(waiting)
         try:
-            found = with_database(_read_many, keys)
+            reads = with_database(_read_for_all, keys, [key for key, _ in waiting])
         except Exception as exc:  # noqa: BLE001 (see below)
             # Each of them finds the same by itself, and is answered accordingly.
             logger.debug('sessions could not be read together: %s', exc)
-            found = {}
-        self._loop.call_soon(self._tell, waiting, found)
+        self._loop.call_soon(self._tell, [done for _, done in waiting], reads)
 
-    def _tell(
-        self, waiting: dict[str, list[Callable[[Any], object]]], found: dict[str, Any]
-    ) -> None:
+    def _tell(self, waiting: list[Done], reads: list[Read | None]) -> None:
         self._is_reading = False
         self._read_next()
-        for key, those in waiting.items():
-            read = (key, found[key]) if key in found else None
-            for done in those:
-                done(read)
+        for done, read in zip(waiting, reads, strict=True):
+            done(read)
+
+
+def _read_for_all(keys: list[str], wanted: list[str]) -> list[Read | None]:
+    """Read sessions and their users; return what there is for each that is wanted."""
+    found = _read_many(keys)
+    # Several may want the same session, and change it.
+    given: set[str] = set()
+    sessions = []
+    for key in wanted:
+        data = found.get(key)
+        sessions.append(deepcopy(data) if key in given else data)
+        given.add(key)
+    try:
+        users = read_users(sessions)
+    except Exception as exc:  # noqa: BLE001 (as with sessions)
+        logger.debug('users could not be read together: %s', exc)
+        users = [None] * len(sessions)
+    return [
+        Read(key, data, user) if key in found else None
+        for key, data, user in zip(wanted, sessions, users, strict=True)
+    ]
 
 
 def _read_many(keys: Iterable[str]) -> dict[str, Any]:
@@ -176,9 +210,9 @@ class ReadSession:
 
     def wait(self) -> Any:
         event = self._loop.driver.event()
-        got: list[Any] = []
+        got: list[Read | None] = []
 
-        def done(read: Any) -> None:
+        def done(read: Read | None) -> None:
             got.append(read)
             event.set()
 
@@ -189,7 +223,7 @@ class ReadSession:
     def begin(self, proceed: Proceed) -> Callable[[], object]:
         due = [proceed]
 
-        def tell(read: Any) -> None:
+        def tell(read: Read | None) -> None:
             if due:
                 self._loop.timers.cancel(timer)
                 due.pop()(read, None)
