@@ -13,12 +13,12 @@ from .frames import upgrade_request
 from .processes import ServerProcess
 from .publishers import timed_message
 from .stage import Theatre, Wrong
-from .swarm import Swarm, Tally
+from .swarm import HandshakeRefused, Swarm, Tally
 
 SERVERS = 6
 MESSAGES = 5
 WARM_UP_WEBSOCKETS = 20
-OPEN_SECONDS = 300.0
+OPEN_SECONDS = 120.0
 REACH_SECONDS = 60.0
 # Beyond what an answer itself may take.
 ANSWER_SECONDS = 10.0
@@ -31,7 +31,7 @@ class LoadClient:
         port: of the server.
         path: path and query of the websockets' URL.
         count: number of websockets.
-        source: of which address in 127.0.0.0/8 they come.
+        source: of which network in 127.0.0.0/8 they come.
     """
 
     def __init__(self, port: int, path: str, count: int, source: int) -> None:
@@ -58,6 +58,8 @@ class LoadClient:
             Wrong: some are not.
         """
         opened = self._answer(OPEN_SECONDS)
+        if isinstance(opened, str):
+            raise Wrong(opened)
         if opened != self.count:
             raise Wrong(f'only {opened} of {self.count} websockets opened in time')
 
@@ -90,7 +92,11 @@ class LoadClient:
 def _hold(connection: Connection, port: int, path: str, count: int, source: int) -> None:
     swarm = Swarm(('127.0.0.1', port), source=source)
     request = upgrade_request(path, host=f'127.0.0.1:{port}')
-    opening = swarm.open([request] * count, limit_seconds=OPEN_SECONDS)
+    try:
+        opening = swarm.open([request] * count, limit_seconds=OPEN_SECONDS)
+    except HandshakeRefused as exc:
+        connection.send(str(exc))
+        return
     connection.send(opening.opened)
     while True:
         # Pings are answered meanwhile.

@@ -30,6 +30,10 @@ EVENTS_PER_TURN = 512
 HANDSHAKES_IN_FLIGHT = 100
 TIMESTAMP_DIGITS = 20
 RESET_ON_CLOSE = struct.pack('ii', 1, 0)
+# One source address has some 28,000 ports, and the last free ones are slow to find.
+WEBSOCKETS_PER_ADDRESS = 4_000
+# Of Linux; `socket` has it from Python 3.12 on.
+IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class HandshakeRefused(Exception):
@@ -79,7 +83,7 @@ class Swarm:
 
     Args:
         address: host and port of the server.
-        source: of which address in 127.0.0.0/8 the websockets come; 0: the system chooses.
+        source: of which network in 127.0.0.0/8 the websockets come; 0: the system chooses.
     """
 
     def __init__(self, address: tuple[str, int], *, source: int = 0) -> None:
@@ -244,20 +248,19 @@ class Swarm:
         self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLOUT)
 
     def _connected_socket(self) -> socket.socket:
-        while True:
-            sock = socket.socket()
-            sock.settimeout(0)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._source:
-                sock.bind((f'127.0.0.{self._source + 1}', 0))
-            error = sock.connect_ex(self.address)
-            if error in {0, errno.EINPROGRESS}:
-                return sock
+        sock = socket.socket()
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._source:
+            host = len(self.websockets) // WEBSOCKETS_PER_ADDRESS + 1
+            # The port is chosen on connecting, when the kernel knows that it need not be unique.
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((f'127.0.{self._source}.{host}', 0))
+        error = sock.connect_ex(self.address)
+        if error not in {0, errno.EINPROGRESS}:
             sock.close()
-            # One source address has some 28,000 ports.
-            if error != errno.EADDRNOTAVAIL or self._source > 100:
-                raise OSError(error, os.strerror(error))
-            self._source += 1
+            raise OSError(error, os.strerror(error))
+        return sock
 
     def _receive_answer(self, descriptor: int, events: int) -> None:
         websocket = self._by_descriptor[descriptor]

@@ -6,7 +6,7 @@ import { RedisClient } from 'bun';
 const url = `redis://127.0.0.1:${process.env.REDIS_PORT}`;
 const subscriber = new RedisClient(url);
 const publisher = new RedisClient(url);
-const audiences = new Map();
+const subscribed = new Set();
 
 const server = Bun.serve({
   hostname: '127.0.0.1',
@@ -29,20 +29,13 @@ const server = Bun.serve({
       const { channel, subscribes } = websocket.data;
       if (!subscribes) return;
       websocket.subscribe(channel);
-      const count = audiences.get(channel) || 0;
-      audiences.set(channel, count + 1);
-      if (!count) subscriber.subscribe(channel, (message) => server.publish(channel, message, true));
+      if (subscribed.has(channel)) return;
+      subscribed.add(channel);
+      subscriber.subscribe(channel, (message) => server.publish(channel, message, true));
     },
     message(websocket, message) {
       if (websocket.data.echoes) websocket.send(message);
       else if (websocket.data.publishes) publisher.publish(websocket.data.channel, message);
-    },
-    close(websocket) {
-      const { channel, subscribes } = websocket.data;
-      if (!subscribes) return;
-      const count = audiences.get(channel) - 1;
-      audiences.set(channel, count);
-      if (!count) subscriber.unsubscribe(channel);
     },
   },
 });
