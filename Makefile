@@ -133,17 +133,8 @@ floods: $(VENV)/.installed ## Flood a server in every way known, and time a byst
 	$(BIN)/python stress-tests/floods.py $(ARGS)
 
 .PHONY: bench
-# What has figures of its own runs where nothing special is asked for; one that fails ends no other.
-FIGURES = $(if $(ARGS),$(if $(filter --quick,$(ARGS)),views handlers),histories \
-	door views client_protocol handlers)
 bench: $(VENV)/.installed ## Measure speed and memory side by side with other servers
-	@failed=; \
-	$(BIN)/python stress-tests/benchmark.py $(ARGS) || failed=' benchmark'; \
-	for name in $(FIGURES); do \
-		options=; [ $$name != handlers ] || options='$(filter --quick,$(ARGS))'; \
-		$(BIN)/python stress-tests/$$name.py $$options || failed="$$failed $$name"; \
-	done; \
-	[ -z "$$failed" ] || { echo "failed, or missed a target:$$failed"; exit 1; }
+	$(BIN)/python stress-tests/benchmark.py $(ARGS)
 
 .PHONY: matrix
 matrix: $(VENV)/.installed ## Run the tests with every supported Python and Django (tox)

@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 import psutil
 import redis
+from bench.figures import tell
 
 from tests.programs import RedisServer, UwsgiServer
 from tests.websocket_client import encode_frame
@@ -185,6 +186,8 @@ def subscriptions(redis_server: RedisServer, limits: Limits) -> bool:
         is_done = clients.wait_for(number * reply, 60)
         seconds = time.monotonic() - began
         cpu = sum(worker.cpu_times()[:2]) - cpu
+    tell({'a connection with 3 subscriptions, KB': per_connection / 1024})
+    tell({f'{number * 10:,} subscriptions on {number:,} connections, s': seconds})
     print(f'a connection with 3 subscriptions: {per_connection:,.0f} bytes')
     print(f'{number * 10:,} subscriptions: {seconds:.2f} s, of which {cpu:.2f} s of CPU')
     return (
@@ -246,6 +249,8 @@ def fan_outs(redis_server: RedisServer, limits: Limits) -> bool:
         )
     burst_ratio = burst['protocol'] / burst['plain']
     load_ratio = load['protocol'] / load['plain']
+    tell({'client protocol: burst × plain websockets': burst_ratio})
+    tell({'client protocol: steady CPU × plain websockets': load_ratio})
     print(f'protocol to plain: burst {burst_ratio:.2f} x, steady {load_ratio:.2f} x')
     return burst_ratio >= MIN_BURST_RATIO and load_ratio <= MAX_CPU_RATIO
 

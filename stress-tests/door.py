@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import psutil
+from bench.figures import tell
 from bench.processes import cpu_seconds
 from handshakes import HANDSHAKES
 
@@ -79,6 +80,8 @@ def slow_heads(redis_server: RedisServer) -> None:
                 time.sleep(0.01)
         each = (memory_of(server) - before) / SLOW_HEADS
         latencies.sort()
+        tell({'bytes of a slow head': each})
+        tell({f'handshake beside {SLOW_HEADS:,} slow heads, ms at most': latencies[-1] * 1e3})
         print(
             f'{SLOW_HEADS} slow heads: {each:.0f} bytes each; {len(latencies)} handshakes beside '
             f'them: median {latencies[len(latencies) // 2] * 1e3:.1f} ms, '
@@ -139,6 +142,7 @@ def tls(redis_server: RedisServer) -> None:
                     session = client.session
                     client.close()
                 cpu = cpu_seconds(worker.pid) - cpu
+                tell({f'handshakes per CPU second, TLS, {name}': 1000 / cpu})
                 print(
                     f'1000 handshakes over TLS one after the other, {name} ({resumed} resumed): '
                     f'{1000 / (time.monotonic() - began):.0f} a second, '
@@ -148,6 +152,7 @@ def tls(redis_server: RedisServer) -> None:
 
 def streams(redis_server: RedisServer) -> None:
     """Compare the memory and the CPU of event streams with those of websockets."""
+    figures = []
     for name in ('websocket', 'event stream'):
         with server_of(redis_server) as server, redis_server.client() as client:
             with RawWebSocket(server.ws_url + PATH):
@@ -168,11 +173,15 @@ def streams(redis_server: RedisServer) -> None:
                 time.sleep(0.05)
             time.sleep(0.5)
             cpu = sum(worker.cpu_times()[:2]) - cpu
+            figures.append((each, cpu))
             print(
                 f'2000 × {name}: {each:.0f} bytes each, {cpu / 60 / 2000 * 1e6:.2f} µs per delivery'
             )
             for one in opened:
                 one.socket.close()
+    memory, load = (stream / websocket for websocket, stream in zip(*figures, strict=True))
+    tell({'event stream: memory × websocket': memory})
+    tell({'event stream: steady CPU × websocket': load})
 
 
 MEASUREMENTS = {

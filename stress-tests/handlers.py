@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure handlers: echoes through threads, greenlets and processes, and scaling by processes.
 
-    python stress-tests/handlers.py [--seconds 5] [--websockets 200] [--json FILE]
+    python stress-tests/handlers.py [--seconds 5] [--websockets 200]
 
 It starts a Redis and the standalone server, with the server on one core and the client on another.
 Every websocket has one message under way: it sends the next when the echo has arrived. On a machine
@@ -12,7 +12,6 @@ takes about ``seconds`` for each line of the table, and the start of its server.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import selectors
 import socket
@@ -22,12 +21,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
+
+from bench.figures import tell
 
 from tests.free_ports import free_port
 from tests.programs import RedisServer
@@ -95,15 +96,11 @@ CASES = (
 def main() -> None:
     """Measure the cases, and print a table."""
     options = parse_arguments()
-    results = []
     with RedisServer() as redis_server:
         for case in CASES:
             if options.only in case.name:
                 with server(case, redis_server, pin=options.pin) as (port, process):
-                    results.append(measure(case, port, process.pid, options))
-                    print_result(results[-1])
-    if options.json:
-        Path(options.json).write_text(json.dumps([asdict(result) for result in results], indent=2))
+                    print_result(measure(case, port, process.pid, options))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -112,7 +109,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=5.0, help='for each case (default: 5)')
     parser.add_argument('--websockets', type=int, default=200)
     parser.add_argument('--quick', action='store_true', help='half a second for each case')
-    parser.add_argument('--json', metavar='FILE', help='write the results here too')
     parser.add_argument('--only', default='', metavar='TEXT', help='cases whose name holds this')
     parser.add_argument(
         '--no-pin', dest='pin', action='store_false', help='let the server use all cores'
@@ -233,6 +229,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def print_result(result: Result) -> None:
+    tell({f'{result.name}: messages per CPU second': result.messages_per_cpu_second})
     print(
         f'{result.name:45} {result.messages_per_second:9,.0f}/s  median {result.median_ms:7.2f} ms'
         f'  server CPU {result.server_cpu:4.0%}  {result.messages_per_cpu_second:9,.0f} per CPU s',

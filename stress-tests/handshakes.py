@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from arrivals import Greeting, arrive
 from bench.contenders import Contender, Setup, Ws4redis, Ws4redisNative
+from bench.figures import tell
 from bench.frames import upgrade_request
 from bench.processes import cpu_seconds, process_tree
 from bench.programme import open_theatre
@@ -46,6 +47,7 @@ def _report(
     arrival = arrive(address, requests[WARM_UP:], greeting)
     used = sum(map(cpu_seconds, process_tree(pid))) - before
     count = len(arrival.sockets)
+    tell({f'handshakes/s, {name}': count / arrival.seconds})
     print(
         f'{count} handshakes, {name}: {count / arrival.seconds:,.0f} a second, '
         f'{used / count * 1e6:.0f} µs of the CPU of the server each, '

@@ -20,6 +20,7 @@ import django
 
 django.setup()
 
+from bench.figures import tell
 from django.contrib.auth import logout
 from django.test import override_settings
 from django.test.utils import setup_databases, teardown_databases
@@ -54,6 +55,7 @@ def main() -> int:
                 logout(request)
                 codes = {end[0] for end in crowd.receive_close(timeout=30) if end is not None}
                 seconds = time.monotonic() - began
+            tell({f'a logout reaches {number:,} websockets, s': seconds})
             print(f'{number} websockets closed with {codes} {seconds:.3f} s after the logout began')
         return 0 if codes == {EndCode.LOGGED_OUT} and seconds <= MAX_SECONDS else 1
     finally:

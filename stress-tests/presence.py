@@ -21,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT)]
 os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import django
+from bench.figures import tell
 from django.test import override_settings
 
 from tests.programs import RedisServer
@@ -106,6 +107,9 @@ def measure(server: RedisServer, channels: int, members: int, seconds: float) ->
             leaving = timed(lambda: until(lambda: count() == 0))
     finally:
         drop_hub()
+    where = 'a channel' if channels == 1 else f'{channels:,} channels'
+    tell({f'presence of {members:,} members in {where}: % of a core': core * 100})
+    tell({f"presence of {members:,} members in {where}: Redis' commands/s": all_rate})
     print(
         f'{members} members in {channels} channels: hub {core:.2%} of a core, '
         f'Redis {redis_core:.2%}, {rate:.1f} commands/s, {all_rate:.1f} with those in scripts; '

@@ -37,6 +37,7 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import django
 import psutil
+from bench.figures import tell
 
 from tests.programs import RedisServer
 from tests.standalone.server import StandaloneServer
@@ -394,11 +395,21 @@ def storm(name: str, count: int) -> None:
         ours.send(None)
         latencies = ours.recv()
         median, p99 = (latencies[int(len(latencies) * part)] * 1e3 for part in (0.5, 0.99))
+        tell(
+            {
+                f's from the {name} to the last one back': back[-1] - ended,
+                's from the first to the last one back': back[-1] - back[0],
+                'clients that got all that they missed': missed.count(MISSED * len(CHANNELS)),
+                'reads of histories': reads_of_histories(client) - reads,
+                'µs of CPU of the new processes for a client': cpu / count * 1e6,
+                'p99 beside, ms': p99,
+            }
+        )
         print(
             f'  lost within {lost[-1] - ended:.2f} s; first back after {back[0] - ended:.2f} s, '
             f'last after {back[-1] - ended:.2f} s ({back[-1] - back[0]:.2f} s from first to last)\n'
             f'  {len(back)} came back, refused {refused}, '
-            f'{sum(each == MISSED * len(CHANNELS) for each in missed)} got all that they missed\n'
+            f'{missed.count(MISSED * len(CHANNELS))} got all that they missed\n'
             f'  {reads_of_histories(client) - reads} reads of histories, no database\n'
             f'  {cpu:.1f} s of CPU in the new processes ({cpu / count * 1e6:.0f} µs a client), '
             f'connections {spread}; {clients_cpu:.1f} s in the clients, whose cores they share\n'

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import resource
 import sys
@@ -28,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import frames
+from bench.figures import tell
 from bench.processes import ServerProcess, free_port
 from bench.redis_server import RedisServer
 from bench.swarm import Swarm
@@ -51,7 +51,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix='ws4redis-views-') as name:
         with RedisServer(Path(name)) as redis:
             figures = _measure(redis, Path(name), options)
-    print(json.dumps(figures) if options.json else _describe(figures))
+    tell({name.replace('_', ' '): figure for name, figure in figures.items()})
+    print(_describe(figures))
     # The share is for the reader to judge: it depends on the machine, and on what else it does.
     return 0 if figures['open_views'] == options.views else 1
 
@@ -62,7 +63,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument('--clients', type=int, default=100, help='that echo at the same time')
     parser.add_argument('--seconds', type=float, default=2.0, help='of each round')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     return parser.parse_args()
 
 

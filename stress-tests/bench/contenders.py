@@ -65,12 +65,14 @@ class Setup:
 class Features:
     """Which scenarios make sense for a contender."""
 
+    fan_out: bool = True
     upstream: bool = True
     sessions: bool = False
     compression: bool = True
     handlers: tuple[Code, ...] = ()
     histories: bool = False
     crowd: bool = True
+    scripts: bool = False
 
 
 class Contender:
@@ -83,12 +85,14 @@ class Contender:
         deliveries_in_time: how many deliveries of a burst it can be asked for so that they take ten
             seconds or so. A longer burst is shortened for it: a rate is only fair to a server that
             was given the time to finish.
+        rounds: how often it is measured at most.
     """
 
     name: str
     title: str
     features = Features()
     deliveries_in_time = 1_000_000
+    rounds = 3
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start the server; it need not be ready yet.
@@ -125,7 +129,10 @@ class Ws4redis(Contender):
     def __init__(self, repository: Path | None = None) -> None:
         self.name = 'ws4redis' if repository is None else 'ws4redis-other'
         self.title = 'ws4redis' if repository is None else f'ws4redis in {repository.name}'
-        self.features = Features(sessions=True, handlers=tuple(Code), histories=repository is None)
+        is_ours = repository is None
+        self.features = Features(
+            sessions=True, handlers=tuple(Code), histories=is_ours, scripts=is_ours
+        )
         self._repository = repository or REPOSITORY
         self._environment = Path(sys.prefix) if repository is None else repository / '.venv'
 
@@ -179,6 +186,8 @@ class Ws4redisNative(Ws4redis):
         super().__init__()
         self.name = 'ws4redis-native'
         self.title = 'ws4redis, native door'
+        # Handlers run under `run_wsserver` anyway.
+        self.features = Features(sessions=True, histories=True)
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start `run_wsserver`."""
@@ -194,31 +203,32 @@ class Ws4redisNative(Ws4redis):
 
 
 class Floor(Contender):
-    """A bare loop in C that only calls `send` once per websocket and message.
+    """A bare loop that only calls `send` once per websocket and message.
 
-    It is in Python where there is no C compiler; the title says so.
+    Args:
+        name: as given on the command line.
+        in_c: it is in C, unless there is no compiler; the title says so.
+        features: what it takes part in.
     """
 
-    name = 'floor'
-    features = Features(upstream=False, compression=False)
-
-    @property
-    def title(self) -> str:  # type: ignore[override]
-        """Return which floor it is."""
-        return f'the floor in {"C" if environments.c_compiler() else "Python"}'
+    def __init__(self, name: str, features: Features, *, in_c: bool) -> None:
+        self.name = name
+        self.features = features
+        self._is_in_c = in_c and environments.c_compiler() is not None
+        self.title = 'the floor in C' if self._is_in_c else 'a bare loop in Python'
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start the loop."""
         port = free_port()
         program: list[str | Path] = (
             [environments.compiled(SERVERS / 'floor.c')]
-            if environments.c_compiler()
+            if self._is_in_c
             else [sys.executable, SERVERS / 'floor_server.py']
         )
         return ServerProcess(
             [*program, str(port), str(setup.redis.port), frames.ACCEPT.decode()],
             port=port,
-            log=setup.directory / 'floor.log',
+            log=setup.directory / f'{self.name}.log',
         )
 
 
@@ -229,6 +239,8 @@ class Channels(Contender):
     title = 'Channels (pubsub), uvicorn'
     features = Features(sessions=True, handlers=tuple(Code), crowd=False)
     deliveries_in_time = 60_000
+    # Most of its measurements take as long as they may.
+    rounds = 1
 
     def start(self, setup: Setup) -> ServerProcess:
         """Start uvicorn."""
@@ -341,7 +353,8 @@ CONTENDERS: dict[str, Contender] = {
     for contender in (
         Ws4redis(),
         Ws4redisNative(),
-        Floor(),
+        Floor('floor', Features(upstream=False, compression=False), in_c=True),
+        Floor('loop', Features(False, upstream=False, compression=False, crowd=False), in_c=False),
         JavaScript('bun', 'Bun (uWebSockets)', 'bun.js', 'bun'),
         Nchan(),
         JavaScript('node-ws', 'Node ws', 'node_ws.js', 'node'),

@@ -4,28 +4,26 @@ The rounds are interleaved, so that a slow minute of the machine meets all conte
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from .contenders import Contender, Setup
 from .environments import NotInstalled
-from .processes import ServerFailed
-from .publishers import PublishFailed
 from .redis_server import RedisServer
 from .results import Measurement
 from .scenarios import Scenario
-from .stage import Limits, Theatre, Wrong
-from .swarm import HandshakeRefused
+from .stage import Limits, Theatre
 
 ACCOUNTS = 1000
 ACCOUNTS_SECONDS = 120
-
-FAILURES = (ServerFailed, PublishFailed, HandshakeRefused, Wrong, OSError)
 
 
 @contextlib.contextmanager
@@ -65,7 +63,8 @@ def perform(
     contenders: Sequence[Contender],
     *,
     rounds: int,
-    report: Callable[[Measurement], None],
+    done: Sequence[Measurement] = (),
+    seconds: float = math.inf,
 ) -> Iterator[Measurement]:
     """Yield one measurement after the other.
 
@@ -73,18 +72,30 @@ def perform(
         theatre: where they are made.
         scenarios: which.
         contenders: with which.
-        rounds: how often.
-        report: called with each, as soon as it is there.
+        rounds: how often, unless a scenario or a contender has fewer.
+        done: those that an earlier run has made.
+        seconds: how long all may take; what does not fit in is skipped.
     """
+    end = time.monotonic() + seconds
     missing: dict[str, str] = {}
+    takes = {measurement.key[:2]: measurement.seconds for measurement in done}
+    known = {measurement.key for measurement in done}
     for number in range(1, rounds + 1):
         for scenario in scenarios:
             for contender in contenders:
-                if not scenario.suits(contender.features):
+                key = scenario.name, contender.name, number
+                most = min(scenario.rounds, contender.rounds)
+                if not scenario.suits(contender.features) or number > most or key in known:
                     continue
-                measurement = _perform_one(theatre, scenario, contender, number, missing)
-                report(measurement)
-                yield measurement
+                began = time.monotonic()
+                if contender.name in missing:
+                    yield Measurement(*key, skipped=missing[contender.name])
+                elif began + takes.get(key[:2], 0.0) > end:
+                    yield Measurement(*key, skipped='no time was left')
+                else:
+                    measurement = _perform_one(theatre, scenario, contender, number, missing)
+                    takes[key[:2]] = time.monotonic() - began
+                    yield replace(measurement, seconds=takes[key[:2]])
 
 
 def _perform_one(
@@ -95,19 +106,15 @@ def _perform_one(
     missing: dict[str, str],
 ) -> Measurement:
     """Return one measurement; a contender that cannot run here is remembered in `missing`."""
-
-    def result(**kwargs: object) -> Measurement:
-        return Measurement(scenario.name, contender.name, number, **kwargs)  # type: ignore[arg-type]
-
-    if contender.name in missing:
-        return result(skipped=missing[contender.name])
+    key = scenario.name, contender.name, number
     try:
-        return result(metrics=scenario.run(theatre, contender))
+        return Measurement(*key, metrics=scenario.run(theatre, contender))
     except NotInstalled as exc:
         missing[contender.name] = str(exc)
-        return result(skipped=str(exc))
-    except FAILURES as exc:
-        return result(failure=f'{type(exc).__name__}: {exc}')
+        return Measurement(*key, skipped=str(exc))
+    except Exception as exc:
+        # Whatever it is, the others are still to be measured.
+        return Measurement(*key, failure=f'{type(exc).__name__}: {exc}')
 
 
 def exit_by_signal(number: int, frame: FrameType | None) -> None:

@@ -25,7 +25,8 @@ class Table(NamedTuple):
         columns = zip(self.head, *self.rows, strict=True)
         widths = [max(3, *map(len, column)) for column in columns]
         rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
-        return f'### {self.title}\n\n' + '\n'.join(
+        heading = f'### {self.title}\n\n' if self.title else ''
+        return heading + '\n'.join(
             f'| {" | ".join(_aligned(line, widths))} |' for line in [self.head, rule, *self.rows]
         )
 
@@ -51,13 +52,22 @@ def scenario_tables(results: Results, scenarios: Sequence[Scenario]) -> Iterator
     """Yield one table of medians and ratios per scenario that was run."""
     for scenario in scenarios:
         names = results.contenders(scenario.name)
-        if names:
+        if names and not scenario.metrics:
+            yield _figures_table(results, scenario.name, scenario.title)
+        elif names:
             first = next(iter(scenario.metrics))
             yield Table(
                 scenario.title,
                 ['', *scenario.metrics.values(), 'ws4redis is'],
                 [_row(results, scenario, name, first) for name in names],
             )
+
+
+def _figures_table(results: Results, name: str, title: str) -> Table:
+    """Return the table of what a script has told, which is of ws4redis alone."""
+    figures = dict.fromkeys(name for each in results.of(name, US) for name in each.metrics)
+    rows = [[figure, _cell(results.median(name, US, figure))] for figure in figures]
+    return Table(title, [_remarks(results, name, US).strip(), 'measured'], rows)
 
 
 def targets_table(results: Results) -> Table:
@@ -70,11 +80,15 @@ def targets_table(results: Results) -> Table:
             [
                 target.title,
                 f'{target.bound} {number(target.wanted)}' + (f' × {rival}' if rival else ''),
-                '–' if value is None else number(value),
+                _cell(value),
                 target.verdict(value),
             ]
         )
     return Table('Targets', ['', 'wanted', 'measured', ''], rows)
+
+
+def _cell(value: float | None) -> str:
+    return '–' if value is None else number(value)
 
 
 def number(value: float) -> str:
@@ -85,10 +99,7 @@ def number(value: float) -> str:
 
 
 def _row(results: Results, scenario: Scenario, name: str, first: str) -> list[str]:
-    cells = []
-    for metric in scenario.metrics:
-        value = results.median(scenario.name, name, metric)
-        cells.append('–' if value is None else number(value))
+    cells = [_cell(results.median(scenario.name, name, metric)) for metric in scenario.metrics]
     return [
         results.titles.get(name, name) + _remarks(results, scenario.name, name),
         *cells,
@@ -109,10 +120,14 @@ def _ratio(results: Results, scenario: str, name: str, metric: str) -> str:
 def _remarks(results: Results, scenario: str, name: str) -> str:
     remarks = []
     measurements = results.of(scenario, name)
-    if all(measurement.skipped for measurement in measurements):
+    failed = sum(bool(measurement.failure) for measurement in measurements)
+    skipped = sum(bool(measurement.skipped) for measurement in measurements)
+    if skipped == len(measurements):
         remarks.append('not there')
-    elif any(measurement.failure for measurement in measurements):
-        remarks.append('failed')
+    elif failed:
+        remarks.append('failed' if failed == len(measurements) else f'failed {failed} times')
+    if len(measurements) - failed - skipped == 1 and results.rounds() > 1:
+        remarks.append('one round')
     complete = results.median(scenario, name, 'complete_share')
     if complete is not None and complete < COMPLETE:
         remarks.append(f'{complete:.0%} arrived in time')

@@ -22,6 +22,7 @@ class Measurement:
         metrics: numbers by name; the name ends with the unit.
         failure: why there are none, empty if all went well.
         skipped: why it was not tried, empty if it was.
+        seconds: how long it took, with the starts of its servers.
     """
 
     scenario: str
@@ -30,6 +31,12 @@ class Measurement:
     metrics: dict[str, float] = field(default_factory=dict)
     failure: str = ''
     skipped: str = ''
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Return which of all measurements it is."""
+        return self.scenario, self.contender, self.round
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,10 @@ class Results:
             if measurement.scenario == scenario and measurement.contender == contender
         ]
 
+    def rounds(self) -> int:
+        """Return how many rounds there were at most."""
+        return max((measurement.round for measurement in self.measurements), default=0)
+
     def scenarios(self) -> list[str]:
         """Return the names of the scenarios that were run."""
         return list(dict.fromkeys(measurement.scenario for measurement in self.measurements))
@@ -80,8 +91,10 @@ class Results:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything to a JSON file."""
-        path.write_text(json.dumps(asdict(self), indent=1) + '\n')
+        """Write everything to a JSON file, which is never there by halves."""
+        unfinished = path.with_suffix('.unfinished')
+        unfinished.write_text(json.dumps(asdict(self), indent=1) + '\n')
+        unfinished.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> 'Results':
@@ -89,6 +102,18 @@ class Results:
         content: dict[str, Any] = json.loads(path.read_text())
         measurements = [Measurement(**measurement) for measurement in content.pop('measurements')]
         return cls(**content, measurements=measurements)
+
+
+def merged(runs: Sequence[Results]) -> Results:
+    """Return the results of several runs; what a later one measured replaces what was before."""
+    first, *later = runs
+    for run in later:
+        anew = {measurement.key[:2] for measurement in run.measurements}
+        kept = [each for each in first.measurements if each.key[:2] not in anew]
+        first.measurements[:] = kept + run.measurements
+        first.titles.update(run.titles)
+        first.machine.update(run.machine)
+    return first
 
 
 def describe_machine(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -99,6 +124,7 @@ def describe_machine(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
         'memory': f'{os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30:.0f} GiB',
         # Without what a distribution or a host adds to the version.
         'kernel': platform.release().partition('-')[0],
+        'load before': f'{os.getloadavg()[0]:.1f}',
         'Python': platform.python_version(),
         **dict(versions),
     }

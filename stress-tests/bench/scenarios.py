@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from .contenders import Code, Contender, Features
 from .crowd import SERVERS, crowd
+from .figures import figures_of
 from .measurements import (
     Metrics,
     burst,
@@ -19,6 +21,7 @@ from .measurements import (
     upstream,
 )
 from .stage import Theatre
+from .targets import TARGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,17 @@ class Scenario:
         name: as given on the command line.
         title: as shown in tables.
         run: measures one contender.
-        metrics: those to be shown, by name, with their titles.
+        metrics: those to be shown, by name, with their titles; none: all.
         suits: whether it makes sense for a contender with these features.
-        is_large: run only if it is named, or at a small scale.
+        rounds: how often it is measured at most.
     """
 
     name: str
     title: str
     run: Callable[[Theatre, Contender], Metrics]
     metrics: dict[str, str]
-    suits: Callable[[Features], bool] = lambda _: True
-    is_large: bool = False
+    suits: Callable[[Features], bool] = lambda features: features.fan_out
+    rounds: int = 3
 
 
 RATE = {'delivered_per_second': 'delivered/s'}
@@ -48,6 +51,7 @@ HANDSHAKES = {
     'handshakes_per_second': 'handshakes/s',
     'server_cpu_us_per_handshake': 'server CPU, µs/handshake',
 }
+MEMORY = {'kb_per_websocket': 'KB per websocket'}
 CPU = {'server_cpu_us_per_delivery': 'server CPU, µs/delivery'}
 
 
@@ -56,7 +60,7 @@ def _has_handlers(code: Code, features: Features) -> bool:
 
 
 def make_scenarios(scale: float = 1.0) -> list[Scenario]:
-    """Return all scenarios.
+    """Return all scenarios, those first that tell most.
 
     Args:
         scale: factor to the numbers of websockets and messages; 1 for those of the targets.
@@ -65,73 +69,30 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
     def scaled(number: int, least: int = 20) -> int:
         return max(round(number * scale), min(number, least))
 
-    seconds = 10 if scale == 1 else 2
-    scenarios = [
-        Scenario(
-            f'burst-{count}',
-            f'burst fan-out: {scaled(200)} messages to {scaled(count):,} websockets',
-            partial(burst, websockets=scaled(count), messages=scaled(200)),
-            RATE | CPU,
-        )
-        for count in (1_000, 5_000, 15_000)
-    ]
-    scenarios += [
-        Scenario(
-            f'steady-{count}',
-            f'steady fan-out: 20 messages/s to {scaled(count):,} websockets',
-            partial(steady, websockets=scaled(count), seconds=seconds),
-            LATENCY | CPU,
-        )
-        for count in (1_000, 5_000)
-    ]
-    scenarios += [
-        Scenario(
-            'burst-history',
-            f'burst fan-out with a history: {scaled(200)} messages to {scaled(5_000):,} websockets',
-            partial(burst, websockets=scaled(5_000), messages=scaled(200), histories=True),
-            RATE | CPU,
-            lambda features: features.histories,
-        ),
-        Scenario(
-            'steady-history',
-            f'steady fan-out with a history: 20 messages/s to {scaled(1_000):,} websockets',
-            partial(steady, websockets=scaled(1_000), seconds=seconds, histories=True),
-            LATENCY | CPU,
-            lambda features: features.histories,
-        ),
-        Scenario(
-            'private',
-            f'private messages: {scaled(20_000):,}/s to {scaled(10_000):,} users',
-            partial(
-                private,
-                users=scaled(10_000),
-                per_second=scaled(20_000, 100),
-                seconds=min(seconds, 5),
-            ),
-            {'peak_delivered_per_second': 'delivered/s at most'} | RATE | LATENCY | CPU,
-        ),
-        Scenario(
-            'upstream',
-            f'upstream: {scaled(1_000):,} clients to one subscriber',
-            partial(upstream, clients=scaled(1_000), messages_each=scaled(100)),
-            {'messages_per_second': 'messages/s'},
-            lambda features: features.upstream,
-        ),
-        *(
-            Scenario(
-                f'handler-{code.value}',
-                f'echo by a handler, {code.value} code, {scaled(200)} clients',
-                partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
-                {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
-                partial(_has_handlers, code),
-            )
-            for code in Code
-        ),
+    def bursts(name: str, count: int, **more: Any) -> Scenario:
+        title = f'{scaled(200)} messages to {scaled(count):,} websockets'
+        run = partial(burst, websockets=scaled(count), messages=scaled(200))
+        return _with_or_without_history(name, 'burst fan-out', title, run, RATE | CPU, **more)
+
+    def steadies(name: str, count: int, **more: Any) -> Scenario:
+        title = f'20 messages/s to {scaled(count):,} websockets'
+        run = partial(steady, websockets=scaled(count), seconds=10 if scale == 1 else 2)
+        return _with_or_without_history(name, 'steady fan-out', title, run, LATENCY | CPU, **more)
+
+    def memories(name: str, title: str, *, compression: bool, **more: Any) -> Scenario:
+        count = scaled(15_000, 100)
+        run = partial(memory, websockets=count, compression=compression)
+        return Scenario(name, f'memory: {count:,} idle websockets{title}', run, MEMORY, **more)
+
+    comparisons = [
+        bursts('burst-5000', 5_000),
+        steadies('steady-1000', 1_000),
         Scenario(
             'handshakes',
             'handshakes, anonymous broadcast',
             partial(handshakes, websockets=scaled(5_000)),
             HANDSHAKES,
+            lambda _: True,
         ),
         Scenario(
             'handshakes-user',
@@ -140,6 +101,33 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             HANDSHAKES,
             lambda features: features.sessions,
         ),
+        bursts('burst-history', 5_000, histories=True),
+        steadies('steady-history', 1_000, histories=True),
+        memories('memory', '', compression=False),
+        Scenario(
+            'private',
+            f'private messages: {scaled(20_000):,}/s to {scaled(10_000):,} users',
+            partial(
+                private,
+                users=scaled(10_000),
+                per_second=scaled(20_000, 100),
+                seconds=5 if scale == 1 else 2,
+            ),
+            {'peak_delivered_per_second': 'delivered/s at most'} | RATE | LATENCY | CPU,
+        ),
+        Scenario(
+            'crowd',
+            f'crowd: {scaled(100_000):,} websockets in {SERVERS} processes',
+            partial(crowd, websockets=scaled(100_000)),
+            {
+                'reach_seconds': 'seconds until a message has reached all',
+                'opened_seconds': 'seconds until all are open',
+            }
+            | MEMORY
+            | CPU,
+            lambda features: features.crowd,
+        ),
+        steadies('steady-5000', 5_000),
         Scenario(
             'storm',
             f'storm: the server is killed, and {scaled(10_000):,} websockets come back',
@@ -149,19 +137,26 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
                 'start_seconds': 'of them until it listens',
                 'server_cpu_us_per_client': 'server CPU, µs/client',
             },
+            rounds=1,
+        ),
+        *(
+            Scenario(
+                f'handler-{code.value}',
+                f'echo by a handler, {code.value} code, {scaled(200)} clients',
+                partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
+                {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
+                partial(_has_handlers, code),
+                rounds=1,
+            )
+            for code in Code
         ),
         Scenario(
-            'memory',
-            f'memory: {scaled(15_000, 100):,} idle websockets',
-            partial(memory, websockets=scaled(15_000, 100), compression=False),
-            {'kb_per_websocket': 'KB per websocket'},
-        ),
-        Scenario(
-            'memory-compressed',
-            f'memory: {scaled(15_000, 100):,} idle websockets with compression negotiated',
-            partial(memory, websockets=scaled(15_000, 100), compression=True),
-            {'kb_per_websocket': 'KB per websocket'},
-            lambda features: features.compression,
+            'upstream',
+            f'upstream: {scaled(1_000):,} clients to one subscriber',
+            partial(upstream, clients=scaled(1_000), messages_each=scaled(100)),
+            {'messages_per_second': 'messages/s'},
+            lambda features: features.upstream,
+            rounds=1,
         ),
         Scenario(
             'compressed',
@@ -169,21 +164,59 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             partial(compressed_burst, websockets=scaled(1_000), messages=scaled(100)),
             RATE | CPU | {'sent_bytes_per_message': 'bytes sent'},
             lambda features: features.compression,
+            rounds=1,
         ),
+        memories(
+            'memory-compressed',
+            ' with compression negotiated',
+            compression=True,
+            suits=lambda features: features.compression,
+            rounds=1,
+        ),
+        bursts('burst-1000', 1_000, rounds=1),
+        bursts('burst-15000', 15_000, rounds=1),
     ]
-    scenarios.append(
-        Scenario(
-            'crowd',
-            f'crowd: {scaled(100_000):,} websockets in {SERVERS} processes',
-            partial(crowd, websockets=scaled(100_000)),
-            {
-                'reach_seconds': 'seconds until a message has reached all',
-                'opened_seconds': 'seconds until all are open',
-                'kb_per_websocket': 'KB per websocket',
-            }
-            | CPU,
-            lambda features: features.crowd,
-            is_large=True,
-        )
+    if scale < 1:
+        return [*comparisons, _script('views'), _script('handlers', '--quick')]
+    scripts = [
+        # What has a target of its own comes before what is merely interesting.
+        _script('door', 'ticket', 'ticket-server', 'tls', 'slow', 'streams', rounds=3),
+        _script('storm', 'kill', rounds=3),
+        _script('histories'),
+        _script('client_protocol', '--rounds', '3'),
+    ]
+    return [*comparisons[:4], *scripts, *comparisons[4:], _script('views'), _script('handlers')]
+
+
+def _with_or_without_history(
+    name: str,
+    kind: str,
+    title: str,
+    run: Callable[..., Metrics],
+    metrics: dict[str, str],
+    *,
+    histories: bool = False,
+    **more: Any,
+) -> Scenario:
+    if not histories:
+        return Scenario(name, f'{kind}: {title}', run, metrics, **more)
+    return Scenario(
+        name,
+        f'{kind} with a history: {title}',
+        partial(run, histories=True),
+        metrics,
+        lambda features: features.histories,
+        **more,
     )
-    return scenarios
+
+
+def _script(name: str, *arguments: str, rounds: int = 1) -> Scenario:
+    """Return what a script of its own measures, which tells its figures (`figures.py`)."""
+    file = f'{name}.py'
+
+    def run(theatre: Theatre, contender: Contender) -> Metrics:
+        wanted = {target.metric for target in TARGETS if target.scenario == file}
+        return figures_of(file, arguments, wanted, theatre.directory)
+
+    command = ' '.join([f'stress-tests/{file}', *arguments])
+    return Scenario(file, f'`{command}`', run, {}, lambda features: features.scripts, rounds)
