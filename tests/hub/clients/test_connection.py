@@ -247,6 +247,35 @@ def test_a_subscription_is_told_once_redis_has_confirmed_it(hub: Home, client: C
     assert client.told() == [{'push': {'channel': 'chat', 'pub': {'data': 'Hello'}}}]
 
 
+def test_replies_of_one_turn_go_out_together(hub: Home, client: Client) -> None:
+    client.connect()
+    client.send({'id': 2, 'subscribe': {'channel': 'a'}}, {'id': 3, 'subscribe': {'channel': 'b'}})
+    client.confirm()
+    (frame,) = client.peer.messages()
+    assert [json.loads(line)['id'] for line in str(frame).split('\n')] == [2, 3]
+
+
+def test_nothing_overtakes_a_reply(hub: Home, client: Client) -> None:
+    client.connect()
+    client.send({'id': 2, 'subscribe': {'channel': 'chat'}})
+    answers = [
+        subscribed(name) if command == b'SUBSCRIBE' else bulk(None)
+        for command, name in hub.redis.commands(0)
+    ]
+    # All of it is read in one turn.
+    hub.redis.reply(b''.join(answers) + published(b'broadcast:chat', b'Hello'), 0)
+    hub.turn(2)
+    client.connection.push('message', {'data': 1}, 'chat')
+    client.connection.disconnect(DisconnectCode.STALE)
+    hub.turn(2)
+    *told, close = client.peer.frames()
+    reply, publication, push = [json.loads(frame.payload) for frame in told]
+    assert reply == {'id': 2, 'subscribe': {}}
+    assert publication['push']['pub'] == {'data': 'Hello'}
+    assert push['push']['message'] == {'data': 1}
+    assert close.opcode == CLOSE
+
+
 def test_commands_for_one_channel_are_done_in_their_order(client: Client) -> None:
     client.connect()
     client.send(

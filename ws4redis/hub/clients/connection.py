@@ -204,12 +204,13 @@ class ClientConnection:
         if self._is_taking or not self._frames:
             return
         self._is_taking = True
-        out = self._out = []
+        if self._out is None:
+            self._out = []
         try:
             is_done = self._take()
         finally:
             self._is_taking = False
-            self._out = None
+            out, self._out = self._out, None
         if not self.is_alive:
             return
         if out:
@@ -405,14 +406,28 @@ class ClientConnection:
     # What the client is sent
 
     def send(self, message: str) -> None:
-        """Send a reply or push; those of one turn go out together."""
+        """Send a reply or push; those of one turn go out together, before anything else does."""
         if self._out is not None:
             self._out.append(message)
         elif self.is_alive:
-            self._send_frame([message])
+            self._out = [message]
+            self.websocket.direct = False
+            self.service.send_at_turn_end(self)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Tell whether there are replies and pushes of this turn that wait for its end."""
+        return bool(self._out)
+
+    def send_unsent(self) -> None:
+        """Send the replies and pushes of this turn now."""
+        out, self._out = self._out, None
+        if out:
+            self._send_frame(out)
 
     def _send_frame(self, messages: list[str]) -> None:
         self.websocket.send_message(encode_frame(messages), Opcode.TEXT)
+        self.websocket.note_sent()
 
     def reply(self, number: int, method: str, result: Mapping[str, Any]) -> None:
         self.send(encode_reply(number, method, result))
@@ -444,9 +459,7 @@ class ClientConnection:
                 reason = DisconnectCode(code).reason
             except ValueError:
                 reason = ''
-        if self._out:
-            self._send_frame(self._out)
-            self._out = []
+        self.send_unsent()
         self._ended()
         self.websocket.close(int(code), reason)
 

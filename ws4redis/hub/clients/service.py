@@ -13,6 +13,7 @@ from ws4redis.hub.clients.project import Project, Visitor
 from ws4redis.hub.clients.sessions import Sessions
 
 if TYPE_CHECKING:
+    from ws4redis.hub.clients.connection import ClientConnection
     from ws4redis.hub.hub import Hub
 
 LOG_INTERVAL_SECONDS = 60.0
@@ -29,6 +30,30 @@ class ClientService:
         self.presence = ClientPresence(hub)
         self.sessions = Sessions(hub, self.options.prefix)
         self._logged_at: dict[str, float] = {}
+        # Those that have something to send at the end of the turn.
+        self._unsent: list[ClientConnection] = []
+        self._has_turn_end = False
+
+    def send_at_turn_end(self, connection: ClientConnection) -> None:
+        """Let a connection send what it is told in this turn, when that is over.
+
+        Who comes back joins several channels in a turn: to send costs more than all the rest of it.
+        """
+        self._unsent.append(connection)
+        if not self._has_turn_end:
+            self._has_turn_end = True
+            # Behind the hub's own, which let peers join.
+            self.loop.at_turn_end(self._send_unsent)
+
+    def _send_unsent(self) -> bool:
+        try:
+            while self._unsent:
+                self._unsent.pop().send_unsent()
+        finally:
+            if self._unsent:
+                # The loop logs what one has raised, and the others come in the next turn.
+                self.loop.call_soon(self._send_unsent)
+        return False
 
     @property
     def ping_seconds(self) -> float | None:

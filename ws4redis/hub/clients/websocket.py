@@ -12,6 +12,7 @@ from ws4redis.protocol.frames import CloseCode
 if TYPE_CHECKING:
     from ws4redis.hub.channel import Channel, Gap
     from ws4redis.hub.clients.connection import ClientConnection
+    from ws4redis.hub.output import Chunk
 
 # What the loop closes websockets with, in the words of the protocol. Clients come back.
 _CODES: Final = {
@@ -30,6 +31,25 @@ class ClientWebSocket(WebSocket):
     receiver: ClientConnection
     # Clients tell values from text.
     wants_events = True
+
+    def send(
+        self, data: bytes | memoryview, *, messages: int = 0, shared: Chunk | None = None
+    ) -> None:
+        if self.receiver.has_unsent:
+            # Nothing overtakes a reply: a publication would be of a channel of which the client
+            # does not know yet that it has joined it.
+            self.receiver.send_unsent()
+        super().send(data, messages=messages, shared=shared)
+
+    def note_sent(self) -> None:
+        """Let publications be sent directly again: no reply is left that they could overtake."""
+        self._update_direct()
+
+    def _update_direct(self) -> None:
+        if self.receiver.has_unsent:
+            self.direct = False
+        else:
+            super()._update_direct()
 
     def send_ping(self, payload: bytes = b'') -> None:
         if isinstance(self.wire, ClientWire):
