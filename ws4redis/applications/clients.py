@@ -9,7 +9,13 @@ from weakref import WeakKeyDictionary
 
 from ws4redis.conf import conf
 from ws4redis.exceptions import HandshakeError
-from ws4redis.handshake.clients import DjangoProject, claims_nothing, visitor_by_ticket, visitor_of
+from ws4redis.handshake.clients import (
+    DjangoProject,
+    claims_nothing,
+    ticket_in,
+    visitor_by_ticket,
+    visitor_of,
+)
 from ws4redis.handshake.machine import Steps, Until
 from ws4redis.handshake.policy import user_to_count
 from ws4redis.hub.clients.connection import ClientConnection
@@ -121,7 +127,7 @@ def visit(opening: Opening, request: WSGIRequest) -> Steps[tuple[Visitor, str | 
     """Return who opens a connection, and the user for whom it counts, if it does."""
     endings = opening.hub.endings
     control = None if endings is None else endings.control
-    if control is not None and not control.is_current and 'ticket' in request.GET:
+    if control is not None and not control.is_current and ticket_in(request):
         # A process that has just begun takes no ticket before it knows what has ended; and all
         # that come back at once had better not be looked up.
         seconds = min(CONTROL_SECONDS, opening.seconds_left)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, Final
 
 from ws4redis.broker.history import MAX_ENTRIES_PER_READ, Kind, Position, publish_command
@@ -83,7 +82,7 @@ _TYPES: Final[dict[str, Any]] = {
 
 def digest_of_session(key: str) -> str:
     """Return what stands for a session's key where the key itself had better not be seen."""
-    return hmac.new(b'ws4redis.session', key.encode(), sha256).hexdigest()[:32]
+    return hmac.digest(b'ws4redis.session', key.encode(), 'sha256').hex()[:32]
 
 
 def control_keys(prefix: str) -> ChannelKeys:

@@ -16,7 +16,8 @@ from ws4redis.exceptions import ClientError
 from ws4redis.handshake.look_ups import verdict_of
 from ws4redis.hub.identity import ANONYMOUS, Identity, digest_of
 from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode
-from ws4redis.publishing.tokens import TIES, InvalidToken, claims_of, sign
+from ws4redis.publishing.tickets import claims_of_ticket, sign_ticket
+from ws4redis.publishing.tokens import TIES, InvalidToken, claims_of
 
 if TYPE_CHECKING:
     from ws4redis.hub.control import Control
@@ -73,7 +74,7 @@ def ticket_of(identity: Identity, *, seconds: float = TICKET_SECONDS) -> str | N
     expires = now + seconds if identity.expires is None else min(identity.expires, now + seconds)
     # A page can read its ticket, and is never to see the key of its session.
     values = {name: value for name, value in identity.as_dict().items() if name != 'session'}
-    return sign({_TICKET: values, 'iat': now, 'exp': expires})
+    return sign_ticket(values, made_at=now, expires=expires)
 
 
 def identity_of_ticket(
@@ -86,9 +87,8 @@ def identity_of_ticket(
     if control is None or not control.is_current:
         return None
     try:
-        claims = claims_of(ticket)
-        values = claims[_TICKET]
-        identity = Identity.from_dict({**values, 'session': None})
+        claims = claims_of_ticket(ticket)
+        identity = Identity.from_dict({**claims[_TICKET], 'session': session_key})
         made_at = _time_in(claims, 'iat')
     except (InvalidToken, KeyError, TypeError, ValueError):
         return None
@@ -101,7 +101,7 @@ def identity_of_ticket(
     # Whatever the clocks say.
     if control.ended.session_has_ended(digest):
         return None
-    return Identity.from_dict({**values, 'session': session_key})
+    return identity
 
 
 def _identity_in(claims: dict[str, Any]) -> Identity:

@@ -50,12 +50,15 @@ class Identity:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Identity:
         """Return what :meth:`as_dict` was called for."""
-        known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        known = {name: values[name] for name in _FIELDS if name in values}
         for name in ('groups', 'channels'):
             if name in known:
                 known[name] = tuple(known[name])
         return cls(**known)
 
+
+# To ask a dataclass for its fields takes as long as all the rest of making one.
+_FIELDS = tuple(item.name for item in fields(Identity))
 
 ANONYMOUS = Identity()
 

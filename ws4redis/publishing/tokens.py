@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import jwt
@@ -138,13 +139,25 @@ def _ties(user: Any, session: Any) -> dict[str, Any]:
 
 def sign(claims: Mapping[str, Any]) -> str:
     """Return a token; raise ``ImproperlyConfigured`` where there is no key for it."""
-    for key, algorithms in _keys():
-        if algorithms is _HMAC:
-            return jwt.encode(dict(claims), key, algorithm='HS256')
+    return jwt.encode(dict(claims), signing_key(), algorithm='HS256')
+
+
+def signing_key() -> bytes:
+    """Return the key that signs; raise ``ImproperlyConfigured`` where there is none."""
+    for key in hmac_keys():
+        return key
     raise ImproperlyConfigured(
         'WS4REDIS_TOKEN_KEYS holds public keys alone, which only check tokens: who has the private '
         'ones makes them.'
     )
+
+
+def hmac_keys() -> Iterator[bytes]:
+    """Yield the secrets that are believed, the one that signs first."""
+    for key, algorithms in _keys():
+        if algorithms is _HMAC:
+            assert isinstance(key, bytes)
+            yield key
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -169,15 +182,21 @@ def _keys() -> Iterator[tuple[bytes | str, tuple[str, ...]]]:
     """Yield the keys that are believed, the one that signs first."""
     keys = conf.WS4REDIS_TOKEN_KEYS
     if keys is None:
-        for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-            derived = salted_hmac('ws4redis.tokens', b'', secret=secret, algorithm='sha256')
-            yield derived.digest().ljust(_HMAC_BLOCK_BYTES, b'\0'), _HMAC
+        yield _derived_key(settings.SECRET_KEY), _HMAC
+        for secret in settings.SECRET_KEY_FALLBACKS:
+            yield _derived_key(secret), _HMAC
         return
     for key in [keys] if isinstance(keys, str) else keys:
         if is_public_key(key):
             yield key, _PUBLIC
         else:
             yield key.encode().ljust(_HMAC_BLOCK_BYTES, b'\0'), _HMAC
+
+
+@lru_cache(maxsize=16)
+def _derived_key(secret: str | bytes) -> bytes:
+    derived = salted_hmac('ws4redis.tokens', b'', secret=secret, algorithm='sha256')
+    return derived.digest().ljust(_HMAC_BLOCK_BYTES, b'\0')
 
 
 def is_public_key(key: str) -> bool:
