@@ -61,9 +61,12 @@ def open_tab(browser: Browser, static_pages: StaticPages, server: Served) -> Ite
         stack.callback(context.close)
         context.set_default_timeout(SOON_SECONDS * 1000)
 
-        def open_tab(*, without_workers: bool = False, **more: Any) -> Page:
+        def open_tab(*, without_workers: bool = False, prepare: str = '', **more: Any) -> Page:
             tab = context.new_page()
             tab.goto(static_pages.url + 'shared/')
+            if prepare:
+                tab.clock.install()
+                tab.evaluate(prepare)
             tab.evaluate(SHARE, [server.port, more, without_workers])
             tab.wait_for_function("seen.some(each => each[0] === 'connected')")
             return tab
@@ -212,6 +215,73 @@ def test_a_tab_that_is_left_and_come_back_to_goes_on(open_tab: Open) -> None:
     assert received(first, 1) == ['unheard']
     publish('chat/1', 'heard')
     assert received(first, 2) == ['unheard', 'heard']
+
+
+def test_a_tab_that_is_come_back_to_gets_nothing_twice(open_tab: Open) -> None:
+    publish('chat/1', 'shown on the page')
+    since = get_position('chat/1', broadcast=True)
+    first, second = open_tab(), open_tab()
+    subscribe(first, 'chat/1', since)
+    subscribe(second, 'chat/1')
+    publish('chat/1', 'heard')
+    assert received(first, 1) == ['heard']
+    first.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    publish('chat/1', 'unheard')
+    first.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    assert received(first, 2) == ['heard', 'unheard']
+
+
+def kill_worker(tab: Page) -> None:
+    browser = tab.context.browser
+    assert browser is not None
+    session = browser.new_browser_cdp_session()
+    targets = session.send('Target.getTargets')['targetInfos']
+    (worker,) = (target for target in targets if target['type'] == 'shared_worker')
+    session.send('Target.closeTarget', {'targetId': worker['targetId']})
+    session.detach()
+
+
+IS_CUT_OFF = "seen.some(each => each[0] === 'closed' && each[1] === 1006)"
+WITHOUT_LOCKS = "Object.defineProperty(navigator, 'locks', {value: undefined});"
+
+
+@pytest.mark.parametrize('has_locks', [True, False], ids=['locks', 'no locks'])
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(
+    open_tab: Open, has_locks: bool
+) -> None:
+    prepare = '' if has_locks else WITHOUT_LOCKS
+    publish('chat/1', 'shown on the page')
+    since = get_position('chat/1', broadcast=True)
+    first, second = open_tab(prepare=prepare), open_tab(prepare=prepare)
+    subscribe(first, 'chat/1', since)
+    subscribe(second, 'chat/1')
+    subscribe(first, 'open')
+    publish('chat/1', 'before')
+    assert received(first, 1) == received(second, 1) == ['before']
+    kill_worker(first)
+    publish('chat/1', 'meanwhile')
+    for tab in (first, second):
+        if has_locks:
+            tab.wait_for_function(IS_CUT_OFF)
+        while not tab.evaluate(IS_CUT_OFF):
+            tab.clock.run_for(1000)
+        tab.wait_for_function("seen.filter(each => each[0] === 'connected').length === 2")
+        assert tab.evaluate('page.is_shared()')
+    wait_for_connections(1)
+    publish('chat/1', 'after')
+    assert received(first, 3) == ['before', 'meanwhile', 'after']
+    assert received(second, 3) == ['before', 'meanwhile', 'after']
+    first.wait_for_function("seen.filter(each => each[0] === 'subscribed').length === 4")
+    first.evaluate("page.publish('open', 'as before')")
+    assert received(first, 4)[3:] == ['as before']
+
+
+def test_what_was_asked_of_a_worker_that_is_killed_fails(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.evaluate("window.asked = page.rpc('take_long', 1).catch(error => error.message); null")
+    kill_worker(tab)
+    assert 'closed' in tab.evaluate('asked')
+    assert tab.evaluate("page.rpc('add', [1, 2])")['sum'] == 3
 
 
 def test_an_identity_must_be_named(open_tab: Open) -> None:

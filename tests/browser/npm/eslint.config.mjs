@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 
-const browser = ['AbortSignal', 'Blob', 'CSS', 'CloseEvent', 'CustomEvent', 'DocumentFragment',
-    'Element', 'EventSource', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
+const browser = ['AbortController', 'AbortSignal', 'Blob', 'CSS', 'CloseEvent', 'CustomEvent',
+    'DocumentFragment', 'Element', 'EventSource', 'HTMLElement', 'URL', 'URLSearchParams', 'WebSocket', 'atob', 'btoa',
     'SharedWorker', 'SharedWorkerGlobalScope', 'clearInterval', 'clearTimeout', 'console',
     'customElements', 'document', 'fetch', 'FormData', 'navigator', 'performance', 'reportError',
     'requestAnimationFrame', 'self', 'setInterval', 'setTimeout', 'window'];

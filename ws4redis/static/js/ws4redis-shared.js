@@ -4,7 +4,9 @@
  *     const page = WS4Redis.share({uri: '/ws/connection/websocket', identity: 'mary'});
  *
  * The connection is in a SharedWorker, which runs this same file. Where there is none, each page
- * has one of its own, as with `WS4Redis.connect()`.
+ * has one of its own, as with `WS4Redis.connect()`. A worker that was killed is replaced: pages
+ * notice by a lock that it holds as long as it lives, or, where there are no locks (on a site
+ * without TLS), since it does not answer them any more.
  */
 (function () {
     'use strict';
@@ -16,6 +18,9 @@
 
     // A worker whose scripts cannot be loaded says nothing.
     const WORKER_TIMEOUT_MS = 5000;
+    // How often a page asks whether its worker lives, where no lock tells it.
+    const BEAT_INTERVAL_MS = 10000;
+    const MAX_UNANSWERED_BEATS = 2;
     const CLOSED = 3;
 
     if (typeof SharedWorkerGlobalScope === 'function' && self instanceof SharedWorkerGlobalScope) {
@@ -63,20 +68,9 @@
         let is_shared = false;
         let target = null;
         let is_closed = false;
-        const subscribed = {};
-        const decided = find_worker(own_url, options).then(function (port) {
-            is_shared = true;
-            return make_remote(port, options);
-        }).catch(function () {
-            is_shared = false;
-            return WS4Redis.connect(direct_options);
-        });
-        decided.then(function (found) {
-            target = found;
-            if (is_closed) {
-                target.close();
-            }
-        });
+        let decided = null;
+        const subscriptions = {};
+        decide();
         const page = {
             subscribe: subscribe,
             close: function () {
@@ -98,46 +92,96 @@
         });
         return page;
 
+        /** Find a worker, or connect without one, and subscribe to what the page has so far. */
+        function decide() {
+            target = null;
+            decided = find_worker(own_url, options).then(function (worker) {
+                is_shared = true;
+                return make_remote(worker, options, function () {
+                    if (!is_closed) {
+                        decide();
+                    }
+                });
+            }).catch(function () {
+                is_shared = false;
+                return WS4Redis.connect(direct_options);
+            });
+            decided.then(function (found) {
+                target = found;
+                if (is_closed) {
+                    target.close();
+                }
+                Object.keys(subscriptions).forEach(function (channel) { enter(channel); });
+            });
+        }
+
+        function enter(channel) {
+            const subscription = subscriptions[channel];
+            subscription.inner = target.subscribe(channel, subscription.watched);
+        }
+
         function subscribe(channel, handlers) {
-            if (subscribed[channel]) {
+            if (subscriptions[channel]) {
                 throw new Error('WS4Redis: ' + channel + ' is subscribed to already');
             }
-            const marker = subscribed[channel] = {};
-            const refused = handlers && handlers.refused;
-            const watched = Object.assign({}, handlers, {
-                refused: function (error) {
-                    forget();
-                    if (refused) {
-                        refused.call(handlers, error);
-                    }
-                }
-            });
-            let inner = null;
-            decided.then(function (found) {
-                if (subscribed[channel] === marker) {
-                    inner = found.subscribe(channel, watched);
-                }
-            });
+            const watched = watch(handlers || {}, forget);
+            const subscription = subscriptions[channel] = {watched: watched, inner: null};
+            if (target !== null) {
+                enter(channel);
+            }
             return {
                 channel: channel,
                 publish: function (data) { return page.publish(channel, data); },
                 unsubscribe: function () {
                     forget();
-                    if (inner !== null) {
-                        inner.unsubscribe();
+                    if (subscription.inner !== null) {
+                        subscription.inner.unsubscribe();
                     }
                 }
             };
 
             function forget() {
-                if (subscribed[channel] === marker) {
-                    delete subscribed[channel];
+                if (subscriptions[channel] === subscription) {
+                    delete subscriptions[channel];
                 }
             }
         }
     }
 
-    /** Return a promise of a worker's port; it is broken where there can be none. */
+    /**
+     * Return the handlers of a subscription, whose `since` follows what the page is told.
+     *
+     * So whoever subscribes to the channel once more gets what was missed, and nothing twice.
+     */
+    function watch(handlers, forget) {
+        let epoch = '';
+        const watched = Object.assign({}, handlers);
+        note('subscribed', function (reply) {
+            epoch = reply.recoverable ? reply.epoch : '';
+            if (epoch && !watched.since) {
+                watched.since = {epoch: epoch, offset: reply.offset || 0};
+            }
+        });
+        note('received', function (data, publication) {
+            if (epoch && publication.offset) {
+                watched.since = {epoch: epoch, offset: publication.offset};
+            }
+        });
+        note('gap', function (gap) {
+            watched.since = {epoch: gap.epoch, offset: gap.offset};
+        });
+        note('refused', forget);
+        return watched;
+
+        function note(name, noted) {
+            watched[name] = function () {
+                noted.apply(null, arguments);
+                call(handlers, name, Array.from(arguments));
+            };
+        }
+    }
+
+    /** Return a promise of a worker: its port, and the lock that it holds while it lives. */
     function find_worker(own_url, options) {
         return new Promise(function (resolve, reject) {
             const url = options.worker || own_url;
@@ -152,7 +196,7 @@
             worker.port.onmessage = function (event) {
                 clearTimeout(timer);
                 if (event.data.is_ready) {
-                    resolve(worker.port);
+                    resolve({port: worker.port, life: event.data.life});
                 } else {
                     reject(new Error('ws4redis.js cannot be loaded'));
                 }
@@ -173,12 +217,21 @@
         return tag === null ? new URL('ws4redis.js', worker_url).href : tag.src;
     }
 
-    /** Return a connection that is in the worker, with the methods of one of the page's own. */
-    function make_remote(port, options) {
+    /**
+     * Return a connection that is in the worker, with the methods of one of the page's own.
+     *
+     * `lost` is called when the worker has ended, and with it the connection.
+     */
+    function make_remote(worker, options, lost) {
+        const port = worker.port;
         const handlers = {};
         let calls = {};
         let last = 0;
         let state = 0;
+        let unanswered_beats = 0;
+        let is_over = false;
+        // Whatever this connection waits for ends with it.
+        const over = new AbortController();
         const opening = Object.assign(pick(options, OPTIONS),
             {uri: absolute(options.uri).replace(/^http/, 'ws')},
             options.token_url ? {token_url: absolute(options.token_url)} : {});
@@ -186,17 +239,7 @@
             subscribe: subscribe,
             close: function () {
                 leave();
-                window.removeEventListener('pagehide', leave);
-                window.removeEventListener('pageshow', come_back);
-                if (state !== CLOSED) {
-                    state = CLOSED;
-                    call(options, 'disconnected', [new CloseEvent('close',
-                        {code: 1000, reason: '', wasClean: true})]);
-                }
-                Object.keys(calls).forEach(function (id) {
-                    calls[id].reject(new Error('WS4Redis: the connection is closed'));
-                });
-                calls = {};
+                end({code: 1000, reason: '', wasClean: true});
             },
             get_state: function () { return state; }
         };
@@ -204,16 +247,60 @@
             remote[name] = function () {
                 const args = Array.from(arguments);
                 return new Promise(function (resolve, reject) {
+                    if (is_over) {
+                        reject(new Error('WS4Redis: the connection is closed'));
+                        return;
+                    }
                     calls[last += 1] = {resolve: resolve, reject: reject};
                     post({call: name, id: last, args: args});
                 });
             };
         });
         port.onmessage = function (event) { take(event.data); };
-        window.addEventListener('pagehide', leave);
-        window.addEventListener('pageshow', come_back);
+        window.addEventListener('pagehide', leave, {signal: over.signal});
+        window.addEventListener('pageshow', come_back, {signal: over.signal});
         open();
+        if (navigator.locks && worker.life) {
+            const shared = {mode: 'shared', signal: over.signal};
+            navigator.locks.request(worker.life, shared, worker_ended).catch(function () {});
+        } else {
+            beat();
+        }
         return remote;
+
+        /** End this connection; what was asked may have been done, and is not asked again. */
+        function end(event) {
+            is_over = true;
+            over.abort();
+            if (state !== CLOSED) {
+                state = CLOSED;
+                call(options, 'disconnected', [new CloseEvent('close', event)]);
+            }
+            Object.keys(calls).forEach(function (id) {
+                calls[id].reject(new Error('WS4Redis: the connection is closed'));
+            });
+            calls = {};
+        }
+
+        function worker_ended() {
+            if (!is_over) {
+                end({code: 1006, reason: 'the shared worker has ended', wasClean: false});
+                lost();
+            }
+        }
+
+        function beat() {
+            if (is_over) {
+                return;
+            }
+            if (unanswered_beats >= MAX_UNANSWERED_BEATS) {
+                worker_ended();
+                return;
+            }
+            unanswered_beats += 1;
+            post({beat: true});
+            setTimeout(beat, BEAT_INTERVAL_MS);
+        }
 
         function post(message) {
             port.postMessage(message);
@@ -268,6 +355,10 @@
         }
 
         function take(message) {
+            if (is_over) {
+                return;
+            }
+            unanswered_beats = 0;
             if (message.state !== undefined) {
                 state = message.state;
             }
@@ -313,11 +404,22 @@
     function serve() {
         const connections = {};
         let is_ready = false;
+        const life = 'ws4redis-worker-' + Math.random().toString(36).slice(2);
+        const alive = new Promise(function (resolve) {
+            if (!self.navigator.locks) {
+                resolve('');
+                return;
+            }
+            self.navigator.locks.request(life, function () {
+                resolve(life);
+                return new Promise(function () {});
+            });
+        });
         self.onconnect = function (event) {
             const port = event.ports[0];
             const member = {port: port, connection: null};
             port.onmessage = function (message) { take(member, message.data); };
-            port.postMessage({is_ready: is_ready});
+            alive.then(function (lock) { port.postMessage({is_ready: is_ready, life: lock}); });
         };
         try {
             self.importScripts(decodeURIComponent(self.location.hash.slice(1)));
@@ -336,6 +438,8 @@
                 member.connection.enter(member);
             } else if (message.leave) {
                 leave(member);
+            } else if (message.beat) {
+                member.port.postMessage({beat: true});
             } else if (message.lock) {
                 self.navigator.locks.request(message.lock, function () { leave(member); });
             } else if (message.call) {
@@ -566,6 +670,9 @@
 
     /** Return the offset that a page's position has in a numbering; null if it has none. */
     function position_in(since, epoch) {
+        if (since.epoch) {
+            return since.epoch === epoch ? since.offset : null;
+        }
         // digest.epoch.offset.tag~…, see ws4redis/broker/tokens.py; no two channels share an epoch.
         const found = since.split('~').map(function (item) { return item.split('.'); })
             .find(function (parts) { return parts[1] === epoch; });

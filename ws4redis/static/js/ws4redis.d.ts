@@ -54,7 +54,7 @@ export interface Subscribed {
 
 export interface Handlers<Data = Json> {
     /** A position of the page, from `get_position()` or `{% websocket_position %}`. */
-    since?: string;
+    since?: string | {epoch: string; offset: number};
     /** A token for this channel. */
     token?: string;
     received?(data: Data, publication: Publication<Data>): void;

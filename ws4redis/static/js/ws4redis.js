@@ -880,11 +880,12 @@
         function send_subscribe(channel) {
             const subscription = subscriptions[channel];
             const handlers = subscription.handlers;
+            const seen = positions[channel] || handlers.since;
             const request = Object.assign(
                 {channel: channel, join_leave: Boolean(handlers.joined || handlers.left)},
                 handlers.token ? {token: handlers.token} : {},
-                positions[channel] ? recovering(positions[channel])
-                    : handlers.since ? {data: {since: handlers.since}} : {}
+                // A text is that of the page, which names no single channel.
+                !seen ? {} : seen.epoch ? recovering(seen) : {data: {since: seen}}
             );
             session.call('subscribe', request, function (error, reply) {
                 if (subscriptions[channel] !== subscription) {
