@@ -104,6 +104,10 @@ def test_progress_is_shown_from_the_first_step_to_the_end(open_page: Open) -> No
         progress.advance(3)
     wait_for_text(page, 'ws4redis-progress[data-state=done]', '100 % · Done')
     assert page.locator('progress').evaluate('bar => bar.value') == 1
+    # There is nothing to do.
+    with Progress('job', total=0):
+        wait_for_text(page, 'ws4redis-progress[data-state=running]', '100 %')
+    wait_for_text(page, 'ws4redis-progress[data-state=done]', '100 % · Done')
 
 
 def test_those_who_come_late_see_the_state_at_once(open_page: Open) -> None:
@@ -144,7 +148,7 @@ NONSENSE = [
     '{"type": 7}',
     '{"type": "progress"}',
     '{"type": "progress", "done": -1, "total": 4, "state": "running"}',
-    '{"type": "progress", "done": 1, "total": 0, "state": "running"}',
+    '{"type": "progress", "done": 1, "total": -1, "state": "running"}',
     '{"type": "progress", "done": "1", "total": 4, "state": "running"}',
     '{"type": "progress", "done": 1, "total": 4, "state": "constructor"}',
     '{"type": "unread", "unread": "many"}',

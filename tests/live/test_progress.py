@@ -121,6 +121,15 @@ def test_a_loop_is_tracked_and_its_length_is_the_total(memory: MemoryBroker) -> 
     assert (last['state'], last['done'], last['total']) == ('done', 5, 5)
 
 
+def test_where_there_is_nothing_to_do_all_is_done(memory: MemoryBroker) -> None:
+    assert list(Progress('job').track([])) == []
+    with Progress('job', total=0):
+        pass
+    for state in states(memory):
+        assert (state['done'], state['total'], state['left']) == (0, 0, None)
+    assert [state['state'] for state in states(memory)] == ['running', 'done'] * 2
+
+
 def test_a_loop_without_a_length_has_no_total(memory: MemoryBroker) -> None:
     assert len(list(Progress('job').track(iter('abc')))) == 3
     assert states(memory)[-1]['total'] is None
@@ -146,9 +155,9 @@ def test_a_loop_that_raises_within_the_block_has_failed(memory: MemoryBroker) ->
     assert states(memory)[-1]['state'] == 'failed'
 
 
-@pytest.mark.parametrize('total', [0, -1, float('nan'), float('inf'), '10', True])
+@pytest.mark.parametrize('total', [-1, float('nan'), float('inf'), '10', True])
 def test_a_total_that_is_none_is_refused(total: Any) -> None:
-    with pytest.raises(ValueError, match='total must be a number above 0'):
+    with pytest.raises(ValueError, match='total must be a number, 0 or above'):
         Progress('job', total)
 
 

@@ -39,9 +39,9 @@ State = dict[str, Any]
 class Progress:
     """Tell how far a task is; ``<ws4redis-progress facility="…">`` shows it.
 
-    ``total`` is the number of steps, None where nobody knows. The audience is given as to
-    ``RedisPublisher``; without one it is everybody who subscribes to the facility. ``expire`` is
-    for how many seconds the last state is kept.
+    ``total`` is the number of steps, None where nobody knows; where it is 0, all is done. The
+    audience is given as to ``RedisPublisher``; without one it is everybody who subscribes to the
+    facility. ``expire`` is for how many seconds the last state is kept.
 
     As a context manager it ends with ``finish()``, or with ``fail()`` where an exception passes,
     whose text browsers do not get. Safe among threads.
@@ -184,7 +184,7 @@ class Progress:
 
     def _count(self, items: object) -> None:
         if self._total is None and isinstance(items, Sized):
-            self._total = len(items) or None
+            self._total = len(items)
 
     def _moved(self, steps: float, text: str | None) -> bool:
         """Note some steps; return whether it is time to tell."""
@@ -301,8 +301,8 @@ def _is_number(value: object) -> bool:
 
 
 def _checked_total(total: float | None) -> float | None:
-    if total is not None and (not _is_number(total) or total <= 0):
-        raise ValueError(f'total must be a number above 0, or None, not {total!r}')
+    if total is not None and (not _is_number(total) or total < 0):
+        raise ValueError(f'total must be a number, 0 or above, or None, not {total!r}')
     return total
 
 

@@ -235,7 +235,7 @@
             if (news === null) {
                 return;
             }
-            const total_is_fine = news.total === null || (is_count(news.total) && news.total > 0);
+            const total_is_fine = news.total === null || is_count(news.total);
             if (!is_count(news.done) || !total_is_fine ||
                     ['running', 'done', 'failed', 'stopped'].indexOf(news.state) === -1) {
                 throw new TypeError('no progress');
@@ -258,7 +258,8 @@
                 this.bar.removeAttribute('value');
                 parts.push(news.done.toLocaleString());
             } else {
-                const part = Math.min(news.done / news.total, 1);
+                // Where there is nothing to do, all is done.
+                const part = news.total === 0 ? 1 : Math.min(news.done / news.total, 1);
                 this.bar.value = part;
                 // Nobody believes in 100 % that go on.
                 parts.push((news.state === 'done' ? 100 : Math.floor(part * 100)) + ' %');
