@@ -47,9 +47,14 @@ def _targets(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target]
 
 
+def settings_before() -> dict[str, Any]:
+    """Return what a project's settings have before a page adds to them."""
+    return {'WS4REDIS_FACILITIES': {}}
+
+
 def settings_of(page: Path) -> dict[str, Any]:
     """Return what the blocks of a page assign that do nothing but to set settings."""
-    assigned: dict[str, Any] = {}
+    assigned = settings_before()
     for block in blocks_in(page, 'python'):
         if assigns_settings(block):
             exec(block.text, assigned)

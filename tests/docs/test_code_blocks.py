@@ -27,7 +27,7 @@ from django.template import Template
 from django.test import override_settings
 
 from tests.django_requests import logged_in_request, make_user
-from tests.docs.code_blocks import CodeBlock, code_blocks, commands
+from tests.docs.code_blocks import DOCS, CodeBlock, code_blocks, commands
 from tests.docs.pages import (
     TEXTS,
     assigns_settings,
@@ -35,6 +35,8 @@ from tests.docs.pages import (
     defines,
     name_of,
     project_of,
+    settings_before,
+    settings_of,
 )
 from tests.programs import uwsgi_command
 from tests.requirements import require_executable
@@ -89,7 +91,7 @@ def test_settings_exist_and_pass_the_system_checks(page: Path, tmp_path: Path) -
 
 
 def _check_settings_of(block: CodeBlock, page: Path) -> None:
-    assigned: dict[str, Any] = {}
+    assigned = settings_before()
     names = {
         node.id
         for node in ast.walk(ast.parse(block.text))
@@ -116,13 +118,26 @@ def _is_of_no_interest(message: str, page: Path) -> bool:
 def _facilities_of(page: Path) -> dict[str, Any]:
     """Return the properties that a page gives to the facilities that its code uses."""
     name = 'WS4REDIS_FACILITIES'
-    facilities: dict[str, Any] = {}
+    assigned = settings_before()
+    facilities = assigned[name]
     for block in blocks_in(page, 'python'):
         if assigns_settings(block) and name in block.text:
-            assigned: dict[str, Any] = {}
             exec(block.text, assigned)
+            # The pages of the reference show several projects.
             facilities |= assigned[name]
     return {name: facilities}
+
+
+def test_a_recipe_takes_nothing_from_the_facilities_of_another() -> None:
+    assigned = settings_before()
+    wanted: set[str] = set()
+    for page in sorted((DOCS / 'howto').glob('*.md')):
+        wanted |= settings_of(page)['WS4REDIS_FACILITIES'].keys()
+        for block in blocks_in(page, 'python'):
+            if assigns_settings(block) and 'WS4REDIS_FACILITIES' in block.text:
+                exec(block.text, assigned)
+    assert len(wanted) > 5
+    assert assigned['WS4REDIS_FACILITIES'].keys() == wanted
 
 
 @pytest.mark.django_db(transaction=True)
