@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -17,6 +18,27 @@ def version() -> str:
     if match is None:
         raise RuntimeError('ws4redis/__init__.py names no __version__')
     return match[1]
+
+
+# Where the checkout is to be seen, as 'https://example.org/project'; known where it is released.
+REPOSITORY_URL = os.environ.get('REPOSITORY_URL', '').rstrip('/')
+RELATIVE_LINK = re.compile(r'(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)')
+
+
+def long_description() -> str:
+    """Return README.md without links that lead nowhere on the page of a package index.
+
+    Relative ones lead to the repository at this version; without one, their text alone stays.
+    """
+
+    def absolute(link: re.Match[str]) -> str:
+        is_image, text, path = link.groups()
+        if not REPOSITORY_URL:
+            return '' if is_image else text
+        kind = 'raw' if is_image else 'blob'
+        return f'{is_image}[{text}]({REPOSITORY_URL}/{kind}/{version()}/{path})'
+
+    return RELATIVE_LINK.sub(absolute, (HERE / 'README.md').read_text(encoding='utf-8'))
 
 
 # uWSGI is compiled from source, pyuwsgi is the same server as a binary wheel.
@@ -82,8 +104,9 @@ setup(
     name='django-websocket-redis',
     version=version(),
     description='Websockets for Django, with Redis as message queue',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description=long_description(),
     long_description_content_type='text/markdown',
+    project_urls={'Source': REPOSITORY_URL} if REPOSITORY_URL else {},
     author='The django-websocket-redis contributors',
     license='MIT',
     license_files=['LICENSE'],

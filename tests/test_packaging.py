@@ -76,6 +76,29 @@ def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
         assert f'Provides-Extra: {extra}\n' in metadata
 
 
+RELATIVE_LINK = re.compile(r'\]\((?!https?:|#)')
+
+
+def test_no_link_of_the_description_leads_nowhere(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        built = archive.read(path).decode()
+    assert '## How it compares' in built
+    assert RELATIVE_LINK.findall(built) == []
+    program = """
+import os, runpy, setuptools
+os.environ['REPOSITORY_URL'] = 'https://example.org/project/'
+setuptools.setup = lambda **metadata: print(metadata['project_urls'], metadata['long_description'])
+runpy.run_path('setup.py')
+"""
+    released = run(sys.executable, '-c', program, cwd=ROOT)
+    assert released.startswith("{'Source': 'https://example.org/project'}")
+    assert RELATIVE_LINK.findall(released) == []
+    at = f'https://example.org/project/{{}}/{version_in_source()}/docs'
+    assert f']({at.format("raw")}/images/demo.svg)' in released
+    assert f'[tutorial]({at.format("blob")}/tutorial.md)' in released
+
+
 def test_the_wheel_imports_in_an_empty_environment(installed_python: Path, tmp_path: Path) -> None:
     program = 'import ws4redis; print(ws4redis.__version__, ws4redis.__file__)'
     version, path = run(installed_python, '-c', program, cwd=tmp_path).split()
