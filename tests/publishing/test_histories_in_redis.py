@@ -133,3 +133,18 @@ def test_an_error_of_redis_is_the_publishers(redis_server: RedisServer) -> None:
         finally:
             client.config_set('maxmemory', 0)
     assert texts() == ['hi']
+
+
+def test_a_history_that_was_switched_off_for_a_while_tells_nobody_unless_its_position_is_deleted(
+    redis_client: redis.Redis,
+) -> None:
+    (position,) = chat().publish_message('before').values()
+    with override_settings(WS4REDIS_FACILITIES={}):
+        chat().publish_message('meanwhile')
+    chat().publish_message('after')
+    found = history('chat', since=position)
+    assert ([message.text for message in found.messages], found.gap) == (['after'], None)
+    redis_client.delete('ws4redis:position:{broadcast:chat}', 'ws4redis:stream:{broadcast:chat}')
+    chat().publish_message('later')
+    found = history('chat', since=position)
+    assert (list(found.messages), found.gap) == ([], 'epoch')
