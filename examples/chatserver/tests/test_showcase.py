@@ -132,6 +132,33 @@ class BreakingTest(TestCase):
                 for way in breaking.WAYS:
                     self.assertEqual(strict.post(f'/break/{way}/').status_code, 403)
 
+    def test_no_page_of_another_site_breaks_anything(self):
+        client = Client(enforce_csrf_checks=True)
+        host = 'localhost:8000'
+        own = {'Host': host, 'Origin': f'http://{host}'}
+        client.get('/break/', headers={'Host': host})
+        token = client.cookies['csrftoken'].value
+        broken = []
+        ways = {way: (lambda request, way=way: broken.append(way)) for way in breaking.WAYS}
+
+        def status(way, headers, data):
+            return client.post(f'/break/{way}/', data, headers=headers).status_code
+
+        with patch.dict(breaking.WAYS, ways), override_settings(**UNDER_DEMO):
+            for way in breaking.WAYS:
+                for origin in ('http://evil.example', 'http://localhost:9000', 'null'):
+                    headers = {'Host': host, 'Origin': origin}
+                    data = {'csrfmiddlewaretoken': token}
+                    self.assertEqual(status(way, headers, data), 403)
+                self.assertEqual(status(way, own, {}), 403)
+                self.assertEqual(status(way, own, {'csrfmiddlewaretoken': 'x' * 64}), 403)
+                for method in (client.get, client.head, client.put, client.delete):
+                    self.assertIn(method(f'/break/{way}/', headers=own).status_code, {403, 405})
+            self.assertEqual(broken, [])
+            # The page's own form may.
+            self.assertEqual(status('cut', own, {'csrfmiddlewaretoken': token}), 302)
+            self.assertEqual(broken, ['cut'])
+
     @override_settings(DEBUG=True)
     def test_only_the_demo_s_own_things_are_broken(self):
         ways = {way: (lambda request: None) for way in breaking.WAYS}
