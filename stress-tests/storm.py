@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import heapq
 import json
 import multiprocessing
 import os
 import random
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -28,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import django
 import psutil
+from arrivals import connect, send_request, some_source
 from bench.figures import tell
 
 from tests.programs import RedisServer
@@ -55,6 +59,8 @@ LONGEST_DELAY_SECONDS = 30.0
 PATIENCE_SECONDS = 120.0
 OPENING_AT_ONCE = 200
 CONNECTED_PER_TURN = 16
+# Addresses that the clients of a process come from.
+SOURCES = 4
 SETTINGS: dict[str, Any] = {
     'WS4REDIS_FACILITIES': {'storm/*': {'HISTORY_SIZE': 100}},
     'WS4REDIS_DRAIN_SECONDS': 1.0,
@@ -92,11 +98,12 @@ class Client:
     """One client, which comes back whenever it is cut off."""
 
     __slots__ = ('_data', '_failures', '_is_open', '_process', '_subscribed', 'is_back', 'missed',
-                 'positions', 'request', 'sock')  # fmt: skip
+                 'positions', 'request', 'sock', 'source')  # fmt: skip
 
-    def __init__(self, process: ClientProcess, request: bytes) -> None:
+    def __init__(self, process: ClientProcess, request: bytes, source: str) -> None:
         self._process = process
         self.request = request
+        self.source = source
         self.positions: dict[str, tuple[str, int]] = {}
         self.sock: socket.socket | None = None
         self.is_back = False
@@ -108,19 +115,22 @@ class Client:
         self._subscribed = 0
 
     def connect(self) -> None:
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
-        self.sock.connect_ex(self._process.address)
+        self.sock = connect(self._process.address, self.source)
         self._data = b''
         self._subscribed = 0
-        self._process.selector.register(self.sock, selectors.EVENT_WRITE, self)
+        try:
+            is_sent = send_request(self.sock, self.request)
+        except OSError:
+            # The poller tells of it.
+            is_sent = False
+        self._process.watch(self, is_sent=is_sent)
 
     def ready(self, events: int) -> None:
         assert self.sock is not None
         try:
-            if events & selectors.EVENT_WRITE:
-                self.sock.send(self.request)
-                self._process.selector.modify(self.sock, selectors.EVENT_READ, self)
+            if events & select.EPOLLOUT:
+                if send_request(self.sock, self.request):
+                    self._process.epoll.modify(self.sock, select.EPOLLIN)
                 return
             data = self.sock.recv(65536)
         except OSError:
@@ -134,7 +144,8 @@ class Client:
     def lost(self) -> None:
         process = self._process
         assert self.sock is not None
-        process.selector.unregister(self.sock)
+        # The poller forgets what is closed.
+        del process.by_descriptor[self.sock.fileno()]
         self.sock.close()
         self.sock = None
         if self._is_open:
@@ -168,7 +179,7 @@ class Client:
             self._data = self._data[start + length :]
             if opcode == TEXT:
                 for line in payload.split(b'\n'):
-                    self._take_reply(json.loads(line))
+                    self._take_reply(reply_in(line))
 
     def _say_hello(self) -> None:
         assert self.sock is not None
@@ -201,6 +212,13 @@ class Client:
             self.sock.send(encode_frame(TEXT, b'{}'))
 
 
+@functools.lru_cache(maxsize=10_000)
+def reply_in(line: bytes) -> dict[str, Any]:
+    """Return a reply or push; many clients get the same."""
+    reply: dict[str, Any] = json.loads(line)
+    return reply
+
+
 @functools.cache
 def hello(positions: tuple[tuple[str, tuple[str, int]], ...]) -> bytes:
     """Return what a client sends that has come so far; many have come as far as others."""
@@ -221,8 +239,13 @@ class ClientProcess:
     def __init__(self, pipe: Connection, address: tuple[str, int], requests: list[bytes]) -> None:
         self._pipe = pipe
         self.address = address
-        self.selector = selectors.EpollSelector()
-        self.clients = [Client(self, request) for request in requests]
+        self.epoll = select.epoll()
+        self.by_descriptor: dict[int, Client] = {}
+        sources = [some_source() for _ in range(SOURCES)]
+        self.clients = [
+            Client(self, request, source)
+            for request, source in zip(requests, cycle(sources), strict=False)
+        ]
         # Those who are to open for the first time, and those who come back, by the time they do.
         self.newcomers: list[Client] = list(self.clients)
         self.waiting: list[tuple[float, int, Client]] = []
@@ -231,6 +254,11 @@ class ClientProcess:
         self.cpu = time.process_time()
         self.back_times: list[float] = []
         self.lost_times: list[float] = []
+
+    def watch(self, client: Client, *, is_sent: bool) -> None:
+        assert client.sock is not None
+        self.by_descriptor[client.sock.fileno()] = client
+        self.epoll.register(client.sock, select.EPOLLIN if is_sent else select.EPOLLOUT)
 
     def note_back(self, client: Client) -> None:
         self.back += 1
@@ -249,8 +277,9 @@ class ClientProcess:
         told = False
         while True:
             self._connect_due()
-            for key, events in self.selector.select(self._seconds_to_wait()):
-                key.data.ready(events)
+            ready = self.epoll.poll(self._seconds_to_wait())
+            for fd, events in ready:
+                self.by_descriptor[fd].ready(events)
             if self.back == len(self.clients) and not told:
                 told = True
                 self._pipe.send(
@@ -264,7 +293,7 @@ class ClientProcess:
                 )
                 self.cpu = time.process_time()
                 self.back_times, self.lost_times = [], []
-            if self._pipe.poll() and self._pipe.recv() is None:
+            if not ready and self._pipe.poll() and self._pipe.recv() is None:
                 return
             if self.back < len(self.clients):
                 told = False
@@ -290,6 +319,8 @@ class ClientProcess:
 
 def run_clients(pipe: Connection, address: tuple[str, int], requests: list[bytes]) -> None:
     raise_limits()
+    # Thousands of objects, none of which is garbage.
+    gc.disable()
     ClientProcess(pipe, address, requests).run()
 
 
