@@ -288,12 +288,13 @@ class Answers:
     def ask(self, name: str) -> None:
         self._link.send(name, replied=self._note(name, 'reply'), refused=self._note(name, 'error'))
 
-    def subscribe(self, name: str, word: bytes = b'SUBSCRIBE') -> None:
+    def subscribe(self, *names: str, word: bytes = b'SUBSCRIBE') -> None:
+        command = ' '.join([word.decode(), *names])
         self._link.send_subscription(
             word,
-            name.encode(),
-            confirmed=self._note(f'{word.decode()} {name}', 'confirmed'),
-            refused=self._note(f'{word.decode()} {name}', 'error'),
+            *map(str.encode, names),
+            confirmed=self._note(command, 'confirmed'),
+            refused=self._note(command, 'error'),
         )
 
     def _note(self, name: str, kind: str) -> Callable[[Any], object]:
@@ -321,7 +322,7 @@ def test_a_subscription_is_confirmed_by_the_push_that_names_it(rig: Rig) -> None
     answers.subscribe('x')
     answers.ask('GET')
     answers.subscribe('y')
-    answers.subscribe('x', b'UNSUBSCRIBE')
+    answers.subscribe('x', word=b'UNSUBSCRIBE')
     news = push(b'message', b'x', b'live')
     rig.redis.reply(subscribed(b'x') + news + bulk(None) + news + b'-NOPERM y\r\n')
     rig.redis.reply(push(b'unsubscribe', b'x', 0))
@@ -333,6 +334,26 @@ def test_a_subscription_is_confirmed_by_the_push_that_names_it(rig: Rig) -> None
         ('UNSUBSCRIBE x', 'confirmed'),
     ]
     assert rig.link.pushes == [[b'message', b'x', b'live']] * 2
+
+
+def test_subscriptions_of_one_command_are_confirmed_or_refused_together(rig: Rig) -> None:
+    rig.start()
+    answers = Answers(rig.link)
+    answers.subscribe('a', 'b')
+    answers.ask('GET')
+    answers.subscribe('c', 'd')
+    answers.ask('PING')
+    rig.redis.reply(subscribed(b'a'))
+    rig.turn()
+    assert answers.kinds == []
+    rig.redis.reply(subscribed(b'b') + bulk(None) + b'-NOPERM c\r\n' + bulk(b'PONG'))
+    rig.turn()
+    assert answers.kinds == [
+        ('SUBSCRIBE a b', 'confirmed'),
+        ('GET', 'reply'),
+        ('SUBSCRIBE c d', 'error'),
+        ('PING', 'reply'),
+    ]
 
 
 def test_a_confirmation_that_nobody_waits_for_is_news(rig: Rig) -> None:

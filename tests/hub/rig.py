@@ -185,6 +185,12 @@ def subscribed(channel: bytes, count: int = 1) -> bytes:
     return push(b'subscribe', channel, count)
 
 
+def answer_to(command: list[bytes], kept: bytes | None = None) -> bytes:
+    """Return what Redis answers to ``SUBSCRIBE``, or to a question for the kept message."""
+    word, *names = command
+    return b''.join(map(subscribed, names)) if word == b'SUBSCRIBE' else bulk(kept)
+
+
 def unsubscribed(channel: bytes, count: int = 0) -> bytes:
     return push(b'unsubscribe', channel, count)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from django.test import override_settings
@@ -23,8 +24,10 @@ from ws4redis.broker.history import (
     read_command,
 )
 from ws4redis.broker.keys import keys_of
+from ws4redis.broker.link import pack_command
 from ws4redis.broker.scripts import script_of
 from ws4redis.hub import empty_channels, histories, recovery
+from ws4redis.hub.bus_link import BusLink
 from ws4redis.hub.channel import Gap, Joined, Outcome
 from ws4redis.hub.history_channel import HistoryChannel, State
 from ws4redis.hub.options import HubOptions
@@ -374,6 +377,37 @@ def test_an_outage_of_the_bus_loses_nothing(
         publish(client, b'%d' % (2 * number))
     for member in members:
         member.receive(*numbered(1, 10))
+    assert not hub.statistics.gaps
+
+
+def test_what_is_published_between_the_commands_of_a_reconnection_comes_once(
+    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = Member(hub, publish(client, b'0'))
+    member.wait()
+    flush = BusLink.flush
+    published: list[bytes] = []
+
+    def flush_one_by_one(link: BusLink) -> bool:
+        commands = hiredis.Reader()
+        commands.feed(bytes(link._output))
+        link._output.clear()
+        while command := commands.gets():
+            link.write(pack_command(*command))
+            flush(link)
+            if command[0] == b'SUBSCRIBE':
+                wait_until(lambda: all(dict(client.pubsub_numsub(*command[1:])).values()))
+                published.append(b'%d' % (len(published) + 1))
+                publish(client, published[-1])
+        return flush(link)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BusLink, 'flush', flush_one_by_one)
+        outage(hub, lambda: None)
+    last = b'%d' % (len(published) + 1)
+    assert published
+    publish(client, last)
+    member.receive(*published, last)
     assert not hub.statistics.gaps
 
 

@@ -201,11 +201,12 @@ class RedisLink:
         self.expect(replied, refused)
 
     def send_subscription(
-        self, word: bytes, name: bytes, *, confirmed: Replied = ignore, refused: Refused = ignore
+        self, word: bytes, *names: bytes, confirmed: Replied = ignore, refused: Refused = ignore
     ) -> None:
-        """Queue ``SUBSCRIBE`` or the like for one name, which a push confirms."""
-        self.write(pack_command(word, name))
-        self._expected.append((confirmed, refused, [word.lower(), name]))
+        """Queue ``SUBSCRIBE`` or the like, which a push for each name confirms, or an error all."""
+        self.write(pack_command(word, *names))
+        # The pushes come together, so those before the last one tell nothing.
+        self._expected.append((confirmed, refused, [word.lower(), names[-1]]))
 
     def write(self, packed: bytes) -> None:
         """Queue packed commands; call :meth:`expect` for each of them, in their order."""

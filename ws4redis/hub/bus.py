@@ -10,7 +10,7 @@ kind of channel: see ``kept_messages.py`` and ``histories.py``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -251,22 +251,23 @@ class Bus:
         channel.subscribed = channel.tells_events = False
 
     def _subscribe(self, channel: Channel) -> None:
-        # Payloads first: a header whose payload does not come would be taken for the next one's.
+        # In one command: of what is published between two, the payload would come without its
+        # header, or a header whose payload does not come be taken for the next one's.
+        names = []
         if not channel.subscribed:
             channel.subscribed = True
-            self._send_subscribe(channel, channel.name)
+            names.append(channel.name)
         if channel.wants_events and not channel.tells_events:
             channel.tells_events = True
-            self._send_subscribe(channel, channel.keys.events)
-
-    def _send_subscribe(self, channel: Channel, name: bytes) -> None:
+            names.append(channel.keys.events)
         link = channel.link
         assert link is not None
-        link.subscribe(
-            name,
-            confirmed=partial(self._confirmed, channel),
-            refused=partial(self._subscription_refused, channel, link, name),
-        )
+        if names:
+            link.subscribe(
+                *names,
+                confirmed=partial(self._confirmed, channel),
+                refused=partial(self._subscription_refused, channel, link, names),
+            )
 
     def send(
         self,
@@ -286,13 +287,14 @@ class Bus:
             logger.warning('Redis lets %r be subscribed to again', channel.name)
 
     def _subscription_refused(
-        self, channel: Channel, link: BusLink, name: bytes, error: Exception
+        self, channel: Channel, link: BusLink, names: Sequence[bytes], error: Exception
     ) -> None:
         if channel.link is not link:
             return
         if not channel.refused:
             channel.refused = True
-            logger.error('Redis refuses to subscribe to %r: %s', name, error)
+            which = ' and '.join(map(repr, names))
+            logger.error('Redis refuses to subscribe to %s: %s', which, error)
         channel.subscribed = channel.tells_events = False
         channel.resumes = True
         if not self._refused:

@@ -54,8 +54,8 @@ class BusLink(RedisLink):
         # What was told of the publication that comes next.
         self._header: tuple[Channel, Header] | None = None
 
-    def subscribe(self, name: bytes, *, confirmed: Replied, refused: Refused) -> None:
-        self.send_subscription(self.words.subscribe, name, confirmed=confirmed, refused=refused)
+    def subscribe(self, *names: bytes, confirmed: Replied, refused: Refused) -> None:
+        self.send_subscription(self.words.subscribe, *names, confirmed=confirmed, refused=refused)
 
     def unsubscribe(self, name: bytes) -> None:
         self.send_subscription(self.words.unsubscribe, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ws4redis.broker.link import AWAY_ERRORS, MOVING_ERRORS, Refused, Replied, error_code, ignore
@@ -56,10 +56,10 @@ class ClusterBus(Bus):
         link.send(*words, replied=asked.take, refused=asked.take_error)
 
     def _subscription_refused(
-        self, channel: Channel, link: BusLink, name: bytes, error: Exception
+        self, channel: Channel, link: BusLink, names: Sequence[bytes], error: Exception
     ) -> None:
         if error_code(error) not in MOVING_ERRORS:
-            super()._subscription_refused(channel, link, name, error)
+            super()._subscription_refused(channel, link, names, error)
         elif channel.link is link:
             self.redirect(channel, error)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.rig import Clock, Home, Peer, bulk, published, subscribed
+from tests.hub.rig import Clock, Home, Peer, answer_to, published
 from tests.websocket_client import CLOSE
 from ws4redis.broker.client_names import ClientName
 from ws4redis.broker.history import Page, PageRequest, Position
@@ -124,9 +124,8 @@ class Client:
     def confirm(self) -> None:
         """Let Redis confirm all subscriptions; nothing is kept in any channel."""
         self.hub.turn()
-        for command, name in self.hub.redis.commands(0):
-            answer = subscribed(name) if command == b'SUBSCRIBE' else bulk(None)
-            self.hub.redis.reply(answer, 0)
+        for command in self.hub.redis.commands(0):
+            self.hub.redis.reply(answer_to(command), 0)
         self.hub.turn(2)
 
     def end(self) -> tuple[int, str]:
@@ -258,10 +257,7 @@ def test_replies_of_one_turn_go_out_together(hub: Home, client: Client) -> None:
 def test_nothing_overtakes_a_reply(hub: Home, client: Client) -> None:
     client.connect()
     client.send({'id': 2, 'subscribe': {'channel': 'chat'}})
-    answers = [
-        subscribed(name) if command == b'SUBSCRIBE' else bulk(None)
-        for command, name in hub.redis.commands(0)
-    ]
+    answers = [answer_to(command) for command in hub.redis.commands(0)]
     # All of it is read in one turn.
     hub.redis.reply(b''.join(answers) + published(b'broadcast:chat', b'Hello'), 0)
     hub.turn(2)
@@ -388,8 +384,8 @@ def test_the_server_ends_a_subscription_by_its_full_name(client: Client) -> None
 def keep(hub: Home, message: bytes) -> None:
     """Let Redis confirm a subscription, and have a message kept in the channel."""
     hub.turn()
-    for command, name in hub.redis.commands(0):
-        hub.redis.reply(subscribed(name) if command == b'SUBSCRIBE' else bulk(message), 0)
+    for command in hub.redis.commands(0):
+        hub.redis.reply(answer_to(command, message), 0)
     hub.turn(2)
 
 
@@ -683,9 +679,9 @@ def test_nothing_is_told_before_the_answer_to_connect(hub: Home, project: Projec
     client = Client(hub, project, 'early', 'late')
     client.send({'id': 1, 'connect': {}})
     held: list[bytes] = []
-    for command, name in hub.redis.commands(0):
-        answer = subscribed(name) if command == b'SUBSCRIBE' else bulk(None)
-        if b'late' in name:
+    for command in hub.redis.commands(0):
+        answer = answer_to(command)
+        if b'late' in command[1]:
             held.append(answer)
         else:
             hub.redis.reply(answer, 0)
