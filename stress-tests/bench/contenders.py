@@ -42,6 +42,7 @@ class Setup:
         compression: accept permessage-deflate.
         handlers: hand messages from websockets to code written in this way.
         histories: keep what was published for those who come back.
+        seen: whether processes tell what they do, and somebody has the live page open.
     """
 
     redis: RedisServer
@@ -49,6 +50,7 @@ class Setup:
     compression: bool = False
     handlers: Code | None = None
     histories: bool = False
+    seen: bool | None = None
 
     def environment(self, repository: Path = REPOSITORY, **more: str) -> dict[str, str]:
         """Return the variables that the server files read."""
@@ -56,6 +58,7 @@ class Setup:
             'BENCH_REDIS_PORT': str(self.redis.port),
             'BENCH_DIRECTORY': str(self.directory),
             'BENCH_HISTORIES': '1' if self.histories else '',
+            'BENCH_UNSEEN': '1' if self.seen is False else '',
             'PYTHONPATH': f'{repository}/stress-tests:{repository}',
             **more,
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from .processes import ServerProcess
 
 FILE_VARIABLE = 'WS4REDIS_BENCH_FIGURES'
-SCRIPT_SECONDS = 300.0
+SCRIPT_SECONDS = 600.0
 CLEAN_UP_SECONDS = 20.0
 STRESS_TESTS = Path(__file__).resolve().parent.parent
 

@@ -8,6 +8,7 @@ arrive, and `complete_share` tells which share of the messages that was.
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .contenders import Code, Contender
 from .publishers import timed_message
@@ -84,11 +85,13 @@ def steady(
     websockets: int,
     per_second: float = 20,
     seconds: float = 10,
-    histories: bool = False,
+    **options: Any,
 ) -> Metrics:
     """Publish single messages to everybody, at a steady rate that a server can keep up with."""
-    with theatre.stage(contender, histories=histories) as stage:
+    with theatre.stage(contender, **options) as stage:
         stage.subscribe(websockets)
+        if options.get('seen'):
+            theatre.redis.open_live_page()
         stage.swarm.choose_witness()
         stage.swarm.reset(reads_latency=True)
         published: list[bytes] = []

@@ -73,6 +73,12 @@ class RedisServer:
         """Drop all keys, except for the sessions."""
         self.client.flushdb()
 
+    def open_live_page(self) -> None:
+        """Do what ws4redis' live page does in Redis while somebody looks at it."""
+        key = 'ws4redis:{processes}:watchers'
+        self.client.set(f'{key}:admin', 1)
+        self.client.sadd(key, 'admin')
+
     def connections(self) -> int:
         """Return how many connections Redis has besides the one that asks."""
         return len(self.client.client_list()) - 1

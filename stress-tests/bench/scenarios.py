@@ -23,6 +23,20 @@ from .measurements import (
 from .stage import Theatre
 from .targets import TARGETS
 
+Suits = Callable[[Features], bool]
+
+
+def _takes_part(features: Features) -> bool:
+    return features.fan_out
+
+
+def _keeps(features: Features) -> bool:
+    return features.histories
+
+
+def _is_ours(features: Features) -> bool:
+    return features.scripts
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -41,7 +55,7 @@ class Scenario:
     title: str
     run: Callable[[Theatre, Contender], Metrics]
     metrics: dict[str, str]
-    suits: Callable[[Features], bool] = lambda features: features.fan_out
+    suits: Suits = _takes_part
     rounds: int = 3
 
 
@@ -69,15 +83,25 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
     def scaled(number: int, least: int = 20) -> int:
         return max(round(number * scale), min(number, least))
 
-    def bursts(name: str, count: int, **more: Any) -> Scenario:
-        title = f'{scaled(200)} messages to {scaled(count):,} websockets'
-        run = partial(burst, websockets=scaled(count), messages=scaled(200))
-        return _with_or_without_history(name, 'burst fan-out', title, run, RATE | CPU, **more)
+    def bursts(
+        name: str,
+        count: int,
+        what: str = '',
+        suits: Suits = _takes_part,
+        rounds: int = 3,
+        **options: Any,
+    ) -> Scenario:
+        title = f'burst fan-out{what}: {scaled(200)} messages to {scaled(count):,} websockets'
+        run = partial(burst, websockets=scaled(count), messages=scaled(200), **options)
+        return Scenario(name, title, run, RATE | CPU, suits, rounds)
 
-    def steadies(name: str, count: int, **more: Any) -> Scenario:
-        title = f'20 messages/s to {scaled(count):,} websockets'
-        run = partial(steady, websockets=scaled(count), seconds=10 if scale == 1 else 2)
-        return _with_or_without_history(name, 'steady fan-out', title, run, LATENCY | CPU, **more)
+    def steadies(
+        name: str, count: int, what: str = '', suits: Suits = _takes_part, **options: Any
+    ) -> Scenario:
+        title = f'steady fan-out{what}: 20 messages/s to {scaled(count):,} websockets'
+        seconds = 10 if scale == 1 else 2
+        run = partial(steady, websockets=scaled(count), seconds=seconds, **options)
+        return Scenario(name, title, run, LATENCY | CPU, suits)
 
     def memories(name: str, title: str, *, compression: bool, **more: Any) -> Scenario:
         count = scaled(15_000, 100)
@@ -101,8 +125,10 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
             HANDSHAKES,
             lambda features: features.sessions,
         ),
-        bursts('burst-history', 5_000, histories=True),
-        steadies('steady-history', 1_000, histories=True),
+        bursts('burst-history', 5_000, ' with a history', _keeps, histories=True),
+        steadies('steady-history', 1_000, ' with a history', _keeps, histories=True),
+        steadies('steady-seen', 1_000, ' with metrics and the live page open', _is_ours, seen=True),
+        steadies('steady-unseen', 1_000, ' without metrics', _is_ours, seen=False),
         memories('memory', '', compression=False),
         Scenario(
             'private',
@@ -188,28 +214,6 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
     return [*comparisons[:4], *scripts, *comparisons[4:], _script('views'), _script('handlers')]
 
 
-def _with_or_without_history(
-    name: str,
-    kind: str,
-    title: str,
-    run: Callable[..., Metrics],
-    metrics: dict[str, str],
-    *,
-    histories: bool = False,
-    **more: Any,
-) -> Scenario:
-    if not histories:
-        return Scenario(name, f'{kind}: {title}', run, metrics, **more)
-    return Scenario(
-        name,
-        f'{kind} with a history: {title}',
-        partial(run, histories=True),
-        metrics,
-        lambda features: features.histories,
-        **more,
-    )
-
-
 def _script(name: str, *arguments: str, rounds: int = 1) -> Scenario:
     """Return what a script of its own measures, which tells its figures (`figures.py`)."""
     file = f'{name}.py'
@@ -219,4 +223,4 @@ def _script(name: str, *arguments: str, rounds: int = 1) -> Scenario:
         return figures_of(file, arguments, wanted, theatre.directory)
 
     command = ' '.join([f'stress-tests/{file}', *arguments])
-    return Scenario(file, f'`{command}`', run, {}, lambda features: features.scripts, rounds)
+    return Scenario(file, f'`{command}`', run, {}, _is_ours, rounds)

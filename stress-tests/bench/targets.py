@@ -69,6 +69,7 @@ TARGETS = (
     Target('private messages', 'private', PEAK, '≥', 10, 'channels'),
     Target('burst with a history', 'burst-history', RATE, '≥', 0.8, 'burst-5000'),
     Target('steady with a history: CPU', 'steady-history', CPU, '≤', 1.05, 'steady-1000'),
+    Target('steady, metrics and live page: CPU', 'steady-seen', CPU, '≤', 1.03, 'steady-unseen'),
     *(
         Target(title, 'histories.py', title, '≤', wanted)
         for title, wanted in {

@@ -12,6 +12,8 @@ WS4REDIS_CONNECTION = {'host': '127.0.0.1', 'port': int(os.environ['BENCH_REDIS_
 WS4REDIS_EXPIRE = 0
 if os.environ.get('BENCH_HISTORIES'):
     WS4REDIS_FACILITIES = {'*': {'HISTORY_SIZE': 100}}
+if os.environ.get('BENCH_UNSEEN'):
+    WS4REDIS_SNAPSHOT_INTERVAL = None
 # Measured is how fast it can be, not how fast a client may be by default.
 WS4REDIS_MAX_MESSAGES_PER_SECOND = WS4REDIS_MAX_BYTES_PER_SECOND = None
 WS4REDIS_MAX_PINGS_PER_SECOND = None
