@@ -172,7 +172,6 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
                 partial(handler_echo, code=code, clients=scaled(200), round_trips=scaled(300)),
                 {'round_trips_per_second': 'round trips/s'} | LATENCY | CPU,
                 partial(_has_handlers, code),
-                rounds=1,
             )
             for code in Code
         ),
