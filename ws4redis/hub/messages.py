@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ws4redis.hub.output import Chunk
 from ws4redis.hub.own_messages import fingerprint
-from ws4redis.hub.publication import payload_of
+from ws4redis.hub.publication import described, payload_of
 
 if TYPE_CHECKING:
-    from ws4redis.hub.publication import Published
+    from ws4redis.hub.publication import Publication, Published
     from ws4redis.protocol.wire import WireFormat
+
+T = TypeVar('T')
 
 
 class HeldBack:
@@ -40,13 +42,14 @@ class HeldBack:
 class Messages:
     """Publications on a channel in the order in which they are sent; there is at least one."""
 
-    __slots__ = ('_chunks', '_marks', 'channel', 'publications')
+    __slots__ = ('_chunks', '_encoded', '_marks', 'channel', 'publications')
 
     def __init__(self, publications: Sequence[Published], channel: bytes = b'') -> None:
         self.publications = publications
         self.channel = channel
         self._marks: list[bytes] | None = None
         self._chunks: dict[WireFormat, Chunk] = {}
+        self._encoded: dict[Any, tuple[Any, ...]] | None = None
 
     @classmethod
     def of(cls, payloads: Iterable[bytes]) -> Messages:
@@ -59,6 +62,17 @@ class Messages:
         if self._marks is None:
             self._marks = [fingerprint(payload_of(each)) for each in self.publications]
         return self._marks
+
+    def encoded(self, encode: Callable[[Publication], T]) -> tuple[T, ...]:
+        """Return what a function makes of each of them; for all who name that, it is made once."""
+        if self._encoded is None:
+            self._encoded = {}
+        made = self._encoded.get(encode)
+        if made is None:
+            made = self._encoded[encode] = tuple(
+                [encode(described(each)) for each in self.publications]
+            )
+        return made
 
     def framed(self, wire: WireFormat) -> Chunk:
         """Return their frames, joined."""

@@ -16,12 +16,13 @@ from ws4redis.broker.history import Kind, Position
 from ws4redis.broker.tokens import PositionsToken
 from ws4redis.hub.channel import Delay, Joined, Outcome
 from ws4redis.hub.clients.subscription import Subscription, SubscriptionState
-from ws4redis.hub.clients.wire import ClientWire, encoded, form_of
+from ws4redis.hub.clients.wire import ClientWire, encoded, encoded_as_text, form_of
 from ws4redis.hub.history_channel import HistoryChannel
 from ws4redis.hub.publication import Publication
 from ws4redis.protocol.client.codes import ErrorCode, UnsubscribeCode
 from ws4redis.protocol.client.commands import SubRefreshRequest, SubscribeRequest
 from ws4redis.protocol.client.replies import (
+    Raw,
     encode_error_code,
     encode_publication_push,
     encode_reply,
@@ -430,7 +431,9 @@ def _result(
     if position is not None:
         result.update(recoverable=True, positioned=True, epoch=position.epoch)
         result['offset'] = position.offset
-    publications = [encoded(each, as_text=as_text) for each in joined.publications]
+    publications: list[Raw] = []
+    if joined.messages is not None:
+        publications += joined.messages.encoded(encoded_as_text if as_text else encoded)
     if joined.kept is not None:
         kept = Publication(joined.kept, kind_of_kept)
         publications.insert(0, encoded(kept, as_text=as_text))

@@ -47,6 +47,10 @@ def encoded(publication: Publication, *, as_text: bool = False) -> Raw:
     return encode_publication(data, None if position is None else position.offset)
 
 
+def encoded_as_text(publication: Publication) -> Raw:
+    return encoded(publication, as_text=True)
+
+
 class ClientWire(WireFormat):
     """Encode publications as pushes, and anything else as ``base`` does.
 

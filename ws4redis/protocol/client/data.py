@@ -23,7 +23,7 @@ class Payload(NamedTuple):
 
 def encode_json(value: Any) -> str:
     """Return a value as JSON on one line; raise ``ValueError`` or ``TypeError`` if it has none."""
-    return json.dumps(value, ensure_ascii=False, separators=(',', ':'), allow_nan=False)
+    return _encode(value)
 
 
 def decode_json(text: str | bytes) -> Any:
@@ -31,14 +31,21 @@ def decode_json(text: str | bytes) -> Any:
 
     Python would take ``NaN`` too, and follow nested brackets until the stack is used up.
     """
+    if not isinstance(text, str):
+        text = text.decode(json.detect_encoding(text), 'surrogatepass')
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decode(text)
     except RecursionError:
         raise ValueError('the value is nested too deeply') from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f'{name} is no JSON')
+
+
+# `json.dumps` and `json.loads` make one of these for each value, which costs more than the value.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def payload_of(value: Any) -> Payload:

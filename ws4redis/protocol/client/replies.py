@@ -39,6 +39,11 @@ def encode_raw(value: Any) -> str:
     """Return a value as JSON in which each ``Raw`` stands as it is."""
     if isinstance(value, Raw):
         return value
+    kind = type(value)
+    if kind is str:
+        return encode_json(value)
+    if kind is int:
+        return str(value)
     if isinstance(value, Mapping):
         return f'{{{",".join(f"{encode_json(key)}:{encode_raw(v)}" for key, v in value.items())}}}'
     if isinstance(value, list):
