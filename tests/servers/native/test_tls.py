@@ -76,6 +76,40 @@ def pair(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[TlsPair]:
     pair.close()
 
 
+def test_the_client_chooses_the_cipher(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    chosen = []
+    for order in ('ECDHE+AES128+AESGCM:ECDHE+AES256+AESGCM', 'ECDHE+AES256:ECDHE+AES128'):
+        client = ssl.create_default_context()
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.set_ciphers(order)
+        pair = TlsPair((contexts[0], client))
+        cipher = pair.browser.cipher()
+        assert cipher is not None
+        chosen.append(cipher[2])
+        pair.close()
+    assert chosen == [128, 256]
+
+
+def test_who_leaves_without_a_word_gets_no_alert(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    pair = TlsPair(contexts)
+    far = socket.socket(fileno=pair.browser.detach())
+    far.settimeout(SOON_SECONDS)
+    far.shutdown(socket.SHUT_WR)
+    assert pair.ours.recv(1024) == b''
+    pair.ours.close()
+    received = b''
+    while data := far.recv(65536):
+        received += data
+    far.close()
+    # The ticket alone, and no record of an alert behind it.
+    assert received[5 + int.from_bytes(received[3:5], 'big') :] == b''
+
+
 def fill(sock: Any, data: bytes) -> int:
     """Write until nothing more is taken; return how much was."""
     sent = 0
