@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import ssl
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,12 +22,11 @@ os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tests.settings')
 
 import psutil
 from bench.figures import tell
-from bench.processes import cpu_seconds
 from handshakes import HANDSHAKES
+from tls_handshakes import tls
 
 from tests.event_stream_client import EventStreamClient
 from tests.programs import RedisServer
-from tests.standalone.certificates import make_certificate
 from tests.standalone.server import StandaloneServer
 from tests.websocket_client import RawWebSocket, handshake_request
 
@@ -114,40 +111,6 @@ def spread(redis_server: RedisServer) -> None:
             print(f'1000 handshakes {name}: {sorted(held.values())} in two processes')
             for client in clients:
                 client.close()
-
-
-def tls(redis_server: RedisServer) -> None:
-    """Make handshakes over TLS, new ones and resumed ones; what counts is the server's CPU."""
-    with tempfile.TemporaryDirectory() as directory:
-        certfile, keyfile = make_certificate(Path(directory))
-        context = ssl.create_default_context(cafile=str(certfile))
-        options = ('--certfile', str(certfile), '--keyfile', str(keyfile))
-        with server_of(redis_server, *options) as server:
-            request = handshake_request(f'wss://{server.host}:{server.port}{PATH}')
-            (worker,) = workers_of(server)
-            for name in ('new', 'resumed'):
-                session: Any = None
-                resumed = 0
-                cpu = cpu_seconds(worker.pid)
-                began = time.monotonic()
-                for _ in range(1000):
-                    client = context.wrap_socket(
-                        socket.create_connection((server.host, server.port)),
-                        server_hostname='127.0.0.1',
-                        session=session if name == 'resumed' else None,
-                    )
-                    client.sendall(request)
-                    assert client.recv(12) == b'HTTP/1.1 101'
-                    resumed += bool(client.session_reused)
-                    session = client.session
-                    client.close()
-                cpu = cpu_seconds(worker.pid) - cpu
-                tell({f'handshakes per CPU second, TLS, {name}': 1000 / cpu})
-                print(
-                    f'1000 handshakes over TLS one after the other, {name} ({resumed} resumed): '
-                    f'{1000 / (time.monotonic() - began):.0f} a second, '
-                    f'{cpu / 1000 * 1e6:.0f} µs of the CPU of the server each'
-                )
 
 
 def streams(redis_server: RedisServer) -> None:

@@ -96,7 +96,7 @@ def c_compiler() -> str | None:
     return shutil.which('cc') or shutil.which('gcc')
 
 
-def compiled(source: Path) -> Path:
+def compiled(source: Path, *libraries: str) -> Path:
     """Return the program made of a C source, compiled when first needed.
 
     Raises:
@@ -106,7 +106,8 @@ def compiled(source: Path) -> Path:
     program = cache_directory() / f'bench-{source.stem}-{digest}'
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
-        _run([c_compiler() or 'cc', '-O2', '-o', program, source], source.name)
+        linked = [f'-l{library}' for library in libraries]
+        _run([c_compiler() or 'cc', '-O2', '-o', program, source, *linked], source.name)
     return program
 
 
