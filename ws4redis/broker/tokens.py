@@ -67,6 +67,9 @@ class Since:
 
 def since_of(query_string: str) -> Since | None:
     """Return what a query string names as seen, None where it names nothing."""
+    if 'since' not in query_string.lower() and '%' not in query_string:
+        # Most often, and to parse it costs as much as to write the answer.
+        return None
     for name, value in parse_qsl(query_string, keep_blank_values=True, errors='replace'):
         if name.strip().lower() == 'since':
             return Since(value)

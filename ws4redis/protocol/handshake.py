@@ -69,9 +69,10 @@ def check_upgrade(
 
 def check_headers(headers: Mapping[str, str], *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
     """Check the headers of any request; raise ``HandshakeError`` 400 or 431."""
-    if sum(map(len, headers)) + sum(map(len, headers.values())) > max_header_bytes:
+    values = ''.join(headers.values())
+    if len(''.join(headers)) + len(values) > max_header_bytes:
         raise HandshakeError(431, 'The headers of the request are too large.')
-    if any(map(_LINE_BREAK.search, headers.values())):
+    if _LINE_BREAK.search(values):
         raise HandshakeError(400, 'A header of the request has a line break in its value.')
 
 

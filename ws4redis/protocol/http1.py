@@ -137,11 +137,8 @@ class HeadReader:
 
 def _refuse_bare_line_feeds(data: bytes | bytearray, start: int = 0) -> None:
     # A line that one server takes for two is how requests are smuggled past a proxy.
-    found = data.find(b'\n', start)
-    while found >= 0:
-        if found == 0 or data[found - 1] != 0x0D:
-            raise HandshakeError(400, 'A line of the request ends in a line feed alone.')
-        found = data.find(b'\n', found + 1)
+    if data.count(b'\n', start) != data.count(b'\r\n', max(0, start - 1)):
+        raise HandshakeError(400, 'A line of the request ends in a line feed alone.')
 
 
 class BodyReader:

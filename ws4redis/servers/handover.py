@@ -163,7 +163,7 @@ def _from_uwsgi(
         write = start_response(status, list(headers))
         # Sends the headers now, before the loop may send frames.
         write(b'')
-        return _socket.socket(fileno=fd)
+        return _socket.socket(-1, socket.SOCK_STREAM, 0, fd)
     except BaseException:
         os.close(fd)
         raise
