@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import redis
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from tests.django_requests import logged_in_request, make_user
-from tests.e2e.conftest import Connect, post
+from tests.e2e.conftest import Connect, cookie_of, post
 from tests.e2e.kinds import BOTH_LOOPS, Server
 from tests.redis_keys import stored_keys
-from tests.websocket_client import RawWebSocket
+from tests.websocket_client import RawWebSocket, handshake_request
 from ws4redis.publisher import SELF, RedisPublisher
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +51,32 @@ def test_a_message_to_a_user_reaches_that_user_alone(
         expect_only(websocket, 'to john')
     expect_only(marys, 'to mary')
     anonymous.expect_silence(0.05)
+
+
+def test_when_many_come_at_once_each_gets_what_is_its_users(
+    server: Server, transactional_db: None
+) -> None:
+    names = [f'user{number}' for number in range(10)]
+    logins = [logged_in_request(make_user(name)) for name in names]
+    gone = logged_in_request(make_user('gone'))
+    User.objects.filter(username='gone').update(is_active=False)
+    path = f'{server.ws_url}/ws/foo?subscribe-user'
+    with ExitStack() as stack:
+        websockets = []
+        # Tabs of a browser have the same session.
+        for request in [*logins, gone, *logins, *logins]:
+            headers = {'Cookie': cookie_of(request)}
+            websocket = stack.enter_context(RawWebSocket(path, headers=headers, connect=False))
+            websocket.send_bytes(handshake_request(path, headers=headers))
+            websockets.append(websocket)
+        for websocket in websockets:
+            assert websocket.receive_response().status == 101
+        for name in [*names, 'gone']:
+            RedisPublisher(facility='foo', users=[name]).publish_message(f'to {name}')
+        nobodys = websockets.pop(len(names))
+        for number, websocket in enumerate(websockets):
+            expect_only(websocket, f'to {names[number % len(names)]}')
+        nobodys.expect_silence(0.05)
 
 
 def test_a_message_to_a_group_reaches_its_members(

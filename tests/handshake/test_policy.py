@@ -17,6 +17,7 @@ from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.policy import (
     Admission,
     admit,
+    asks_only_who,
     authorise,
     may_block,
     process_request,
@@ -252,6 +253,10 @@ def test_who_subscribes_is_found_out_where_others_see_who_is_there() -> None:
         assert admit(handshake('', login=login)).identity.user is None
 
 
+def may_all(request: HttpRequest, facility: str, audience: str) -> bool:
+    return True
+
+
 def allow_all(request: HttpRequest, channels: list[str]) -> list[str]:
     return channels
 
@@ -277,6 +282,27 @@ def test_only_an_anonymous_broadcast_with_stock_settings_cannot_block(
 ) -> None:
     with override_settings(**settings):
         assert may_block(handshake(query)) is blocks
+
+
+@pytest.mark.parametrize(
+    ('query', 'settings', 'asks_no_more'),
+    [
+        ('subscribe-user', {}, True),
+        ('subscribe-session&publish-user&echo', {}, True),
+        ('subscribe-user', {'WS4REDIS_MAX_CONNECTIONS_PER_USER': 5}, True),
+        ('subscribe-broadcast', {'WS4REDIS_FACILITIES': {'foo': {'PRESENCE': True}}}, True),
+        ('SUBSCRIBE=Group', {}, False),
+        ('subscribe-user', {'WS4REDIS_ALLOWED_CHANNELS': allow_all}, False),
+        ('subscribe-user', {'WS4REDIS_PROCESS_REQUEST': process_request}, False),
+        ('subscribe-user', {'WS4REDIS_SUBSCRIBER': ListensOnly}, False),
+        ('subscribe-user', {'WS4REDIS_FACILITIES': {'foo': {'SUBSCRIBE': may_all}}}, False),
+    ],
+)
+def test_code_of_the_project_and_groups_are_more_than_session_and_user(
+    query: str, settings: dict[str, Any], *, asks_no_more: bool
+) -> None:
+    with override_settings(**settings):
+        assert asks_only_who(handshake(query)) is asks_no_more
 
 
 def test_options_are_read_in_either_spelling_and_any_case() -> None:

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import pytest
 from django.test import RequestFactory, override_settings
 
-from tests.timeouts import SOON_SECONDS
 from ws4redis.handshake import sessions
 from ws4redis.handshake.sessions import (
     READ_SESSION,
     Read,
-    SessionReader,
     can_read_many,
     session_of,
 )
-from ws4redis.loop.blocking_call import Pool
-from ws4redis.loop.drivers import ThreadDriver
-from ws4redis.loop.loop import Loop
 
 CACHE = 'django.contrib.sessions.backends.cache'
 DATABASE = 'django.contrib.sessions.backends.db'
 BOTH = 'django.contrib.sessions.backends.cached_db'
 FILES = 'django.contrib.sessions.backends.file'
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop(ThreadDriver(pool_size=2))
-    loop.driver.start(loop)
-    yield loop
-    loop.stop()
-    loop.driver.wait_stopped(SOON_SECONDS)
 
 
 def stored(**data: Any) -> str:
@@ -52,44 +36,6 @@ def request_with(cookie: str | None) -> Any:
     if cookie is not None:
         request.COOKIES['sessionid'] = cookie
     return request
-
-
-def read(reader: SessionReader, loop: Loop, keys: list[str]) -> list[Any]:
-    results: list[Any] = []
-    all_read = threading.Event()
-
-    def done(result: Any) -> None:
-        results.append(result)
-        if len(results) == len(keys):
-            all_read.set()
-
-    def begin() -> None:
-        for key in keys:
-            reader.read(key, done)
-
-    loop.call_soon(begin)
-    assert all_read.wait(SOON_SECONDS)
-    return results
-
-
-@override_settings(SESSION_ENGINE=CACHE)
-def test_those_who_wait_get_their_sessions_in_few_round_trips_each_asked_for_once(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = [stored(number=number) for number in range(150)]
-    asked: list[list[str]] = []
-    original = sessions._read_many
-
-    def watched(wanted: Any) -> dict[str, Any]:
-        asked.append(list(wanted))
-        return original(wanted)
-
-    monkeypatch.setattr(sessions, '_read_many', watched)
-    reader = SessionReader(loop)
-    results = read(reader, loop, keys * 2)
-    assert sorted(read.data['number'] for read in results) == sorted([*range(150)] * 2)
-    # The first to come is asked for alone, and again for whoever came while that was under way.
-    assert [len(batch) for batch in asked] == [1, 100, 50]
 
 
 @pytest.mark.django_db
@@ -111,7 +57,7 @@ def test_each_of_djangos_stores_is_read_as_it_reads_itself(engine: str) -> None:
 @override_settings(SESSION_ENGINE=CACHE)
 def test_each_of_those_who_have_the_same_session_may_change_it() -> None:
     key = stored(nested={'a': [1]})
-    first, second = sessions._read_for_all([key], [key, key])
+    first, second = sessions.read_sessions([key, key])
     assert first is not None
     assert second is not None
     assert first.data is not None
@@ -136,17 +82,6 @@ def test_what_was_read_for_another_key_is_not_believed() -> None:
     assert session_of(request, key)['name'] == 'mary'
 
 
-@override_settings(SESSION_ENGINE=CACHE)
-def test_a_store_that_raises_lets_everybody_read_by_himself(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(wanted: Any) -> dict[str, Any]:
-        raise ConnectionError('the cache is away')
-
-    monkeypatch.setattr(sessions, '_read_many', fail)
-    assert read(SessionReader(loop), loop, ['d' * 32]) == [None]
-
-
 @pytest.mark.parametrize(
     ('engine', 'cookie', 'expected'),
     [
@@ -164,16 +99,5 @@ def test_only_djangos_stores_and_keys_are_read_together(
 ) -> None:
     with override_settings(SESSION_ENGINE=engine):
         assert can_read_many(request_with(cookie)) is expected
-        with override_settings(WS4REDIS_PROCESS_REQUEST='tests.handshake.test_sessions.loop'):
+        with override_settings(WS4REDIS_PROCESS_REQUEST='tests.handshake.test_sessions.stored'):
             assert not can_read_many(request_with(cookie))
-
-
-def test_it_is_worth_it_only_when_many_wait(loop: Loop) -> None:
-    reader = SessionReader(loop)
-    assert not reader.is_worth_it
-    may_go_on = threading.Event()
-    pool = loop.driver.pool(Pool.POLICY)
-    for _ in range(20):
-        pool.submit(may_go_on.wait, SOON_SECONDS)
-    assert reader.is_worth_it
-    may_go_on.set()

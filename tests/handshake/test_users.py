@@ -84,7 +84,7 @@ def handshake_with(data: dict[str, Any], *, is_read: bool = True) -> Any:
     request: Any = RequestFactory().get('/ws/x')
     request.COOKIES['sessionid'] = store.session_key
     if is_read:
-        (read,) = sessions._read_for_all([store.session_key], [store.session_key])
+        (read,) = sessions.read_sessions([store.session_key])
         setattr(request, READ_SESSION, read)
     process_request(request)
     return request

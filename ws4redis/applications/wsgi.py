@@ -27,7 +27,7 @@ from ws4redis.handlers.server import HandlerServer
 from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.clients import record_of
 from ws4redis.handshake.machine import Steps, Until, run_waiting
-from ws4redis.handshake.policy import Admission, admit, may_block
+from ws4redis.handshake.policy import Admission, admit, asks_only_who, may_block
 from ws4redis.handshake.strangers import key_of, strangers
 from ws4redis.handshake.subscriber import (
     RedisSubscriber,
@@ -152,7 +152,9 @@ class WebSocketServer(RefusesFormerHooks):
             return known, None
         request = make_request(environ)
         if may_block(request):
-            return (yield from opening.admit(admit, request, too_late=_release)), request
+            at_once = asks_only_who(request)
+            steps = opening.admit(admit, request, too_late=_release, at_once=at_once)
+            return (yield from steps), request
         admission = admit(request)
         strangers.remember(key, admission)
         return admission, request

@@ -264,3 +264,17 @@ def may_block(request: HttpRequest) -> bool:
         or _shows_who_is_there(request, requested_options(request))
         or asks_for_more_than_a_name(_facility_of(request))
     )
+
+
+def asks_only_who(request: HttpRequest) -> bool:
+    """Tell whether :func:`admit` asks for no more than the session and its user.
+
+    That is, neither code of the project nor groups.
+    """
+    return (
+        conf.WS4REDIS_PROCESS_REQUEST is None
+        and conf.WS4REDIS_ALLOWED_CHANNELS is None
+        and conf.load_subscriber() is RedisSubscriber
+        and not any(option.endswith('-group') for option in requested_options(request))
+        and not asks_for_more_than_a_name(_facility_of(request))
+    )

@@ -17,24 +17,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.utils import timezone
 
 from ws4redis.conf import conf
-from ws4redis.handshake.blocking import with_database
 from ws4redis.handshake.users import ReadUser, read_users
-from ws4redis.loop.blocking_call import Pool
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from ws4redis.handshake.machine import Proceed
-    from ws4redis.loop.loop import Loop
 
 logger = logging.getLogger('ws4redis')
 
-BATCH_SESSIONS = 100
-# While fewer handshakes than this wait, each reads its session itself: that is one way, not two.
-FEW_WAITING = 4
 LONGEST_KEY = 64
 # As an attribute of a request.
 READ_SESSION = '_ws4redis_read_session'
@@ -51,8 +45,10 @@ class Read:
     data: dict[str, Any] | None
     user: ReadUser | None = None
 
-
-Done = Callable[[Read | None], object]
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether nobody needs to be asked who it is."""
+        return self.user is not None or not self.data or SESSION_KEY not in self.data
 
 
 def _from_cache(store: Any, keys: list[str]) -> dict[str, Any]:
@@ -125,54 +121,9 @@ def read_for(request: HttpRequest) -> Read | None:
     return getattr(request, READ_SESSION, None)
 
 
-class SessionReader:
-    """Read the sessions that handshakes of a loop wait for; all but the reading runs in it."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        # Those who wait for each session.
-        self._waiting: dict[str, list[Done]] = {}
-        self._is_reading = False
-        self.round_trips = 0
-
-    @property
-    def is_worth_it(self) -> bool:
-        """Tell whether so many wait that it pays to read for all of them. Safe in any thread."""
-        return self._loop.driver.pool(Pool.POLICY).waiting >= FEW_WAITING or bool(self._waiting)
-
-    def read(self, key: str, done: Done) -> None:
-        """Call ``done`` in the loop with what was read; with ``None`` where nothing is known."""
-        self._waiting.setdefault(key, []).append(done)
-        self._read_next()
-
-    def _read_next(self) -> None:
-        if self._is_reading or not self._waiting:
-            return
-        self._is_reading = True
-        keys = list(self._waiting)[:BATCH_SESSIONS]
-        waiting = [(key, done) for key in keys for done in self._waiting.pop(key)]
-        self.round_trips += 1
-        self._loop.driver.pool(Pool.SESSIONS).submit(self._read, keys, waiting)
-
-    def _read(self, keys: list[str], waiting: list[tuple[str, Done]]) -> None:
-        reads: list[Read | None] = [None] * len(waiting)
-        try:
-            reads = with_database(_read_for_all, keys, [key for key, _ in waiting])
-        except Exception as exc:  # noqa: BLE001 (see below)
-            # Each of them finds the same by itself, and is answered accordingly.
-            logger.debug('sessions could not be read together: %s', exc)
-        self._loop.call_soon(self._tell, [done for _, done in waiting], reads)
-
-    def _tell(self, waiting: list[Done], reads: list[Read | None]) -> None:
-        self._is_reading = False
-        self._read_next()
-        for done, read in zip(waiting, reads, strict=True):
-            done(read)
-
-
-def _read_for_all(keys: list[str], wanted: list[str]) -> list[Read | None]:
+def read_sessions(wanted: list[str]) -> list[Read | None]:
     """Read sessions and their users; return what there is for each that is wanted."""
-    found = _read_many(keys)
+    found = _read_many(dict.fromkeys(wanted))
     # Several may want the same session, and change it.
     given: set[str] = set()
     sessions = []
@@ -197,37 +148,3 @@ def _read_many(keys: Iterable[str]) -> dict[str, Any]:
         return {}
     store_class, read_many = reader
     return read_many(store_class(), list(keys))
-
-
-class ReadSession:
-    """A step of a handshake: wait for its session, which is read together with others."""
-
-    def __init__(self, reader: SessionReader, loop: Loop, key: str, seconds: float) -> None:
-        self._reader = reader
-        self._loop = loop
-        self._key = key
-        self._seconds = seconds
-
-    def wait(self) -> Any:
-        event = self._loop.driver.event()
-        got: list[Read | None] = []
-
-        def done(read: Read | None) -> None:
-            got.append(read)
-            event.set()
-
-        self._loop.call_soon(self._reader.read, self._key, done)
-        event.wait(self._seconds)
-        return got[0] if got else None
-
-    def begin(self, proceed: Proceed) -> Callable[[], object]:
-        due = [proceed]
-
-        def tell(read: Read | None) -> None:
-            if due:
-                self._loop.timers.cancel(timer)
-                due.pop()(read, None)
-
-        timer = self._loop.call_later(self._seconds, tell, None)
-        self._reader.read(self._key, tell)
-        return due.clear

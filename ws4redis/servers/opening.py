@@ -19,7 +19,8 @@ from ws4redis.exceptions import HandshakeError
 from ws4redis.handshake.admissions import admissions
 from ws4redis.handshake.connection_limits import Place, connection_limits
 from ws4redis.handshake.machine import Call, Steps
-from ws4redis.handshake.sessions import READ_SESSION, ReadSession, can_read_many
+from ws4redis.handshake.session_reader import Admitted, ReadSession
+from ws4redis.handshake.sessions import READ_SESSION, Read, can_read_many
 from ws4redis.hub.event_stream import EventStream, OwnStreamWire, shared_wire
 from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.hub.websocket import Receiver, WebSocket
@@ -179,19 +180,40 @@ class Opening:
         request: HttpRequest,
         *,
         too_late: Callable[[T], object] | None = None,
+        at_once: bool = False,
     ) -> Steps[T]:
         """Run the policy of the project, as :meth:`run` does, in its turn.
 
-        When many wait, their sessions are read together. Raise ``HandshakeError`` 503 when too many
-        do.
+        When many wait, their sessions and users are read together; with ``at_once`` the policy asks
+        nothing else, so that it may run right there. Raise ``HandshakeError`` 503 when too many
+        wait.
         """
         admissions.enter(self.seconds_left)
         try:
             reader = session_reader(self.hub)
             if reader.is_worth_it and can_read_many(request):
                 key = request.COOKIES[settings.SESSION_COOKIE_NAME]
-                read = yield ReadSession(reader, self.hub.loop, key, self.seconds_left)
-                setattr(request, READ_SESSION, read)
+
+                def admit(read: Read) -> T:
+                    setattr(request, READ_SESSION, read)
+                    return function(request)
+
+                step = ReadSession(
+                    reader,
+                    self.hub.loop,
+                    key,
+                    self.seconds_left,
+                    admit=admit if at_once else None,
+                    too_late=too_late,
+                )
+                try:
+                    came = yield step
+                except TookTooLong:
+                    raise self._too_slow() from None
+                if isinstance(came, Admitted):
+                    admitted: T = came.result
+                    return admitted
+                setattr(request, READ_SESSION, came)
             return (yield from self.run(function, request, too_late=too_late))
         finally:
             admissions.leave()

@@ -26,7 +26,7 @@ from ws4redis.broker.slots import SlotsMap, fetch_slots
 from ws4redis.conf import conf
 from ws4redis.handshake.connection_limits import connection_limits
 from ws4redis.handshake.look_ups import LookUps
-from ws4redis.handshake.sessions import SessionReader
+from ws4redis.handshake.session_reader import SessionReader
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.options import HubOptions, limits_of_websockets
 from ws4redis.hub.publications import Packed, PackPublication
