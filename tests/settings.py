@@ -61,13 +61,14 @@ TEMPLATES = [
 ]
 
 # The database of a test run is a file, not memory, so that the servers of a test can open it too.
-# Each worker of pytest-xdist has its own.
+# Each worker of pytest-xdist has its own. Nobody reads it after a crash of the machine, and tests
+# that empty it write a lot: it need not wait for the disk.
 _database_of_tests = scratch_directory() / 'test.sqlite3' if 'pytest' in sys.modules else None
 DATABASES: dict[str, dict[str, Any]] = {
     'default': {
         'ENGINE': 'django.db.backends.sqlite3',
         'NAME': os.environ.get('WS4REDIS_TEST_DATABASE', ':memory:'),
-        'OPTIONS': {'timeout': 20},
+        'OPTIONS': {'timeout': 20, 'init_command': 'PRAGMA synchronous=OFF'},
         'TEST': {'NAME': _database_of_tests},
     }
 }
