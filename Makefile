@@ -18,6 +18,9 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
 QUICK := -m 'not (slow or browser or deployment or packaging)'
+# Tests start many processes, which would each compile everything again where images forbid to keep
+# what is compiled.
+unexport PYTHONDONTWRITEBYTECODE
 # What runs in the same process as a project that is patched. The loop is tested so in processes of
 # its own, and uWSGI with gevent, which patches too, in the end-to-end tests.
 UNDER_GEVENT := tests/protocol tests/handlers/test_routes.py tests/publishing \
