@@ -29,6 +29,13 @@ class WebSocketTestServer(ThreadedWSGIServer):
         """Put the websocket loop in front of Django."""
         super().set_app(CombinedServer(application))
 
+    def serve_forever(self, poll_interval: float = 0.05) -> None:
+        """Serve until it is shut down, which is noticed within ``poll_interval`` seconds.
+
+        By default that is half a second, and each class of tests would wait for it at its end.
+        """
+        super().serve_forever(poll_interval)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:
             self._running += 1
