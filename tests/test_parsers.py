@@ -34,7 +34,7 @@ PIECES = st.sampled_from(
 )
 TEXTS = st.lists(PIECES | st.characters(), max_size=60).map(''.join)
 
-thorough = settings(max_examples=500, deadline=None)
+thorough = settings(max_examples=200, deadline=None)
 
 
 def allowance(text: str | bytes) -> int:

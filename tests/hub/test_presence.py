@@ -25,6 +25,7 @@ from ws4redis.broker.presence import (
 )
 from ws4redis.broker.publication import Command
 from ws4redis.broker.scripts import script_of
+from ws4redis.hub import mirrors
 from ws4redis.hub import presence as module
 from ws4redis.hub.attendance import member_of
 from ws4redis.hub.identity import Identity
@@ -130,6 +131,7 @@ def process(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(module, 'GRACE_SECONDS', 0.1)
     monkeypatch.setattr(module, 'BURIAL_AGE_SECONDS', 0.1)
     monkeypatch.setattr(module, 'REFUSED_SECONDS', 0.2)
+    monkeypatch.setattr(mirrors, 'RETRY_SECONDS', 0.05)
     with Home(connect=connect_to_redis) as hub:
         hub.turn_until(lambda: hub.links.commands.is_connected)
         process = Process(hub, redis_client)

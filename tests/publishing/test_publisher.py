@@ -301,6 +301,7 @@ class RoundTripCounter:
 
     def __init__(self, server: RedisServer) -> None:
         self.round_trips = 0
+        self.holds_answers = False
         self._address = (server.host, server.port)
         self._listener = socket.create_server((server.host, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -323,7 +324,8 @@ class RoundTripCounter:
         answer = b''
         with client, server:
             while True:
-                timeout = CLIENT_IS_QUIET_SECONDS if answer else None
+                quiet_seconds = CLIENT_IS_QUIET_SECONDS if self.holds_answers else 0
+                timeout = quiet_seconds if answer else None
                 ready, _, _ = select.select([client, server, self._stopped], [], [], timeout)
                 if self._stopped in ready:
                     return
@@ -348,6 +350,7 @@ def round_trips(redis_server: RedisServer) -> Iterator[RoundTripCounter]:
         with override_settings(WS4REDIS_CONNECTION=connection):
             fetch()  # so that a connection is there
             counter.round_trips = 0
+            counter.holds_answers = True
             yield counter
 
 

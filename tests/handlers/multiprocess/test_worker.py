@@ -16,6 +16,7 @@ from tests.programs import RedisServer
 from tests.redis_keys import stored_keys
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.exceptions import HandshakeError
+from ws4redis.handlers.multiprocess import worker as module
 from ws4redis.handlers.multiprocess.acceptance import Acceptance
 from ws4redis.handlers.multiprocess.events import Event, Kind, parse
 from ws4redis.handlers.multiprocess.names import KeyNames, parse_sign
@@ -81,7 +82,9 @@ class Running:
 
 
 @pytest.fixture
-def worker(redis_server: RedisServer) -> Iterator[HandlerWorker]:
+def worker(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandlerWorker]:
+    # Its end is not noticed before it has read.
+    monkeypatch.setattr(module, 'READ_BLOCK_MS', 50)
     with override_settings(DEFAULT_WS_HANDLERS=HANDLERS, WS4REDIS_CLOSE_TIMEOUT=1):
         worker = HandlerWorker(NAMES, routes_from_settings())
         running = Running(worker)
@@ -207,8 +210,12 @@ def test_what_is_no_event_is_logged_and_harms_nobody(
 
 
 def test_a_handler_learns_of_a_server_whose_stream_is_missing_for_some_rounds(
-    server: Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, 'ALIVE_INTERVAL_SECONDS', 0.05)
     server.open(1, f'{SAMPLES}.Log')
     server.wait_for(Kind.ACCEPT)
     server.client.delete(NAMES.answers('server'))
