@@ -12,7 +12,10 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +234,7 @@ class UwsgiServer(HttpServerProcess):
         self._http = http
         self._unix_http = unix_http
         self._options = list(options)
+        self._is_told_to_stop = False
         self.unix_socket_path = str(scratch_directory() / 'uwsgi.sock')
         self._stats_path = str(scratch_directory() / 'stats.sock')
 
@@ -269,6 +273,37 @@ class UwsgiServer(HttpServerProcess):
             wait_for_port(self.unix_socket_path)
         else:
             wait_for_port((self.host, self.port))
+        # Before that a worker misses the signal to end, and the master waits for it for a minute.
+        wait_until(lambda: all(map(_has_its_signals, self.worker_pids())), timeout=SERVER_SECONDS)
+
+    def stop(self) -> int | None:
+        self._is_told_to_stop = True
+        try:
+            return super().stop()
+        finally:
+            self._is_told_to_stop = False
+
+    def wait(self, timeout: float = SERVER_SECONDS) -> int:
+        ended = threading.Event()
+        waker = threading.Thread(target=self._wake_master, args=[ended])
+        waker.start()
+        try:
+            return super().wait(timeout)
+        finally:
+            ended.set()
+            waker.join()
+
+    def _wake_master(self, ended: threading.Event) -> None:
+        """Let the master look whether its workers have ended, which it does once a second else."""
+        told_at = time.monotonic()
+        while not ended.wait(0.05):
+            with suppress(OSError):
+                self._read_stats()
+            # In its first moments the master now and then overlooks a signal; a second one does no
+            # harm.
+            if self._is_told_to_stop and time.monotonic() - told_at > 1:
+                self.signal(self.stop_signal)
+                told_at = time.monotonic()
 
     def worker_pids(self) -> list[int]:
         """Return the process numbers of the workers that were spawned last."""
@@ -283,11 +318,14 @@ class UwsgiServer(HttpServerProcess):
         """
         wait_until(lambda: not self._requests_under_way(), message='a request does not end')
 
-    def _requests_under_way(self) -> int:
+    def _read_stats(self) -> bytes:
         with socket.socket(socket.AF_UNIX) as stats:
             stats.settimeout(SOON_SECONDS)
             stats.connect(self._stats_path)
-            workers = json.loads(b''.join(iter(lambda: stats.recv(65536), b'')))['workers']
+            return b''.join(iter(lambda: stats.recv(65536), b''))
+
+    def _requests_under_way(self) -> int:
+        workers = json.loads(self._read_stats())['workers']
         return sum(core['in_request'] for worker in workers for core in worker['cores'])
 
     def reload(self) -> None:
@@ -301,6 +339,20 @@ class UwsgiServer(HttpServerProcess):
         since = self.log_position()
         os.kill(self.worker_pids()[number - 1], signal.SIGKILL)
         self.wait_for_log(rf'Respawned uWSGI worker {number} ', since=since)
+
+
+def _has_its_signals(pid: int) -> bool:
+    """Tell whether a worker of uWSGI has set up what it does at signals, where that can be known.
+
+    It inherits what the master does at SIGINT; only workers have a handler of SIGUSR2.
+    """
+    try:
+        status = Path(f'/proc/{pid}/status').read_text()
+    except FileNotFoundError:
+        return True
+    found = re.search(r'^SigCgt:\s*([0-9a-f]+)', status, re.MULTILINE)
+    assert found is not None
+    return bool(int(found[1], 16) & 1 << (signal.SIGUSR2 - 1))
 
 
 def uwsgi_command() -> list[str]:
