@@ -1,8 +1,8 @@
 """A web server for the pages on which the browser client is tried out.
 
 ``/`` is a page with ``ws4redis.js`` alone, ``/jquery/`` one with jQuery before it (the copy that
-comes with Django's admin), ``/shared/`` one with ``ws4redis-shared.js`` after it, ``/elsewhere/``
-one without any script.
+comes with Django's admin), ``/shared/`` one with ``ws4redis-shared.js`` after it, ``/streams/``
+one with ``ws4redis-streams.js`` after it, ``/elsewhere/`` one without any script.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import ws4redis
 
 CLIENT = Path(ws4redis.__file__).parent / 'static' / 'js' / 'ws4redis.js'
 SHARED = CLIENT.with_name('ws4redis-shared.js')
+STREAMS = CLIENT.with_name('ws4redis-streams.js')
 JQUERY = Path(django.contrib.admin.__file__).parent / 'static/admin/js/vendor/jquery/jquery.min.js'
 
 # `calls` records what the callbacks of `options()` are called with, in order.
@@ -54,10 +55,12 @@ class _Handler(BaseHTTPRequestHandler):
             '/': ('text/html', _page('/recorder.js', '/ws4redis.js')),
             '/jquery/': ('text/html', _page('/jquery.js', '/recorder.js', '/ws4redis.js')),
             '/shared/': ('text/html', _page('/ws4redis.js', '/ws4redis-shared.js')),
+            '/streams/': ('text/html', _page('/ws4redis.js', '/ws4redis-streams.js')),
             '/elsewhere/': ('text/html', _page()),
             '/recorder.js': ('text/javascript', RECORDER),
             '/ws4redis.js': ('text/javascript', CLIENT.read_text(encoding='utf-8')),
             '/ws4redis-shared.js': ('text/javascript', SHARED.read_text(encoding='utf-8')),
+            '/ws4redis-streams.js': ('text/javascript', STREAMS.read_text(encoding='utf-8')),
             '/jquery.js': ('text/javascript', JQUERY.read_text(encoding='utf-8')),
         }
         if self.path not in contents:

@@ -283,7 +283,7 @@ def test_pages_that_are_named_may_ask_first(server: Served) -> None:
         answer = ask(server, 'OPTIONS', '/connection/emulation', headers=origin)
         assert answer.status == 200
         assert answer.headers['access-control-allow-origin'] == 'https://friend.example'
-        assert answer.headers['access-control-allow-methods'] == 'POST'
+        assert answer.headers['access-control-allow-methods'] == 'POST, OPTIONS'
         assert answer.headers['access-control-allow-headers'] == 'Content-Type'
         answer = ask(server, 'POST', '/connection/http_stream', CONNECT, {**JSON, **origin})
         assert answer.headers['access-control-allow-origin'] == 'https://friend.example'

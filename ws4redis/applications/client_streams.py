@@ -67,7 +67,8 @@ def _preflight(environ: WSGIEnvironment, method: str) -> Response:
     verify_origin(make_request(environ))
     headers = [
         *cors_headers(environ.get('HTTP_ORIGIN')),
-        ('Access-Control-Allow-Methods', method),
+        # Clients may ask by OPTIONS themselves whether a server is there, and browsers ask before.
+        ('Access-Control-Allow-Methods', f'{method}, OPTIONS'),
         ('Access-Control-Allow-Headers', 'Content-Type'),
         ('Access-Control-Max-Age', str(_PREFLIGHT_SECONDS)),
     ]
