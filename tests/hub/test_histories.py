@@ -15,6 +15,7 @@ from django.test import override_settings
 from tests.hub.rig import Clock, Home, Peer, bus_link_of
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
+from ws4redis.broker import link as redis_link
 from ws4redis.broker.history import (
     Kind,
     NewEpoch,
@@ -829,6 +830,23 @@ def test_scripts_that_redis_has_forgotten_are_sent_with_their_text(
     client.script_flush()
     Member(hub, Position('?', 0), name='user:mary:chat').wait()
     member.receive(b'1', b'2', b'3')
+
+
+def test_messages_keep_their_order_where_redis_has_forgotten_the_script(
+    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, member = hub.peer(), Member(hub)
+    member.wait()
+    # An answer or two are read in each turn, and more is published meanwhile.
+    monkeypatch.setattr(redis_link, 'READ_BYTES', 64)
+    monkeypatch.setattr(redis_link, 'MAX_READ_BYTES_PER_TURN', 64)
+    client.script_flush()
+    payloads = numbered(1, 40)
+    for number, payload in enumerate(payloads):
+        hub.publish(peer.websocket, (NAME,), payload)
+        if number >= 20:
+            hub.turn()
+    member.receive(*payloads)
 
 
 def test_what_redis_may_have_published_before_the_connection_broke_is_published_once(

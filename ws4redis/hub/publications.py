@@ -213,6 +213,8 @@ class Publications(RedisLink):
         # Whether this connection has published, and whether one could not since it is read-only.
         self._has_published = False
         self._was_read_only = False
+        # Whether Redis had forgotten a script, and not all that was under way then is answered.
+        self._repeats = False
 
     @property
     def unanswered(self) -> int:
@@ -271,7 +273,10 @@ class Publications(RedisLink):
 
     def turn_end(self) -> bool:
         """Write what may be written, and let senders go on."""
-        if self._waiting and self._may_write:
+        if not self._under_way:
+            self._repeats = False
+        # What is written before all is repeated would overtake it: Redis knows the script by then.
+        if self._waiting and self._may_write and not self._repeats:
             self._write_on()
         if self._held_back:
             self._let_go()
@@ -314,6 +319,7 @@ class Publications(RedisLink):
     def repeat_with_text(self, publication: Publication, places: Sequence[int]) -> None:
         """Write some commands of a publication again: Redis has forgotten their script."""
         assert publication.exchange is not None
+        self._repeats = True
         repetition = _Repetition(publication, places)
         for place in places:
             command = publication.exchange.commands[place]
