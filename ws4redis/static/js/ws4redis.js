@@ -4,7 +4,7 @@
  *     const chat = new WS4Redis({uri: '/ws/chat?subscribe-broadcast', receive_message: show});
  *
  * A link keeps one websocket open. It is attached (`socket`), waiting (timer), suspended (in the
- * back/forward cache) or closed for good. Over it a session speaks the Centrifuge client protocol.
+ * back/forward cache) or closed. Over it a session speaks the Centrifuge client protocol.
  */
 (function () {
     'use strict';
@@ -216,8 +216,7 @@
      * Keep a websocket open until `close()`, or until the server wants no more.
      *
      * Where it is blocked, `on.open_stream` takes over. With `on.gap` a server that does not know
-     * our subprotocol is tried without it. `on.ticket` spares the server looking session and user
-     * up.
+     * our subprotocol is tried without it. `on.ticket` spares the server look-ups.
      */
     function make_link(uri, on) {
         const window_events = {
@@ -880,12 +879,11 @@
         function send_subscribe(channel) {
             const subscription = subscriptions[channel];
             const handlers = subscription.handlers;
-            const seen = positions[channel] || handlers.since;
+            const since = positions[channel] || handlers.since;
             const request = Object.assign(
                 {channel: channel, join_leave: Boolean(handlers.joined || handlers.left)},
                 handlers.token ? {token: handlers.token} : {},
-                // A text is that of the page, which names no single channel.
-                !seen ? {} : seen.epoch ? recovering(seen) : {data: {since: seen}}
+                !since ? {} : since.epoch ? recovering(since) : {data: {since: since}}
             );
             session.call('subscribe', request, function (error, reply) {
                 if (subscriptions[channel] !== subscription) {
