@@ -45,7 +45,7 @@ from bench.figures import tell
 
 from tests.programs import RedisServer
 from tests.standalone.server import StandaloneServer
-from tests.websocket_client import TEXT, encode_frame
+from tests.websocket_client import CLOSE, TEXT, encode_frame
 from ws4redis.test.handshakes import handshake_request
 
 CLIENT_PROCESSES = 4
@@ -177,6 +177,10 @@ class Client:
                 return
             opcode, payload = self._data[0] & 15, self._data[start : start + length]
             self._data = self._data[start + length :]
+            if opcode == CLOSE:
+                # The server waits for an answer to it, or for the end.
+                self.lost()
+                return
             if opcode == TEXT:
                 for line in payload.split(b'\n'):
                     self._take_reply(reply_in(line))

@@ -3,7 +3,7 @@
 import pytest
 
 from ws4redis.broker.history import Kind
-from ws4redis.hub.clients.wire import client_wire
+from ws4redis.hub.clients.wire import client_wire, encoded_as_text
 from ws4redis.hub.event_stream import OwnStreamWire, shared_wire
 from ws4redis.hub.messages import HeldBack, Messages
 from ws4redis.hub.publication import Publication, Published
@@ -50,3 +50,16 @@ def test_what_is_held_back_counts_payloads_alone_too() -> None:
     held = HeldBack()
     held.add(Messages([b'12345', Publication(b'678', Kind.JSON)], CHANNEL))
     assert (held.count, held.bytes) == (2, 8)
+
+
+def test_what_many_missed_is_encoded_once() -> None:
+    made: list[bytes] = []
+
+    def encode(publication: Publication) -> str:
+        made.append(publication.payload)
+        return publication.payload.decode()
+
+    messages = Messages([b'one', Publication(b'two')])
+    assert messages.encoded(encode) == messages.encoded(encode) == ('one', 'two')
+    assert made == [b'one', b'two']
+    assert messages.encoded(encoded_as_text) == ('{"data":"one"}', '{"data":"two"}')

@@ -20,11 +20,9 @@ from ws4redis.hub.clients.options import ClientOptions
 from ws4redis.hub.clients.project import Grant, Visitor
 from ws4redis.hub.clients.service import ClientService
 from ws4redis.hub.clients.websocket import ClientWebSocket
-from ws4redis.hub.clients.wire import client_wire, encoded_as_text
+from ws4redis.hub.clients.wire import client_wire
 from ws4redis.hub.identity import ANONYMOUS, Identity
-from ws4redis.hub.messages import Messages
 from ws4redis.hub.options import HubOptions
-from ws4redis.hub.publication import Publication
 from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode
 from ws4redis.protocol.frames import CloseCode
 from ws4redis.protocol.wire import PLAIN
@@ -272,19 +270,6 @@ def test_nothing_overtakes_a_reply(hub: Home, client: Client) -> None:
     assert publication['push']['pub'] == {'data': 'Hello'}
     assert push['push']['message'] == {'data': 1}
     assert close.opcode == CLOSE
-
-
-def test_what_many_missed_is_encoded_once() -> None:
-    made: list[bytes] = []
-
-    def encode(publication: Publication) -> str:
-        made.append(publication.payload)
-        return publication.payload.decode()
-
-    messages = Messages([b'one', Publication(b'two')])
-    assert messages.encoded(encode) == messages.encoded(encode) == ('one', 'two')
-    assert made == [b'one', b'two']
-    assert messages.encoded(encoded_as_text) == ('{"data":"one"}', '{"data":"two"}')
 
 
 def test_commands_for_one_channel_are_done_in_their_order(client: Client) -> None:
