@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +71,15 @@ def test_other_settings_may_mean_another_policy(strangers: Strangers) -> None:
     assert strangers.find(key_of(environ())) is not None
     strangers.forget()
     assert strangers.find(key_of(environ())) is None
+
+
+def test_no_request_is_kept_for_what_it_was_granted(strangers: Strangers) -> None:
+    request = RequestFactory().get('/ws/x?subscribe-broadcast')
+    gone = weakref.ref(request)
+    strangers.remember(key_of(request.environ), admit(request))
+    del request
+    gc.collect()
+    assert gone() is None
 
 
 def test_no_more_is_remembered_than_may(strangers: Strangers) -> None:

@@ -58,6 +58,8 @@ class Strangers:
             # Clients choose their URLs. Those that are used will be back at once.
             self._admissions.clear()
         admission.is_shared = True
+        # The request of the first to come is nobody else's, and many times as large as all else.
+        admission.subscriber.request = None
         self._admissions[key] = admission
 
     def forget(self) -> None:
