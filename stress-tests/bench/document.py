@@ -61,9 +61,9 @@ def _summary(results: Results) -> str:
         for name in (contender or ours for contender in IN_README.values()):
             value = results.median(scenario, name, metric)
             has_failed = any(each.failure for each in results.of(scenario, name))
-            cells.append(
-                f'{report.number(value)}{unit}' if value else 'failed' if has_failed else '–'
-            )
+            # Three digits are what a summary is good for.
+            shown = report.number(float(f'{value:.3g}')) + unit if value else ''
+            cells.append(shown or ('failed' if has_failed else '–'))
         return [title, *cells]
 
     rows = [
