@@ -69,7 +69,9 @@ def _summary(results: Results) -> str:
     rows = [
         line('deliveries per second of a burst to 5,000 websockets', 'burst-5000', RATE, ''),
         line('CPU of a delivery, 20 messages/s to 1,000 websockets', 'steady-1000', CPU, ' µs'),
-        line('anonymous handshakes per second', 'handshakes', HANDSHAKES, '', NATIVE),
+        line(
+            'anonymous handshakes per second (`run_wsserver`)', 'handshakes', HANDSHAKES, '', NATIVE
+        ),
         line('memory of an idle websocket', 'memory', MEMORY, ' KB'),
     ]
     head = f'one server process, {results.machine["cores"]} cores'

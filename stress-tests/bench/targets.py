@@ -131,7 +131,7 @@ TARGETS = (
 # Why a target is missed, by its title, where it is.
 REASONS = {
     'private messages': 'C++ against Python; each message is for one websocket, nothing is shared',
-    'uWSGI: handshakes/s, anonymous': "most of it is uWSGI's own: a greenlet and a request for each",
+    'uWSGI: handshakes/s, anonymous': "most of it is uWSGI's own: a greenlet and a request each",
     'uWSGI: handshakes/s, session and user': 'most of it is the database and the session store',
     'native: handshakes/s, session and user': 'most of it is the database and the session store',
     'storm of 20,000 with tickets: s from the first to the last one back': (
