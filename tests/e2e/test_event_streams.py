@@ -73,6 +73,9 @@ def test_a_page_of_another_site_may_not_hold_it_without_reading_it(server: Serve
     own = {'Sec-Fetch-Site': 'same-origin', 'Sec-Fetch-Mode': 'cors'}
     with opened(server, 'x?subscribe-broadcast', headers=own):
         pass
+    # What the own page was granted is nothing to go by.
+    with stream(server, 'x?subscribe-broadcast', headers=blind) as client:
+        assert client.status == 403
 
 
 def test_who_does_not_ask_for_a_stream_is_told_to_upgrade(server: Server) -> None:

@@ -44,6 +44,7 @@ def test_who_asks_for_the_same_gets_the_same(strangers: Strangers) -> None:
         {'query': 'subscribe-broadcast&echo'},
         {'HTTP_HOST': 'evil.example'},
         {'HTTP_ORIGIN': 'http://evil.example'},
+        {'HTTP_SEC_FETCH_SITE': 'cross-site'},
         {'HTTP_X_FORWARDED_HOST': 'evil.example'},
         {'HTTP_X_FORWARDED_PORT': '1'},
         {'SCRIPT_NAME': '/other'},
@@ -56,6 +57,39 @@ def test_who_differs_in_what_the_policy_looks_at_is_looked_at(
 ) -> None:
     remember(strangers, environ())
     assert strangers.find(key_of(environ(**other))) is None
+
+
+class Watched(dict[str, Any]):
+    """Note what is looked at."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        super().__init__(environ)
+        self.looked_at: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looked_at.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.looked_at.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.looked_at.add(str(key))
+        return super().__contains__(key)
+
+
+@pytest.mark.parametrize('origin', [{}, {'origin': 'http://testserver'}])
+@override_settings(USE_X_FORWARDED_HOST=True, USE_X_FORWARDED_PORT=True)
+def test_all_that_the_policy_looks_at_counts(origin: dict[str, str]) -> None:
+    request = RequestFactory().get('/ws/x?subscribe-broadcast', headers=origin)
+    request.META = request.environ = watched = Watched(request.environ)
+    admit(request)
+    # Cookies are taken apart, and nobody looks at what they say.
+    deciding = watched.looked_at - {'HTTP_COOKIE'}
+    watched.looked_at.clear()
+    key_of(watched)
+    assert {'HTTP_ORIGIN', 'QUERY_STRING'} <= deciding <= watched.looked_at
 
 
 @override_settings(SECURE_PROXY_SSL_HEADER=('HTTP_X_SCHEME', 'https'))

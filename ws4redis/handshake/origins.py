@@ -23,6 +23,9 @@ from ws4redis.conf import conf
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+ORIGIN_HEADERS = ('HTTP_ORIGIN', 'HTTP_SEC_FETCH_SITE')
+"""Those by which browsers say what page makes a handshake, as WSGI spells them."""
+
 _ORIGIN = re.compile(r'([a-z][a-z0-9+.-]*)://([^/?#@\s]*)')
 _DEFAULT_PORTS = {'http': '80', 'https': '443'}
 # None: a browser that does not send it, one on a site without TLS, or none at all.
@@ -41,9 +44,9 @@ def is_origin_allowed(request: HttpRequest) -> bool:
     allowed = conf.WS4REDIS_ALLOWED_ORIGINS or ()
     if '*' in allowed:
         return True
-    origin = request.META.get('HTTP_ORIGIN')
+    origin, site = map(request.META.get, ORIGIN_HEADERS)
     if origin is None:
-        return request.META.get('HTTP_SEC_FETCH_SITE') in _OWN_SITES
+        return site in _OWN_SITES
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
         # `null`: a sandboxed or local page, which could be anybody's.

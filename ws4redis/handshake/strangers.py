@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.conf import settings
 
+from ws4redis.handshake.origins import ORIGIN_HEADERS
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -23,7 +25,7 @@ _PARTS = (
     'SCRIPT_NAME',
     'QUERY_STRING',
     'HTTP_HOST',
-    'HTTP_ORIGIN',
+    *ORIGIN_HEADERS,
     'HTTP_X_FORWARDED_HOST',
     'HTTP_X_FORWARDED_PORT',
     'SERVER_NAME',
