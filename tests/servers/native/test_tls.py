@@ -76,13 +76,18 @@ def pair(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[TlsPair]:
     pair.close()
 
 
+def unverified_client() -> ssl.SSLContext:
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    return client
+
+
 def test_the_client_chooses_the_cipher(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     chosen = []
     for order in ('ECDHE+AES128+AESGCM:ECDHE+AES256+AESGCM', 'ECDHE+AES256:ECDHE+AES128'):
-        client = ssl.create_default_context()
-        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client = unverified_client()
         client.maximum_version = ssl.TLSVersion.TLSv1_2
         client.set_ciphers(order)
         pair = TlsPair((contexts[0], client))
@@ -108,6 +113,20 @@ def test_who_leaves_without_a_word_gets_no_alert(
     far.close()
     # The ticket alone, and no record of an alert behind it.
     assert received[5 + int.from_bytes(received[3:5], 'big') :] == b''
+
+
+def test_an_openssl_without_that_option_is_good_enough(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(ssl, 'OP_IGNORE_UNEXPECTED_EOF', raising=False)
+    certfile, keyfile = make_certificate(tmp_path)
+    pair = TlsPair((make_context(str(certfile), str(keyfile)), unverified_client()))
+    far = socket.socket(fileno=pair.browser.detach())
+    far.shutdown(socket.SHUT_WR)
+    assert pair.ours.recv(1024) == b''
+    pair.ours.close()
+    far.close()
 
 
 def fill(sock: Any, data: bytes) -> int:

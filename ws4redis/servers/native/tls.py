@@ -36,8 +36,8 @@ def make_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     # ChaCha20 where it has no hardware for AES.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     # Websockets and HTTP say by themselves where a message ends, so who leaves without a word of
-    # TLS's need not be sent an alert.
-    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    # TLS's need not be sent an alert. OpenSSL 1.1.1 has no such option.
+    context.options |= getattr(ssl, 'OP_IGNORE_UNEXPECTED_EOF', 0)
     # A browser comes back with one connection, and gets another ticket with that.
     context.num_tickets = 1
     context.set_alpn_protocols(['http/1.1'])
