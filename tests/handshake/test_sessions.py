@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,3 +103,24 @@ def test_only_djangos_stores_and_keys_are_read_together(
         assert can_read_many(request_with(cookie)) is expected
         with override_settings(WS4REDIS_PROCESS_REQUEST='tests.handshake.test_sessions.stored'):
             assert not can_read_many(request_with(cookie))
+
+
+@pytest.mark.parametrize(
+    ('engine', 'own', 'expected'),
+    [
+        (CACHE, {'cache_key_prefix': 'own'}, True),
+        (CACHE, {'load': lambda store: {}}, False),
+        (CACHE, {'cache_key': property(lambda store: f'tenant.{store.session_key}')}, False),
+        (DATABASE, {'_get_session_from_db': lambda store: None}, False),
+        (BOTH, {'cache_key': property(lambda store: f'tenant.{store.session_key}')}, False),
+    ],
+)
+def test_a_store_that_finds_sessions_by_itself_is_asked_for_each(
+    engine: str, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, expected: bool
+) -> None:
+    store = type('SessionStore', (import_module(engine).SessionStore,), own)
+    monkeypatch.setitem(sys.modules, 'own_engine', SimpleNamespace(SessionStore=store))
+    sessions._reader_of.cache_clear()
+    with override_settings(SESSION_ENGINE='own_engine'):
+        assert can_read_many(request_with('e' * 32)) is expected
+    sessions._reader_of.cache_clear()

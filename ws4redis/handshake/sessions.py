@@ -33,6 +33,9 @@ LONGEST_KEY = 64
 # As an attribute of a request.
 READ_SESSION = '_ws4redis_read_session'
 
+# What Django's stores find a session by.
+_METHODS = ('load', 'cache_key', '_get_session_from_db')
+
 ReadMany = Callable[[Any, list[str]], dict[str, Any]]
 
 
@@ -84,7 +87,9 @@ def _reader_of(engine: str) -> tuple[Any, ReadMany] | None:
     store_class = import_module(engine).SessionStore
     for name, read_many in _READERS.items():
         stock = import_module(f'django.contrib.sessions.backends.{name}').SessionStore
-        if issubclass(store_class, stock) and store_class.load is stock.load:
+        if issubclass(store_class, stock) and all(
+            getattr(store_class, name, None) is getattr(stock, name, None) for name in _METHODS
+        ):
             return store_class, read_many
     return None
 
