@@ -113,7 +113,7 @@ def test_a_stream_is_taken_up_where_it_broke(
 
 
 def publish_with_history(client: redis.Redis, name: str, *payloads: bytes) -> None:
-    from tests.hub.test_histories import publish
+    from tests.hub.history_rig import publish
 
     publish(client, *payloads, name=name)
 

@@ -27,6 +27,7 @@ from tests.websocket_client import (
 from ws4redis.broker.link import pack_command
 from ws4redis.broker.outgoing import Outgoing
 from ws4redis.hub.bus_link import BusLink
+from ws4redis.hub.channel import Channel
 from ws4redis.hub.cluster_links import ClusterConnector
 from ws4redis.hub.hub import Hub
 from ws4redis.hub.joining import Joining
@@ -446,3 +447,37 @@ def run_program(program: str, *, timeout: float = 3 * SOON_SECONDS) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def fill(peer: Peer, *, size: int = 1000) -> int:
+    """Send messages until the socket takes no more; return how many."""
+    count = 0
+    while not peer.websocket.queued_bytes:
+        peer.websocket.send_message(b'%07d' % count + b'x' * (size - 7))
+        count += 1
+    return count
+
+
+def closed(peer: Peer) -> tuple[int, str]:
+    """Return code and reason with which the websocket told that it closed, exactly once."""
+    receiver: RecordingReceiver = peer.receiver
+    [end] = receiver.closed
+    return end
+
+
+def small_bound(max_queue_bytes: int = 10_000) -> Home:
+    return Home(options=HubOptions(max_queue_bytes=max_queue_bytes))
+
+
+def join(channel: Channel, *peers: Peer) -> None:
+    for peer in peers:
+        channel.add(peer.websocket)
+        peer.websocket.channels = (*peer.websocket.channels, channel)
+
+
+def deliver_all(hub: Home) -> int:
+    """Deliver what there is to deliver; return in how many turns."""
+    turns = 1
+    while hub.fanout.turn_end():
+        turns += 1
+    return turns

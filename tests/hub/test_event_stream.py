@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from tests.event_stream_client import EventStreamParser, StreamEvent
+from tests.hub.history_rig import home, publish
 from tests.hub.rig import Home, bus_link_of
-from tests.hub.test_histories import home, publish
 from tests.programs import RedisServer
 from ws4redis.broker.history import Position
 from ws4redis.broker.tokens import PositionsToken

@@ -5,61 +5,33 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import hiredis
 import pytest
 import redis
 from django.test import override_settings
 
-from tests.hub.rig import Clock, Home, Peer, bus_link_of
+from tests.hub.history_rig import (
+    KEYS,
+    NAME,
+    Member,
+    channel_of,
+    home,
+    numbered,
+    outage,
+    publish,
+    reads,
+)
+from tests.hub.rig import Clock, Home, bus_link_of
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
-from ws4redis.broker import link as redis_link
-from ws4redis.broker.history import (
-    Kind,
-    NewEpoch,
-    Position,
-    parse_published,
-    publish_command,
-    read_command,
-)
+from ws4redis.broker.history import NewEpoch, Position
 from ws4redis.broker.keys import keys_of
 from ws4redis.broker.link import pack_command
-from ws4redis.broker.scripts import script_of
-from ws4redis.hub import empty_channels, histories, recovery
+from ws4redis.hub import empty_channels, histories
 from ws4redis.hub.bus_link import BusLink
-from ws4redis.hub.channel import Gap, Joined, Outcome
-from ws4redis.hub.history_channel import HistoryChannel, State
-from ws4redis.hub.options import HubOptions
-from ws4redis.hub.publications import NotPublished
-from ws4redis.protocol.client.codes import DisconnectCode
-from ws4redis.protocol.frames import CloseCode
-from ws4redis.servers.process import connect_to_redis, publication_packer
-from ws4redis.settings.facilities import DEFAULT_OPTIONS, FacilityOptions
-
-NAME = 'broadcast:chat'
-KEYS = keys_of(NAME.encode())
-HISTORY = FacilityOptions(history_size=100, history_seconds=300)
-
-
-def facility_of_channel(name: str) -> FacilityOptions:
-    return HISTORY if ':chat' in name else DEFAULT_OPTIONS
-
-
-def options(**more: Any) -> HubOptions:
-    # The peers of these tests answer no close frame.
-    more = {'close_timeout_seconds': 0.05, **more}
-    return HubOptions(ping_interval_seconds=None, facility_of_channel=facility_of_channel, **more)
-
-
-def home(clock: Clock | None = None, **more: Any) -> Home:
-    return Home(
-        connect=connect_to_redis,
-        pack=publication_packer(),
-        options=options(**more),
-        clock=clock,
-    )
+from ws4redis.hub.channel import Joined, Outcome
+from ws4redis.hub.history_channel import State
 
 
 @pytest.fixture
@@ -74,78 +46,6 @@ def hub(redis_server: RedisServer) -> Iterator[Home]:
 def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     with redis_server.client() as client:
         yield client
-
-
-def run(client: redis.Redis, command: Any) -> Any:
-    return client.execute_command(*script_of(command).with_text(command))
-
-
-def publish(
-    client: redis.Redis, *payloads: bytes, name: str = NAME, keep: int = 60, kind: Kind = Kind.TEXT
-) -> Position:
-    """Publish, and return the position of the last one."""
-    for payload in payloads:
-        command = publish_command(
-            keys_of(name.encode()), payload, HISTORY, keep_seconds=keep, kind=kind
-        )
-        position = parse_published(run(client, command)).position
-    return position
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b'%d' % number for number in range(first, last + 1)]
-
-
-class Member:
-    """A peer that joins as connections of the client protocol do, and notes what it is told."""
-
-    def __init__(
-        self, hub: Home, since: Position | None = None, *, name: str = NAME, **kind: Any
-    ) -> None:
-        self.hub = hub
-        self.peer: Peer = hub.peer(**kind)
-        self._name = name
-        self.joined: Joined | None = None
-        self.gaps: list[Gap] = []
-        websocket = self.peer.websocket
-        websocket.heeds_gaps = since is not None
-        hub.join(websocket, name, self._done, since, delayed=self._delayed)
-        self.delays: list[str] = []
-
-    def _done(self, joined: Joined) -> None:
-        assert self.joined is None
-        self.joined = joined
-        self.peer.websocket.take_joined(self._name, joined)
-
-    def _delayed(self, why: str) -> None:
-        self.delays.append(why)
-
-    def wait(self) -> Joined:
-        self.hub.turn_until(lambda: self.joined is not None)
-        assert self.joined is not None
-        return self.joined
-
-    def receive(self, *payloads: bytes) -> None:
-        """Wait until these messages have come, and no others."""
-        expected = [payload.decode() for payload in payloads]
-        received: list[str | bytes] = []
-
-        def all_came() -> bool:
-            received.extend(self.peer.messages())
-            return len(received) >= len(expected)
-
-        self.hub.turn_until(all_came)
-        assert received == expected
-
-
-def channel_of(hub: Home, name: str = NAME) -> HistoryChannel:
-    channel = hub.bus.get(name)
-    assert isinstance(channel, HistoryChannel)
-    return channel
-
-
-def reads(hub: Home) -> int:
-    return hub.statistics.history_reads
 
 
 def test_a_newcomer_gets_the_kept_message_and_then_what_is_live(
@@ -434,205 +334,6 @@ def test_redis_restarted_with_its_data_loses_nothing() -> None:
         assert not hub.statistics.gaps
 
 
-# What goes wrong in Redis
-
-
-def is_at(hub: Home, position: Position) -> Callable[[], bool]:
-    return lambda: channel_of(hub).position == position and channel_of(hub).state is State.LIVE
-
-
-def outage(hub: Home, act: Callable[[], object]) -> None:
-    """Do something while the bus is away."""
-    bus_link_of(hub).lost('for the test')
-    act()
-    hub.turn_until(lambda: bus_link_of(hub).is_connected)
-    hub.turn_until(lambda: channel_of(hub).state is State.LIVE)
-
-
-@pytest.mark.parametrize(
-    ('lost', 'gap'),
-    [
-        (('stream',), None),
-        (('position',), None),
-        (('stream', 'position'), Outcome.EPOCH),
-    ],
-)
-@pytest.mark.parametrize('while_away', [True, False])
-def test_keys_that_are_lost_cost_at_most_a_gap(
-    hub: Home,
-    client: redis.Redis,
-    lost: tuple[str, ...],
-    gap: Outcome | None,
-    while_away: bool,
-) -> None:
-    publish(client, b'1')
-    member = Member(hub, publish(client, b'2'))
-    member.wait()
-
-    def lose() -> None:
-        client.delete(*(getattr(KEYS, kind) for kind in lost))
-
-    if while_away:
-        outage(hub, lose)
-    else:
-        lose()
-    last = publish(client, b'3')
-    hub.turn_until(is_at(hub, last))
-    if gap is None:
-        member.receive(b'3')
-        assert not hub.statistics.gaps
-    else:
-        assert member.peer.frames_until_end()[0].close_code == DisconnectCode.INSUFFICIENT_STATE
-        assert hub.statistics.gaps == {gap: 1}
-
-
-def test_what_was_trimmed_while_the_bus_was_away_is_a_gap_for_all(
-    hub: Home, client: redis.Redis
-) -> None:
-    seen = publish(client, b'0')
-    member, plain = Member(hub, seen), Member(hub)
-    member.wait()
-    plain.wait()
-    outage(
-        hub,
-        lambda: (
-            publish(client, *numbered(1, 9)),
-            client.xtrim(KEYS.stream, maxlen=3, approximate=False),
-        ),
-    )
-    assert hub.statistics.gaps == {Outcome.TRIMMED: 1}
-    assert member.peer.frames_until_end()[0].close_reason == 'gap: trimmed'
-    # A plain one goes on with the kept message, as without a history.
-    plain.receive(b'0', b'9')
-
-
-def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: redis.Redis) -> None:
-    publish(client, b'1', b'2')
-    kept = {name: client.dump(getattr(KEYS, name)) for name in ('stream', 'position')}
-    last = publish(client, b'3', b'4')
-    member = Member(hub, last)
-    member.wait()
-
-    def promote_a_replica_that_lacks_two() -> None:
-        for name, value in kept.items():
-            assert value is not None
-            client.restore(getattr(KEYS, name), 0, value, replace=True)
-        publish(client, b'other 3', b'other 4')
-
-    outage(hub, promote_a_replica_that_lacks_two)
-    assert hub.statistics.gaps == {Outcome.BROKEN: 1}
-    assert member.peer.frames_until_end()[0].close_reason == 'gap: broken'
-    position = channel_of(hub).position
-    assert position is not None
-    assert position.epoch != last.epoch
-    assert publish(client, b'5').epoch == position.epoch
-    again = Member(hub, last)
-    assert again.wait().outcome is Outcome.EPOCH
-
-
-def test_a_gap_is_told_though_the_connection_is_lost_before_it_could_be(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    last = publish(client, b'1', keep=0)
-    Member(hub, last).wait()
-    member = Member(hub, Position('another', 1))
-    channel = channel_of(hub)
-    hub.turn_until(lambda: channel.state is State.CATCHING_UP)
-    with monkeypatch.context() as busy:
-        # Others are served first.
-        busy.setattr(recovery, 'STEP_PEERS', 0)
-        hub.turn_until(lambda: channel.state is State.LIVE)
-        assert member.joined is None
-        bus_link_of(hub).lost('for the test')
-        newest = publish(client, b'2', b'3', keep=0)
-    joined = member.wait()
-    assert (joined.outcome, joined.position) == (Outcome.EPOCH, newest)
-    assert joined.publications == []
-
-
-def test_another_process_that_finds_the_chain_broken_tells_this_one(
-    hub: Home, client: redis.Redis
-) -> None:
-    last = publish(client, b'1', b'2')
-    member = Member(hub, last)
-    member.wait()
-    seen_by_the_other = Position(last.epoch, 9, 'lost')
-    run(client, read_command(KEYS, seen_by_the_other, has_seen=True))
-    hub.turn_until(lambda: hub.statistics.gaps)
-    assert hub.statistics.gaps == {Outcome.BROKEN: 1}
-    assert member.peer.frames_until_end()[0].close_reason == 'gap: broken'
-    before = reads(hub)
-    plain = Member(hub)
-    plain.wait()
-    publish(client, b'3')
-    plain.receive(b'2', b'3')
-    assert reads(hub) == before
-
-
-def test_keys_of_other_types_are_put_right(hub: Home, client: redis.Redis) -> None:
-    member = Member(hub, publish(client, b'0'))
-    member.wait()
-
-    def spoil() -> None:
-        for key in (KEYS.stream, KEYS.position, KEYS.plain):
-            client.delete(key)
-            client.rpush(key, 'nonsense')
-
-    spoil()
-    assert published_by(hub, hub.peer(), b'1')[NAME].offset == 1
-    outage(hub, spoil)
-    plain = Member(hub)
-    assert plain.wait().kept is None
-    last = publish(client, b'2')
-    hub.turn_until(is_at(hub, last))
-    plain.receive(b'2')
-
-
-def test_messages_without_a_position_are_delivered_in_their_order(
-    hub: Home, client: redis.Redis
-) -> None:
-    member = Member(hub, publish(client, b'0'))
-    member.wait()
-    publish(client, b'1')
-    client.publish(NAME, 'plain')
-    publish(client, b'2')
-    client.publish(KEYS.events, b'P forged 7 tag before t')
-    client.publish(NAME, 'forged')
-    publish(client, b'3')
-    received: list[str | bytes] = []
-
-    def has_last() -> bool:
-        received.extend(member.peer.messages())
-        return bool(received) and received[-1] == '3'
-
-    hub.turn_until(has_last)
-    # What claims a position that Redis does not know is no publication.
-    assert received == ['1', 'plain', '2', '3']
-    assert not hub.statistics.gaps
-
-
-def test_a_message_that_follows_no_other_makes_the_channel_catch_up(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    member = Member(hub, publish(client, b'0'))
-    member.wait()
-    monkeypatch.setattr(histories, 'MAX_WAITING_BYTES', 1000)
-    link = bus_link_of(hub)
-    take, dropped = link.push_received, []
-
-    def drop_some(push: list[Any]) -> None:
-        if push[1] == KEYS.plain and push[2] in (b'2', b'3', b'7'):
-            dropped.append(push[2])
-        else:
-            take(push)
-
-    monkeypatch.setattr(link, 'push_received', drop_some)
-    publish(client, *numbered(1, 20))
-    member.receive(*numbered(1, 20))
-    assert dropped == [b'2', b'3', b'7']
-    assert not hub.statistics.gaps
-
-
 def test_thousands_of_channels_are_verified_without_holding_up_the_loop(
     hub: Home, client: redis.Redis
 ) -> None:
@@ -768,124 +469,3 @@ def test_the_numbering_of_an_empty_channel_is_renewed_where_somebody_comes_back(
         advance(empty_channels.RENEW_SECONDS)
         assert reads(hub) == before + 1
         assert [each['id'] for each in client.client_list(_type='pubsub')] == connections
-
-
-# Publishing from the loop
-
-
-def published_by(hub: Home, peer: Peer, payload: bytes, *names: str, **more: Any) -> Any:
-    """Publish as a peer does, and return its positions or the error."""
-    answers: list[Any] = []
-    hub.publish(
-        peer.websocket,
-        names or (NAME,),
-        payload,
-        done=lambda positions, error: answers.append(error or positions),
-        **more,
-    )
-    hub.turn_until(lambda: answers)
-    return answers[0]
-
-
-def test_what_a_peer_publishes_has_a_position_on_each_channel_with_a_history(
-    hub: Home, client: redis.Redis
-) -> None:
-    peer, member = hub.peer(), Member(hub)
-    member.wait()
-    positions = published_by(hub, peer, b'hi', NAME, 'broadcast:news')
-    assert positions == {NAME: member_position(hub, 1)}
-    member.receive(b'hi')
-    assert client.get('broadcast:news') == client.get(NAME) == b'hi'
-
-
-def member_position(hub: Home, offset: int) -> Position:
-    """Wait until the channel is at an offset, and return its position."""
-    channel = channel_of(hub)
-    hub.turn_until(lambda: channel.position is not None and channel.position.offset == offset)
-    assert channel.position is not None
-    return channel.position
-
-
-def test_a_repeated_idempotency_key_publishes_once(hub: Home, client: redis.Redis) -> None:
-    peer, member = hub.peer(), Member(hub)
-    member.wait()
-    first = published_by(hub, peer, b'hi', once='key')
-    assert published_by(hub, peer, b'hi', once='key') == first
-    assert published_by(hub, peer, b'ho', once='another')[NAME].offset == 2
-    member.receive(b'hi', b'ho')
-    refused = published_by(hub, peer, b'hi', 'broadcast:news', once='key')
-    assert isinstance(refused, NotPublished)
-    assert 'needs a history' in refused.reason
-
-
-def test_scripts_that_redis_has_forgotten_are_sent_with_their_text(
-    hub: Home, client: redis.Redis
-) -> None:
-    peer, member = hub.peer(), Member(hub)
-    member.wait()
-    for number in range(1, 4):
-        client.script_flush()
-        positions = published_by(hub, peer, b'%d' % number, NAME, 'user:mary:chat')
-        assert [p.offset for p in positions.values()] == [number, number]
-    client.script_flush()
-    Member(hub, Position('?', 0), name='user:mary:chat').wait()
-    member.receive(b'1', b'2', b'3')
-
-
-def test_messages_keep_their_order_where_redis_has_forgotten_the_script(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peer, member = hub.peer(), Member(hub)
-    member.wait()
-    # An answer or two are read in each turn, and more is published meanwhile.
-    monkeypatch.setattr(redis_link, 'READ_BYTES', 64)
-    monkeypatch.setattr(redis_link, 'MAX_READ_BYTES_PER_TURN', 64)
-    client.script_flush()
-    payloads = numbered(1, 40)
-    for number, payload in enumerate(payloads):
-        hub.publish(peer.websocket, (NAME,), payload)
-        if number >= 20:
-            hub.turn()
-    member.receive(*payloads)
-
-
-def test_what_redis_may_have_published_before_the_connection_broke_is_published_once(
-    hub: Home, client: redis.Redis
-) -> None:
-    peer, member = hub.peer(), Member(hub)
-    member.wait()
-    published_by(hub, peer, b'1')
-    answers: list[Any] = []
-    for number in range(2, 7):
-        hub.publish(
-            peer.websocket, (NAME,), b'%d' % number, done=lambda *answer: answers.append(answer)
-        )
-        hub.publications.turn_end()
-        if number % 2 == 0:
-            # Redis has it, and its answer is never read.
-            wait_until(lambda n=number: client.xlen(KEYS.stream) == n)  # type: ignore[misc]
-        hub.publications.lost('for the test')
-        hub.turn_until(lambda n=number: len(answers) == n - 1)  # type: ignore[misc]
-    member.receive(*numbered(1, 6))
-    assert client.xlen(KEYS.stream) == 6
-    assert [positions[NAME].offset for positions, _ in answers] == [2, 3, 4, 5, 6]
-
-
-def test_clients_cannot_make_redis_keep_more_than_the_bound_in_histories(
-    redis_server: RedisServer, client: redis.Redis
-) -> None:
-    with override_settings(
-        WS4REDIS_MAX_KEPT_BYTES=4000, WS4REDIS_FACILITIES={'chat*': {'HISTORY_SIZE': 3}}
-    ):
-        with home() as hub:
-            peer = hub.peer()
-            outcomes = [
-                published_by(hub, peer, b'x', f'broadcast:chat{number}') for number in range(5)
-            ]
-            assert isinstance(outcomes[-1], NotPublished)
-            assert outcomes[-1].code is CloseCode.TRY_AGAIN_LATER
-            # What is in use stays in use: a new entry takes the place of an old one.
-            outcomes = [published_by(hub, peer, b'y', 'broadcast:chat0') for _ in range(9)]
-            assert not isinstance(outcomes[-1], NotPublished)
-            assert client.xlen(keys_of(b'broadcast:chat0').stream) == 3
-            assert client.xlen(keys_of(b'broadcast:chat4').stream) == 0
