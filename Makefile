@@ -25,7 +25,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # its own, and uWSGI with gevent, which patches too, in the end-to-end tests.
 UNDER_GEVENT := tests/protocol tests/handlers/test_routes.py tests/publishing \
 	tests/broker/test_channels.py tests/broker/test_connections.py tests/test_checks.py \
-	tests/test_conf.py tests/test_context_processors.py tests/handshake/test_connection_limits.py \
+	tests/test_deployment_checks.py tests/test_project_checks.py tests/test_conf.py \
+	tests/test_context_processors.py tests/handshake/test_connection_limits.py \
 	tests/handshake/test_origins.py tests/handshake/test_subscriber.py
 
 .DEFAULT_GOAL := help

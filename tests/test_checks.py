@@ -4,43 +4,22 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.core.checks import CheckMessage, run_checks
-from django.core.management.commands.runserver import Command as Runserver
+from django.core.checks import run_checks
 from django.test import override_settings
 
+from tests.check_messages import allowed_channels, ids, source_ids
 from tests.server_process import ROOT
 from tests.timeouts import SERVER_SECONDS
 from ws4redis.handlers import WebSocketHandler
-from ws4redis.settings import (
-    checks,
-    clients,
-    declared,
-    deployment_checks,
-    project_checks,
-    runserver,
-)
 from ws4redis.settings.checks import check_settings
 from ws4redis.settings.declared import SETTINGS
-from ws4redis.settings.deployment_checks import check_deployment
-from ws4redis.settings.project_checks import check_project, check_publishing
 from ws4redis.subscriber import RedisSubscriber
 
 REFERENCE = ROOT / 'docs' / 'reference' / 'checks.md'
-
-
-def ids(messages: Iterable[CheckMessage]) -> list[str]:
-    return [str(message.id) for message in messages]
-
-
-def allowed_channels(request: object, channels: list[str]) -> list[str]:
-    """Stand for a project's callback."""
-    return channels
 
 
 async def asynchronous(*args: object) -> None:
@@ -117,12 +96,6 @@ class HandlerWithOtherArguments(WebSocketHandler):
 
 
 # The documentation
-
-
-def source_ids() -> set[str]:
-    modules = (checks, clients, declared, deployment_checks, project_checks)
-    sources = [Path(str(module.__file__)).read_text() for module in modules]
-    return set(re.findall(r"'ws4redis\.([EW]\d+)'", ''.join(sources)))
 
 
 def test_every_id_is_documented_and_nothing_else() -> None:
@@ -397,172 +370,9 @@ def test_a_bound_of_all_queues_below_that_of_one_is_warned_of() -> None:
     assert ids(check_settings()) == ['ws4redis.W104']
 
 
-# Warnings of `check --deploy`
-
-SAFE: dict[str, Any] = {'WS4REDIS_ALLOWED_CHANNELS': allowed_channels}
-
-UNSAFE: list[tuple[str, dict[str, Any]]] = [
-    ('W001', {'WS4REDIS_ALLOWED_CHANNELS': None}),
-    ('W002', {'WS4REDIS_ALLOWED_ORIGINS': ['*']}),
-    ('W003', {'ALLOWED_HOSTS': ['*']}),
-    ('W004', {'WS4REDIS_HEARTBEAT': 'ping'}),
-    ('W004', {'WS4REDIS_HEARTBEAT': 'heartbeat'}),
-    ('W004', {'WS4REDIS_HEARTBEAT': '{"beat": 1}'}),
-    ('W004', {'WS4REDIS_HEARTBEAT': 'I am here'}),
-    ('W004', {'WS4REDIS_HEARTBEAT': '123456789'}),
-    ('W005', {'WS4REDIS_CONNECTION': {'host': 'redis.example.com', 'password': 'x'}}),
-    ('W005', {'WS4REDIS_CONNECTION': {'url': 'redis://:x@192.0.2.1'}}),
-    ('W006', {'WS4REDIS_CONNECTION': {'host': 'redis.example.com'}}),
-    ('W007', {'WS4REDIS_CONNECTION': {'url': 'rediss://:x@a.example/0?ssl_cert_reqs=none'}}),
-    ('W007', {'WS4REDIS_CONNECTION': {'ssl': True, 'ssl_check_hostname': False}}),
-    ('W008', {'WS4REDIS_CONNECTION': {'db': 3}}),
-    ('W008', {'WS4REDIS_CONNECTION': {'url': 'redis://localhost/3'}}),
-    ('W009', {'WS4REDIS_PING_INTERVAL': None}),
-    ('W009', {'WS4REDIS_PING_INTERVAL': 0}),
-    ('W010', {'SESSION_ENGINE': 'django.contrib.sessions.backends.signed_cookies'}),
-    ('W011', {'WEBSOCKET_ACCEPT_ALL': True}),
-]
-
-
-@pytest.mark.parametrize(('number', 'changed'), UNSAFE)
-def test_what_is_not_safe_in_public_is_warned_of(number: str, changed: dict[str, Any]) -> None:
-    with override_settings(**{**SAFE, **changed}):
-        (warning,) = check_deployment()
-    assert warning.id == f'ws4redis.{number}'
-    assert not warning.is_serious()
-    assert warning.hint
-    assert ':x@' not in warning.msg
-
-
-def test_every_warning_of_a_deployment_is_tried() -> None:
-    tried = {number for number, _ in UNSAFE}
-    assert tried == {number for number in source_ids() if number.startswith('W0')}
-
-
-@pytest.mark.parametrize(
-    'changed',
-    [
-        {},
-        {'WS4REDIS_HEARTBEAT': '--heartbeat--'},
-        {'WS4REDIS_ALLOWED_ORIGINS': ['https://*.example.com']},
-        {'WS4REDIS_CONNECTION': {'host': '127.0.0.2', 'password': 'x'}},
-        {'WS4REDIS_CONNECTION': {'host': '::1', 'password': 'x'}},
-        {'WS4REDIS_CONNECTION': {'unix_socket_path': '/run/redis.sock', 'password': 'x'}},
-        {'WS4REDIS_CONNECTION': {'host': 'redis.example.com', 'password': 'x', 'ssl': True}},
-        {'WS4REDIS_CONNECTION': {'url': 'rediss://:x@redis.example.com'}},
-        {'WS4REDIS_CONNECTION': {'db': 3}, 'WS4REDIS_PREFIX': 'site'},
-    ],
-)
-def test_what_is_safe_is_not_warned_of(changed: dict[str, Any]) -> None:
-    with override_settings(**{**SAFE, **changed}):
-        assert check_deployment() == []
-
-
-@override_settings(WS4REDIS_ALLOWED_ORIGINS=5, WS4REDIS_HEARTBEAT=b'x')
-def test_while_there_are_errors_there_are_no_warnings_of_the_deployment() -> None:
-    assert check_deployment() == []
-
-
-# Warnings of what else a project does
-
-NOT_OURS = 'project.wsgi.application'
-PROJECTS: list[tuple[str | None, dict[str, Any]]] = [
-    (None, {}),
-    ('E060', {'WEBSOCKET_URL': '/'}),
-    (None, {'WEBSOCKET_URL': '/', 'WSGI_APPLICATION': NOT_OURS}),
-    ('W110', {'WSGI_APPLICATION': NOT_OURS, 'DEBUG': True}),
-    ('W110', {'WSGI_APPLICATION': None, 'DEBUG': True, 'WS4REDIS_CONNECTION': None}),
-    (None, {'WSGI_APPLICATION': NOT_OURS, 'DEBUG': False}),
-    ('W112', {'WEBSOCKET_FACTORY_CLASS': 'dwebsocket.backends.default.factory.Factory'}),
-]
-
-
-@pytest.mark.parametrize(('number', 'changed'), PROJECTS)
-def test_what_else_keeps_websockets_from_working_is_found(
-    number: str | None, changed: dict[str, Any]
-) -> None:
-    with override_settings(**changed):
-        assert ids(check_project()) == ([] if number is None else [f'ws4redis.{number}'])
-
-
-@pytest.mark.parametrize(
-    ('changed', 'is_open'),
-    [
-        ({'WEBSOCKET_URL': '/ws/'}, True),
-        ({'WS4REDIS_ALLOWED_CHANNELS': allowed_channels}, False),
-        ({'WS4REDIS_SUBSCRIBER': 'ws4redis.subscriber.RedisSubscriber'}, False),
-        ({'WS4REDIS_FACILITIES': {'news': {'PUBLISH': 'staff'}}}, False),
-        ({'WS4REDIS_FACILITIES': {'news': {'HISTORY_SIZE': 3}}}, True),
-    ],
-)
-def test_as_long_as_every_client_may_publish_the_check_says_so(
-    changed: dict[str, Any], is_open: bool
-) -> None:
-    with override_settings(**changed):
-        assert ids(check_publishing()) == (['ws4redis.I001'] if is_open else [])
-
-
-def test_a_project_that_has_websockets_in_views_alone_is_not_bothered() -> None:
-    unset = {name: None for name in SETTINGS if hasattr(settings, name)}
-    with override_settings(DEBUG=True, WSGI_APPLICATION=NOT_OURS, TEMPLATES=[], **unset):
-        for name in unset:
-            delattr(settings, name)
-        assert check_project() == []
-        with override_settings(WEBSOCKET_ACCEPT_ALL=True):
-            assert check_project() == []
-
-
-class ServerOfItsOwn(Runserver):
-    """Run another server than Django's."""
-
-    def inner_run(self, *args: Any, **options: Any) -> None:
-        raise NotImplementedError
-
-
-@pytest.mark.parametrize(
-    ('provider', 'is_foreign'),
-    [
-        ('django.core', False),
-        ('django.contrib.staticfiles', False),
-        (Runserver(), False),
-        (ServerOfItsOwn(), True),
-    ],
-)
-def test_another_package_s_runserver_in_front_of_django_s_is_found(
-    monkeypatch: pytest.MonkeyPatch, provider: object, is_foreign: bool
-) -> None:
-    monkeypatch.setattr(runserver, 'get_commands', lambda: {'runserver': provider})
-    messages = check_project()
-    assert ids(messages) == (['ws4redis.W111'] if is_foreign else [])
-    assert not is_foreign or __name__ in messages[0].msg
-
-
 # Within Django
 
 
 @override_settings(WS4REDIS_EXPIRE='x')
 def test_manage_py_check_finds_errors() -> None:
     assert 'ws4redis.E003' in ids(run_checks())
-
-
-def test_manage_py_check_warns_of_the_deployment_only_when_asked_to() -> None:
-    assert 'ws4redis.W001' not in ids(run_checks())
-    assert 'ws4redis.W001' in ids(run_checks(include_deployment_checks=True))
-    assert 'ws4redis.W001' in ids(run_checks(tags=['security'], include_deployment_checks=True))
-
-
-@pytest.mark.parametrize(
-    ('facilities', 'is_open'),
-    [
-        ({'*': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, False),
-        ({'chat': {'HISTORY_SIZE': 3}, '*': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, True),
-        ({'*': {'PUBLISH': 'nobody'}}, True),
-        ({'chat': {'SUBSCRIBE': 'anyone', 'PUBLISH': 'nobody'}}, True),
-    ],
-)
-def test_facilities_that_all_say_who_may_are_not_open(
-    facilities: dict[str, Any], is_open: bool
-) -> None:
-    with override_settings(WS4REDIS_FACILITIES=facilities):
-        found = ids(run_checks(include_deployment_checks=True))
-    assert ('ws4redis.W001' in found) == is_open
