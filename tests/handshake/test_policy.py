@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from ws4redis.handshake.policy import (
     process_request,
     requested_options,
 )
+from ws4redis.hub.identity import ANONYMOUS
 from ws4redis.publishing.broker import current_broker
 from ws4redis.publishing.identity import regrouped_key
+from ws4redis.settings.facilities import GRANTS
 from ws4redis.subscriber import RedisSubscriber
 
 pytestmark = pytest.mark.django_db
@@ -282,6 +285,24 @@ def test_only_an_anonymous_broadcast_with_stock_settings_cannot_block(
 ) -> None:
     with override_settings(**settings):
         assert may_block(handshake(query)) is blocks
+
+
+@pytest.mark.parametrize('grant', GRANTS)
+def test_nobody_is_looked_up_where_it_cannot_block(
+    grant: str, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    john = logged_in_request(make_user('john'))
+    request = handshake('subscribe-broadcast&publish-broadcast', login=john)
+    facilities = {'foo': {'SUBSCRIBE': grant, 'PUBLISH': grant}}
+    with override_settings(WS4REDIS_FACILITIES=facilities):
+        if grant in ('authenticated', 'staff'):
+            assert may_block(request)
+            assert admit(request).identity.user == 'john'
+        else:
+            assert not may_block(request)
+            with django_assert_num_queries(0):
+                # Others get what he gets, so it must not be in his name.
+                assert admit(request).identity is ANONYMOUS
 
 
 @pytest.mark.parametrize(

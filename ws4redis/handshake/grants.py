@@ -16,7 +16,7 @@ from django.core.exceptions import PermissionDenied
 from ws4redis.broker.channels import Audience
 from ws4redis.conf import conf
 from ws4redis.handshake.identity import identity_of
-from ws4redis.hub.identity import Identity
+from ws4redis.hub.identity import ANONYMOUS, Identity
 from ws4redis.settings.facilities import FacilityOptions
 from ws4redis.settings.hooks import call, load_callback
 
@@ -150,7 +150,8 @@ def granted_options(request: HttpRequest, facility: str, options: list[str]) -> 
     properties = conf.facility_options(facility)
     if properties.subscribe is None and properties.publish is None:
         return options
-    identity = identity_of(request)
+    # Else nobody is to be asked: it would block, and name the connection after who it is.
+    identity = identity_of(request) if asks_for_more_than_a_name(facility) else ANONYMOUS
     granted = []
     for option in options:
         verb, _, audience = option.partition('-')
