@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from ws4redis.publishing.tickets import claims_of_ticket, sign_ticket
-from ws4redis.publishing.tokens import InvalidToken, claims_of, sign
+from ws4redis.publishing.tokens import InvalidToken, claims_of, sign, signing_key
 
 KEY, OTHER_KEY = 'the first key of HMAC', 'the second key of HMAC'
 PUBLIC_KEY = '-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----'
@@ -106,6 +106,16 @@ def test_what_was_not_signed_here_is_no_ticket() -> None:
 def test_a_ticket_that_does_not_say_when_it_ends_is_none(expires: Any) -> None:
     with pytest.raises(InvalidToken):
         claims_of_ticket(sign_ticket(VALUES, made_at=time.time(), expires=expires))
+
+
+def test_a_ticket_that_is_nested_too_deeply_is_none() -> None:
+    # Whoever shares the key may have signed what others gave it.
+    content = f'{{"ticket":{"[" * 100_000}'
+    header, _, _ = ticket().split('.')
+    signed = f'{header}.{encoded(content)}'.encode()
+    signature = urlsafe_b64encode(hmac.digest(signing_key(), signed, 'sha256')).rstrip(b'=')
+    with pytest.raises(InvalidToken):
+        claims_of_ticket(f'{signed.decode()}.{signature.decode()}')
 
 
 def test_what_else_our_key_has_signed_is_checked_as_any_token() -> None:

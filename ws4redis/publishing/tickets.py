@@ -45,7 +45,7 @@ def claims_of_ticket(ticket: str) -> dict[str, Any]:
         if not isinstance(claims, dict) or claims.keys() != _CLAIMS:
             return claims_of(ticket)
         has_expired = int(claims['exp']) <= time.time()
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidToken('it is malformed') from None
     if has_expired:
         raise InvalidToken('it has expired', has_expired=True)
