@@ -10,16 +10,17 @@ import pytest
 
 from tests.browser.chat_page import NewContext, log_in
 from tests.browser.chromium import chromium
+from tests.browser.elements import FACILITIES, Open
 from tests.browser.example_server import ExampleServer
 from tests.browser.scripted_server import ScriptedServer
 from tests.browser.static_pages import StaticPages
 from tests.npm import installed_packages
-from tests.programs import RedisServer
+from tests.programs import RedisServer, UwsgiServer, run_management_command
 from tests.requirements import require, require_executable
 from tests.timeouts import SOON_SECONDS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 
 # Not for the session: as long as Playwright runs, its event loop runs in this thread, where Django
@@ -113,3 +114,50 @@ def server() -> Iterator[ScriptedServer]:
 def node_modules() -> Path:
     """Packages of npm that check our scripts."""
     return installed_packages()
+
+
+@pytest.fixture(scope='module')
+def site(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[UwsgiServer]:
+    database = tmp_path_factory.mktemp('live') / 'live.sqlite3'
+    env = {'WS4REDIS_TEST_DATABASE': str(database)}
+    run_management_command('migrate', '--verbosity=0', env=env)
+    settings = {
+        'ROOT_URLCONF': 'tests.browser.live_urls',
+        'WS4REDIS_HEARTBEAT': '--heartbeat--',
+        'WS4REDIS_FACILITIES': FACILITIES,
+    }
+    with UwsgiServer(redis_server=redis_server, django_settings=settings, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser_context: BrowserContext, site: UwsgiServer) -> Iterator[Open]:
+    """Open a page with some elements, and wait until they are connected.
+
+    A test fails when a page throws, or breaks its Content-Security-Policy.
+    """
+    if not site.is_running:
+        site.kill()
+        site.start()
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if 'Content Security Policy' in message.text:
+            complaints.append(message.text)
+
+    browser_context.on('weberror', lambda error: complaints.append(str(error.error)))
+    browser_context.on('console', note)
+    browser_context.on('dialog', lambda dialog: complaints.append(dialog.message))
+
+    def open_it(html: str = '', *, path: str = 'elements/') -> Page:
+        page = browser_context.new_page()
+        page.goto(f'{site.url}/page/{path}')
+        if html:
+            page.evaluate('html => { document.querySelector("main").innerHTML = html; }', html)
+            page.locator('main > [data-connection=connected]').first.wait_for(state='attached')
+        return page
+
+    yield open_it
+    assert complaints == []
