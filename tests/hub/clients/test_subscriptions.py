@@ -36,6 +36,17 @@ def test_replies_of_one_turn_go_out_together(hub: Home, client: Client) -> None:
     assert [json.loads(line)['id'] for line in str(frame).split('\n')] == [2, 3]
 
 
+def test_what_is_long_does_not_share_its_frame(hub: Home, client: Client) -> None:
+    client.connect()
+    texts = [letter * 40_000 for letter in 'abc']
+    for text in texts:
+        client.connection.push('message', {'data': text}, 'chat')
+    hub.turn()
+    frames = client.peer.messages()
+    told = [json.loads(str(frame))['push']['message']['data'] for frame in frames]
+    assert told == texts
+
+
 def test_nothing_overtakes_a_reply(hub: Home, client: Client) -> None:
     client.connect()
     client.send({'id': 2, 'subscribe': {'channel': 'chat'}})

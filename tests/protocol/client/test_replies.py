@@ -6,9 +6,11 @@ import pytest
 
 from ws4redis.protocol.client.codes import DisconnectCode, ErrorCode, UnsubscribeCode, comes_back
 from ws4redis.protocol.client.replies import (
+    MAX_SHARED_CHARACTERS,
     Raw,
     encode_error_code,
     encode_frame,
+    encode_frames,
     encode_publication,
     encode_publication_push,
     encode_push,
@@ -74,3 +76,10 @@ def test_every_code_has_words() -> None:
         assert 0 < len(code.reason.encode()) <= 123
     for error in ErrorCode:
         assert error.message
+
+
+def test_short_messages_share_a_frame_and_long_ones_have_their_own() -> None:
+    half, more = 'a' * (MAX_SHARED_CHARACTERS // 2), 'b' * (MAX_SHARED_CHARACTERS + 1)
+    messages = ['1', '2', half, half, more, more, '3', '4']
+    contents = [content.decode().split('\n') for content in encode_frames(messages)]
+    assert contents == [['1', '2', half], [half], [more], [more], ['3', '4']]

@@ -30,7 +30,7 @@ from ws4redis.protocol.client.commands import Command, ConnectRequest, decode_co
 from ws4redis.protocol.client.replies import (
     encode_error,
     encode_error_code,
-    encode_frame,
+    encode_frames,
     encode_push,
     encode_reply,
 )
@@ -214,7 +214,7 @@ class ClientConnection:
         if not self.is_alive:
             return
         if out:
-            self._send_frame(out)
+            self._send_frames(out)
         if is_done:
             self._frames = None
             self.websocket.resume_reading(Paused.RECEIVER)
@@ -423,10 +423,11 @@ class ClientConnection:
         """Send the replies and pushes of this turn now."""
         out, self._out = self._out, None
         if out:
-            self._send_frame(out)
+            self._send_frames(out)
 
-    def _send_frame(self, messages: list[str]) -> None:
-        self.websocket.send_message(encode_frame(messages), Opcode.TEXT)
+    def _send_frames(self, messages: list[str]) -> None:
+        for frame in encode_frames(messages):
+            self.websocket.send_message(frame, Opcode.TEXT)
         self.websocket.note_sent()
 
     def reply(self, number: int, method: str, result: Mapping[str, Any]) -> None:

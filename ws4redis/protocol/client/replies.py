@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from ws4redis.protocol.client.codes import ErrorCode, UnsubscribeCode
 from ws4redis.protocol.client.data import encode_json
 
 #: The server's ping, and the client's pong.
 PING = b'{}'
+# Some clients take messages of 1 MiB at most (`websockets` in Python, by default). So replies that
+# hold what was missed on several channels share no frame when that is much.
+MAX_SHARED_CHARACTERS: Final = 64 * 1024
 
 
 def encode_reply(number: int, method: str, result: Mapping[str, Any]) -> str:
@@ -77,3 +80,14 @@ def encode_unsubscribe(channel: str, code: int, reason: str = '') -> str:
 def encode_frame(messages: list[str]) -> bytes:
     """Return several messages as the content of one frame."""
     return '\n'.join(messages).encode()
+
+
+def encode_frames(messages: list[str]) -> Iterator[bytes]:
+    """Yield the contents of frames: short messages share one, a long one has its own."""
+    start = size = 0
+    for place, message in enumerate(messages):
+        size += len(message)
+        if size > MAX_SHARED_CHARACTERS and place > start:
+            yield encode_frame(messages[start:place])
+            start, size = place, len(message)
+    yield encode_frame(messages[start:])
