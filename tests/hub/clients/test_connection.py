@@ -191,6 +191,23 @@ def test_a_client_that_never_reads_is_given_up(hub: Home, project: Project) -> N
     assert set(hub.statistics.messages_not_delivered) == {CloseCode.TRY_AGAIN_LATER}
 
 
+def test_who_ends_by_a_reply_leaves_its_channels_at_once(hub: Home, project: Project) -> None:
+    client = Client(hub, project).connect()
+    client.subscribe('chat')
+
+    def push_to_who_has_gone() -> None:
+        # The poller was asked before, so that only sending finds it out.
+        client.peer.socket.close()
+        client.connection.push('message', {'data': 1}, 'chat')
+
+    hub.turn_until(lambda: hub.loop.timeout() != 0)
+    hub.loop.call_soon(push_to_who_has_gone)
+    hub.turn()
+    assert client.connection.state is ConnectionState.CLOSED
+    hub.turn_until(lambda: hub.loop.timeout() != 0)
+    assert [b'UNSUBSCRIBE', b'broadcast:chat'] in hub.redis.commands(0)
+
+
 def test_nothing_is_told_before_the_answer_to_connect(hub: Home, project: Project) -> None:
     client = Client(hub, project, 'early', 'late')
     client.send({'id': 1, 'connect': {}})

@@ -46,14 +46,20 @@ class ClientService:
             self.loop.at_turn_end(self._send_unsent)
 
     def _send_unsent(self) -> bool:
+        has_consequences = False
         try:
             while self._unsent:
-                self._unsent.pop().send_unsent()
+                connection = self._unsent.pop()
+                connection.send_unsent()
+                # Who ended by it leaves channels, and what is queued now counts with all queues:
+                # the hub sees to both at the end of a turn, and has done so in this one.
+                if not connection.is_alive or connection.websocket.queued_bytes:
+                    has_consequences = True
         finally:
             if self._unsent:
                 # The loop logs what one has raised, and the others come in the next turn.
                 self.loop.call_soon(self._send_unsent)
-        return False
+        return has_consequences
 
     @property
     def ping_seconds(self) -> float | None:
