@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -75,10 +76,10 @@ def make_endings(checks: Checks) -> Endings:
     return Endings(hub, checks, prefix='', publish=b'PUBLISH', sweep_seconds=2 * TICK_SECONDS)
 
 
-def connect(of: Endings, session: str, **values: Any) -> Any:
+def connect(of: Endings, session: str, asked_at: float | None = None, **values: Any) -> Any:
     peer: Any = Peer()
     identity = Identity(user='mary', session=session, session_digest=digest_of(session), **values)
-    of.identify(peer, identity, time.monotonic())
+    of.identify(peer, identity, time.monotonic() if asked_at is None else asked_at)
     return peer
 
 
@@ -152,3 +153,25 @@ def test_those_whom_a_lost_message_may_have_meant_are_ended_and_may_come_back(
     peers = [connect(tested, str(number)) for number in range(3)]
     tested._end_all()
     assert {peer.code for peer in peers} == {CloseCode.TRY_AGAIN_LATER}
+
+
+def test_whose_handshake_was_under_way_as_messages_were_lost_is_ended_as_well(
+    clock: Clock,
+) -> None:
+    tested = make_endings(Checks(clock, WEEKS_AHEAD))
+    before = time.monotonic()
+    tested._end_all()
+    under_way, later = connect(tested, '1', before), connect(tested, '2', math.inf)
+    assert [under_way.code, later.code] == [CloseCode.TRY_AGAIN_LATER, 0]
+
+
+def test_whose_handshake_was_under_way_as_there_was_doubt_is_looked_up(clock: Clock) -> None:
+    class Ended(Checks):
+        def verdicts(self, identities: Sequence[Identity]) -> list[Verdict]:
+            return [Verdict(EndCode.SESSION_ENDED)] * len(identities)
+
+    tested = make_endings(Ended(clock, WEEKS_AHEAD))
+    before = time.monotonic()
+    tested._check_all()
+    under_way, later = connect(tested, '1', before), connect(tested, '2', math.inf)
+    assert [under_way.code, later.code] == [EndCode.SESSION_ENDED, 0]

@@ -91,6 +91,8 @@ class Endings:
         )
         # By wall clock, when was asked who they are, until the control channel has been read.
         self._early: dict[Identity, float] = {}
+        # By the loop's clock, when messages may have been lost, and when some were.
+        self._doubted_at = self._lost_at = -math.inf
         # Those to look up at once; those that are new; those whose turn it is.
         self._urgent: dict[Identity, None] = {}
         self._new: dict[Identity, None] = {}
@@ -125,6 +127,12 @@ class Endings:
         for message in self.control.ended.since(asked_at):
             if concerns(message, identity):
                 self._apply(message)
+        # Its handshake was under way then, so it was not among those who were looked after.
+        if asked_at <= self._lost_at:
+            self._end_some([peer], CloseCode.TRY_AGAIN_LATER, _UNKNOWN)
+        elif asked_at <= self._doubted_at:
+            self._urgent[identity] = None
+            self._look_up()
 
     def _take_note(self, identity: Identity) -> None:
         if identity.expires is not None:
@@ -201,11 +209,13 @@ class Endings:
             self._end_some([peer], CloseCode.INTERNAL_ERROR, '')
 
     def _check_all(self) -> None:
+        self._doubted_at = self._hub.loop.timers.clock()
         self._urgent.update(dict.fromkeys(self.identities))
         self._look_up()
 
     def _end_all(self) -> None:
         """End all whom a message may have meant that is lost; who comes back is asked anew."""
+        self._lost_at = self._hub.loop.timers.clock()
         self._end(list(self.identities), CloseCode.TRY_AGAIN_LATER, _UNKNOWN)
 
     def _end(self, identities: Iterable[Identity], code: int, reason: str = '') -> None:
