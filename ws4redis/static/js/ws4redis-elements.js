@@ -8,8 +8,8 @@
  *     <ws4redis-badge></ws4redis-badge> <ws4redis-toasts></ws4redis-toasts>
  *
  * `facility` and `audience` (broadcast, user, group or session) say what an element subscribes to.
- * `data-connection` says how its websocket is, `data-state` what it shows. A message that it does
- * not understand is shown as an error, told by the event `ws4redis-error`, and changes nothing.
+ * `data-connection` says how its websocket is, `data-state` what it shows. A message that it cannot
+ * read is shown as an error, told by the event `ws4redis-error`, and changes nothing.
  *
  * `{% ws4redis_elements %}` writes the tags. `data-heartbeat` is the heartbeat as a JSON string,
  * `data-words` a JSON object with translations of the words below.
@@ -258,7 +258,7 @@
                 this.bar.removeAttribute('value');
                 parts.push(news.done.toLocaleString());
             } else {
-                // Where there is nothing to do, all is done.
+                // Nothing to do: all is done.
                 const part = news.total === 0 ? 1 : Math.min(news.done / news.total, 1);
                 this.bar.value = part;
                 // Nobody believes in 100 % that go on.
@@ -421,7 +421,7 @@
             if (!Object.prototype.hasOwnProperty.call(actions, action)) {
                 throw new TypeError('there is no action ' + action);
             }
-            // What is to be changed may be on another page of a list.
+            // It may be on another page of a list.
             if (target !== null) {
                 actions[action]();
             }
