@@ -15,9 +15,11 @@ from tests.programs import RedisServer
 from tests.serving import Served, served
 from tests.timeouts import SOON_SECONDS, wait_until
 from ws4redis.applications.wsgi import WebSocketServer
+from ws4redis.control import disconnect
 from ws4redis.history import get_position
 from ws4redis.publisher import RedisPublisher
 from ws4redis.servers.process import existing_hub
+from ws4redis.tokens import connection_token
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -282,6 +284,22 @@ def test_what_was_asked_of_a_worker_that_is_killed_fails(open_tab: Open) -> None
     kill_worker(tab)
     assert 'closed' in tab.evaluate('asked')
     assert tab.evaluate("page.rpc('add', [1, 2])")['sum'] == 3
+
+
+HAS_NO_WORKER = """async () => {
+    const {held, pending} = await navigator.locks.query();
+    return !held.concat(pending).some(lock => lock.name.startsWith('ws4redis-worker-'));
+}"""
+
+
+def test_who_was_told_to_stay_away_does_not_come_back_by_another_worker(open_tab: Open) -> None:
+    tab = open_tab(token=connection_token('mary'))
+    disconnect(user='mary')
+    tab.wait_for_function("seen.some(each => each[0] === 'closed')")
+    kill_worker(tab)
+    tab.wait_for_function(HAS_NO_WORKER)
+    assert 'closed' in tab.evaluate("page.rpc('add', [1, 2]).catch(error => error.message)")
+    assert tab.evaluate('seen.map(each => each[0])') == ['connected', 'closed']
 
 
 def test_an_identity_must_be_named(open_tab: Open) -> None:

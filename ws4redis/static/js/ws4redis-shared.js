@@ -230,6 +230,8 @@
         let state = 0;
         let unanswered_beats = 0;
         let is_over = false;
+        // The server wants this client no more.
+        let is_final = false;
         // Whatever this connection waits for ends with it.
         const over = new AbortController();
         const opening = Object.assign(pick(options, OPTIONS),
@@ -285,7 +287,9 @@
         function worker_ended() {
             if (!is_over) {
                 end({code: 1006, reason: 'the shared worker has ended', wasClean: false});
-                lost();
+                if (!is_final) {
+                    lost();
+                }
             }
         }
 
@@ -363,8 +367,9 @@
                 state = message.state;
             }
             if (message.event) {
-                const args = message.event === 'disconnected'
-                    ? [new CloseEvent('close', message.args[0])] : message.args;
+                const is_end = message.event === 'disconnected';
+                const args = is_end ? [new CloseEvent('close', message.args[0])] : message.args;
+                is_final = is_end && !comes_back(args[0].code);
                 call(options, message.event, args);
             } else if (message.to && handlers[message.to]) {
                 const given = handlers[message.to].given;
