@@ -13,6 +13,7 @@ from tests.hub.bus_rig import Joining, commands, reply
 from tests.hub.rig import Home, bulk, bus_link_of, published, subscribed, unsubscribed
 from ws4redis.broker.keys import keys_of
 from ws4redis.hub.bus import CHANGES_PER_TURN
+from ws4redis.hub.channel import Joined
 from ws4redis.hub.options import HubOptions
 from ws4redis.hub.websocket import Phase
 
@@ -70,6 +71,26 @@ def test_who_leaves_when_told_of_its_joining_is_not_in_the_channel(hub: Home) ->
     assert commands(hub) == [[b'UNSUBSCRIBE', b'x']]
     reply(hub, published(b'x', b'live'))
     assert peer.messages() == []
+
+
+def test_who_leaves_and_joins_again_as_it_is_told_gets_nothing_before_it_is_told_again(
+    hub: Home,
+) -> None:
+    peer = hub.peer()
+    told: list[Joined] = []
+
+    def come_back(joined: object) -> None:
+        hub.leave(peer.websocket, ['x'])
+        hub.join(peer.websocket, 'x', told.append)
+
+    hub.join(peer.websocket, 'x', come_back)
+    commands(hub)
+    reply(hub, subscribed(b'x') + bulk(None) + published(b'x', b'live'))
+    assert commands(hub) == [[b'GET', b'x']]
+    assert (told, peer.messages()) == ([], [])
+    reply(hub, bulk(b'live') + published(b'x', b'more'))
+    assert [joined.kept for joined in told] == [b'live']
+    assert peer.messages() == ['more']
 
 
 def test_a_websocket_is_open_when_all_of_its_channels_are_confirmed(hub: Home) -> None:

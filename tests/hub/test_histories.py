@@ -77,6 +77,26 @@ def test_who_comes_back_gets_what_it_missed_and_no_kept_message(
     assert reads(hub) == 1
 
 
+def test_who_leaves_and_joins_again_as_it_is_told_gets_nothing_before_it_is_told_again(
+    hub: Home, client: redis.Redis
+) -> None:
+    publish(client, b'1')
+    peer = hub.peer()
+    told: list[Joined] = []
+
+    def come_back(joined: object) -> None:
+        hub.leave(peer.websocket, [NAME])
+        hub.join(peer.websocket, NAME, told.append)
+        publish(client, b'2')
+
+    hub.join(peer.websocket, NAME, come_back)
+    hub.turn_until(lambda: told)
+    assert [joined.kept for joined in told] == [b'2']
+    assert peer.messages() == []
+    publish(client, b'3')
+    hub.turn_until(lambda: peer.messages() == ['3'])
+
+
 def test_an_epoch_that_is_no_text_is_a_gap_and_stops_nobody(hub: Home, client: redis.Redis) -> None:
     publish(client, b'1')
     # In JSON a client may name half a character.

@@ -272,6 +272,13 @@ class Channel:
         if self.observer is not None:
             self.observer.joined(self, peer)
 
+    def still_takes(self, peer: Peer) -> bool:
+        """Tell whether one that was just told of its joining is to be in the audience.
+
+        It may have left thereby, and have asked to join once more, which it is told of later.
+        """
+        return self in peer.channels and peer not in self.joining
+
     def discard(self, peer: Peer) -> Request | None:
         """Let a peer go; return its wish to join, if it was about to."""
         audience = self.audiences.get(peer.wire)

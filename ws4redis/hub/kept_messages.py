@@ -86,10 +86,10 @@ class KeptMessages:
         self._fanout.settle(channel)
         joined = Joined(Outcome.OK, kept=kept)
         for peer, request in joining.items():
-            if channel in peer.channels:
+            if channel.still_takes(peer):
                 request.answer(joined)
             # Sending may have ended it, or another one; who has ended is in no channel.
-            if channel in peer.channels:
+            if channel.still_takes(peer):
                 channel.add(peer)
             else:
                 request.left()

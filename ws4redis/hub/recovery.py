@@ -152,14 +152,14 @@ class Recovery:
             logger.exception('letting %r join %r failed', peer, channel.name)
             peer.lost()
         # Sending may have ended it; who has ended is in no channel.
-        if channel in peer.channels:
+        if channel.still_takes(peer):
             channel.add(peer)
         elif not channel.is_wanted:
             self._changed(channel)
 
     def _ask_for_kept(self, channel: HistoryChannel, newcomers: dict[Peer, Request]) -> None:
         # Letting others join may have ended some.
-        newcomers = {peer: newcomers[peer] for peer in newcomers if channel in peer.channels}
+        newcomers = {peer: newcomers[peer] for peer in newcomers if channel.still_takes(peer)}
         question = channel.ask_for(newcomers)
         self._bus.send(
             channel,

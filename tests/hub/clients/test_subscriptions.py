@@ -65,6 +65,22 @@ def test_nothing_overtakes_a_reply(hub: Home, client: Client) -> None:
     assert close.opcode == CLOSE
 
 
+def test_who_comes_back_to_a_channel_gets_nothing_of_it_before_the_reply(
+    hub: Home, client: Client
+) -> None:
+    client.connect()
+    client.send(
+        {'id': 2, 'subscribe': {'channel': 'chat'}},
+        {'id': 3, 'unsubscribe': {'channel': 'chat'}},
+        {'id': 4, 'subscribe': {'channel': 'chat'}},
+    )
+    client.confirm()
+    hub.redis.reply(published(b'broadcast:chat', b'Hello'), 0)
+    assert client.told() == [{'id': 2, 'subscribe': {}}, {'id': 3, 'unsubscribe': {}}]
+    client.confirm()
+    assert client.told() == [{'id': 4, 'subscribe': {}}]
+
+
 def test_commands_for_one_channel_are_done_in_their_order(client: Client) -> None:
     client.connect()
     client.send(
