@@ -68,6 +68,14 @@ def test_each_of_those_who_have_the_same_session_may_change_it() -> None:
 
 
 @override_settings(SESSION_ENGINE=CACHE)
+def test_what_is_no_session_is_left_to_its_store() -> None:
+    key = stored(name='john')
+    store: Any = import_module(CACHE).SessionStore(key)
+    store._cache.set(store.cache_key, 'no session')
+    assert sessions.read_sessions([key]) == [None]
+
+
+@override_settings(SESSION_ENGINE=CACHE)
 def test_a_session_that_does_not_exist_is_an_empty_one_without_a_key() -> None:
     request = request_with('b' * 32)
     setattr(request, READ_SESSION, Read('b' * 32, None))

@@ -152,4 +152,6 @@ def _read_many(keys: Iterable[str]) -> dict[str, Any]:
     if reader is None:
         return {}
     store_class, read_many = reader
-    return read_many(store_class(), list(keys))
+    found = read_many(store_class(), list(keys))
+    # Whatever else lies in a cache under such a key, its store is to say what it makes of that.
+    return {key: data for key, data in found.items() if data is None or isinstance(data, dict)}
