@@ -234,3 +234,40 @@ def test_what_the_server_ends_while_it_subscribes_the_client_is_left_out(
     (reply,) = client.told()
     assert 'subs' not in reply['connect']
     assert client.websocket.channels == ()
+
+
+def test_what_waits_for_a_subscription_that_fails_joins_the_channel_anew(
+    hub: Home, client: Client
+) -> None:
+    client.connect()
+    client.send(
+        {'id': 2, 'subscribe': {'channel': 'chat'}},
+        {'id': 3, 'unsubscribe': {'channel': 'chat'}},
+        {'id': 4, 'subscribe': {'channel': 'chat'}},
+    )
+    client.websocket.unsubscribe('broadcast:chat')
+    client.confirm()
+    failed, left = client.told()
+    assert (failed['id'], failed['error']['code']) == (2, ErrorCode.PERMISSION_DENIED)
+    assert left == {'id': 3, 'unsubscribe': {}}
+    client.confirm()
+    assert client.told() == [{'id': 4, 'subscribe': {}}]
+    hub.redis.reply(published(b'broadcast:chat', b'Hello'), 0)
+    assert client.told() == [{'push': {'channel': 'chat', 'pub': {'data': 'Hello'}}}]
+
+
+def test_nobody_is_told_to_be_subscribed_who_has_just_left_since_redis_is_away(
+    hub: Home, client: Client
+) -> None:
+    client.connect()
+    hub.redis.refuses = True
+    hub.redis.hang_up(0)
+    hub.turn(2)
+    client.send(
+        {'id': 2, 'subscribe': {'channel': 'chat'}},
+        {'id': 3, 'unsubscribe': {'channel': 'chat'}},
+        {'id': 4, 'subscribe': {'channel': 'chat'}},
+    )
+    first, left, second = client.told()
+    assert left == {'id': 3, 'unsubscribe': {}}
+    assert [first['error']['code'], second['error']['code']] == [ErrorCode.INTERNAL] * 2

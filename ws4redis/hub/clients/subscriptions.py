@@ -312,17 +312,23 @@ class Subscriptions:
 
     def leave(self, subscription: Subscription) -> None:
         """Leave the channel of a subscription, and forget it; the client is told nothing."""
-        if self._drop(subscription):
+        if self._forget(subscription):
             hub = self._connection.service.hub
             hub.leave(self._connection.websocket, [subscription.channel])
+            # Only now: what has waited for this may join the channel again.
+            subscription.settle(SubscriptionState.ENDED)
 
-    def _drop(self, subscription: Subscription) -> bool:
+    def _drop(self, subscription: Subscription) -> None:
+        """Forget a subscription that has not come to join its channel."""
+        if self._forget(subscription):
+            subscription.settle(SubscriptionState.ENDED)
+
+    def _forget(self, subscription: Subscription) -> bool:
         """Forget a subscription; tell whether it was known."""
         if self._by_name.get(subscription.name) is not subscription:
             return False
         del self._by_name[subscription.name]
         self._cancel(subscription)
-        subscription.settle(SubscriptionState.ENDED)
         return True
 
     def _cancel(self, subscription: Subscription) -> None:
