@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ws4redis.loop.blocking_call import BlockingCall, Pool, call_here
 from ws4redis.loop.native import NativeBell, NativeEvent, start_thread, thread_ident
-from ws4redis.loop.thread_hubs import prepare_hubs
+from ws4redis.loop.thread_hubs import prepare_hubs, prepare_locks
 from ws4redis.loop.workers import Workers
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class ThreadDriver:
     def start(self, loop: Loop) -> None:
         self._loop = loop
         prepare_hubs()
+        prepare_locks()
         start_thread(self._run, loop)
 
     def _run(self, loop: Loop) -> None:
@@ -222,6 +223,7 @@ class GeventDriver:
     def start(self, loop: Loop) -> None:
         self._loop = loop
         self._ident = thread_ident()
+        prepare_locks()
         self._gevent_hub = self._gevent.get_hub()
         self._bells = self._bells_class(self._gevent_hub, self._ident)
         self._run_callback = self._gevent_hub.loop.run_callback

@@ -36,6 +36,15 @@ def prepare_hubs() -> None:
             getattr(gevent.config, name)
 
 
+def prepare_locks() -> None:
+    """Let native threads share the locks that gevent's monkey patching has made cooperative."""
+    monkey = sys.modules.get('gevent.monkey')
+    if monkey is not None and monkey.is_module_patched('threading'):
+        from ws4redis.loop.thread_locks import mend_locks
+
+        mend_locks()
+
+
 def turn_hub() -> None:
     """Let greenlets of the calling thread run that are ready to."""
     if existing_hub() is not None:
