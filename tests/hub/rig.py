@@ -223,6 +223,9 @@ class Home(Hub):
         give_back: Callable[[Any], object] | None = None,
     ) -> None:
         self.redis = ScriptedRedis()
+        if clock is not None and options is None:
+            # A clock that a test moves by minutes would have pings sent, to some or to all.
+            options = HubOptions(ping_interval_seconds=None)
         super().__init__(
             StepDriver(),
             connect=connect or self.redis.connect,
