@@ -207,7 +207,7 @@ def make_scenarios(scale: float = 1.0) -> list[Scenario]:
         # What has a target of its own comes before what is merely interesting.
         _script('door', 'ticket', 'ticket-server', 'tls', 'slow', 'streams', rounds=3),
         _script('storm', 'kill', rounds=3),
-        _script('histories'),
+        _script('histories', rounds=3),
         _script('client_protocol', '--rounds', '3'),
     ]
     return [*comparisons[:4], *scripts, *comparisons[4:], _script('views'), _script('handlers')]

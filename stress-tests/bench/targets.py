@@ -130,6 +130,12 @@ TARGETS = (
 
 # Why a target is missed, by its title, where it is.
 REASONS = {
+    'publishing with a history: time × plain': (
+        'Redis runs a script that appends, keeps and publishes, instead of two commands'
+    ),
+    'client protocol: burst × plain websockets': (
+        'its frames are half as long again; plain ones of that length are no faster'
+    ),
     'native: handshakes/s, anonymous': (
         'a handshake takes 70 to 80 µs of CPU, but the core is not busy all the time'
     ),
