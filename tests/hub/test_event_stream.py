@@ -91,12 +91,6 @@ def hub(redis_server: RedisServer) -> Iterator[Home]:
 
 
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
-
-
-@pytest.fixture
 def browse(hub: Home) -> Iterator[Browse]:
     opened: list[Browser] = []
 
@@ -111,34 +105,34 @@ def browse(hub: Home) -> Iterator[Browse]:
 
 
 def test_messages_of_its_channels_arrive_without_positions_where_there_is_no_history(
-    hub: Home, browse: Browse, client: redis.Redis
+    hub: Home, browse: Browse, redis_client: redis.Redis
 ) -> None:
     browser = browse(PLAIN)
-    client.publish(PLAIN, 'one\ntwo')
+    redis_client.publish(PLAIN, 'one\ntwo')
     browser.expect('one\ntwo')
     assert browser.parser.last_event_id == ''
     assert browser.parser.retry is not None
 
 
-def test_the_kept_message_comes_first(hub: Home, browse: Browse, client: redis.Redis) -> None:
-    client.set(PLAIN, 'kept')
+def test_the_kept_message_comes_first(hub: Home, browse: Browse, redis_client: redis.Redis) -> None:
+    redis_client.set(PLAIN, 'kept')
     browse(PLAIN).expect('kept')
 
 
 def test_a_stream_goes_on_after_the_last_event_that_was_seen(
-    hub: Home, browse: Browse, client: redis.Redis
+    hub: Home, browse: Browse, redis_client: redis.Redis
 ) -> None:
     browser = browse(CHAT)
     # Where it begins is said, though nothing was published yet.
     hub.turn_until(lambda: browser.read() or browser.seen(CHAT))
     begin = browser.seen(CHAT)
     assert begin is not None
-    position = publish(client, b'1', b'2')
+    position = publish(redis_client, b'1', b'2')
     browser.expect('1', '2')
     assert browser.seen(CHAT) == position
     browser.socket.close()
     hub.turn_until(lambda: browser.stream.phase is Phase.CLOSED)
-    last = publish(client, b'3', b'4')
+    last = publish(redis_client, b'3', b'4')
     again = browse(CHAT, since={CHAT: position})
     again.expect('3', '4')
     assert again.seen(CHAT) == last
@@ -146,36 +140,36 @@ def test_a_stream_goes_on_after_the_last_event_that_was_seen(
 
 
 def test_an_event_names_the_positions_on_all_channels(
-    hub: Home, browse: Browse, client: redis.Redis
+    hub: Home, browse: Browse, redis_client: redis.Redis
 ) -> None:
     browser = browse(CHAT, OTHER, wire=OwnStreamWire({}))
-    first = publish(client, b'a', name=CHAT)
-    second = publish(client, b'b', name=OTHER)
+    first = publish(redis_client, b'a', name=CHAT)
+    second = publish(redis_client, b'b', name=OTHER)
     hub.turn_until(lambda: len(browser.read()) == 2)
     assert (browser.seen(CHAT), browser.seen(OTHER)) == (first, second)
-    publish(client, b'c', name=CHAT)
+    publish(redis_client, b'c', name=CHAT)
     since = {CHAT: first, OTHER: second}
     again = browse(CHAT, OTHER, since=since, wire=OwnStreamWire(since))
     again.expect('c')
     assert again.seen(OTHER) == second
 
 
-def test_a_gap_is_told(hub: Home, browse: Browse, client: redis.Redis) -> None:
-    publish(client, b'1')
+def test_a_gap_is_told(hub: Home, browse: Browse, redis_client: redis.Redis) -> None:
+    publish(redis_client, b'1')
     browser = browse(CHAT, since={CHAT: Position('another', 7)})
     hub.turn_until(lambda: browser.read())
     assert browser.events[0].name == 'gap'
     assert browser.seen(CHAT) is not None
-    publish(client, b'2')
+    publish(redis_client, b'2')
     hub.turn_until(lambda: browser.read()[-1] == StreamEvent('2'))
 
 
 def test_who_cannot_keep_up_is_told_and_gets_whole_events(
-    hub: Home, browse: Browse, client: redis.Redis
+    hub: Home, browse: Browse, redis_client: redis.Redis
 ) -> None:
     browser = browse(PLAIN)
     for number in range(3000):
-        client.publish(PLAIN, f'{number:04}' + 'x' * 996)
+        redis_client.publish(PLAIN, f'{number:04}' + 'x' * 996)
     hub.turn_until(lambda: browser.stream.phase is not Phase.OPEN)
     hub.turn_until(lambda: browser.read() and browser.events[-1].name == 'close')
     *messages, close = browser.events
@@ -193,11 +187,13 @@ def test_a_close_is_told_and_ends_the_stream(hub: Home, browse: Browse) -> None:
     assert hub.statistics.handshakes[200] == 1
 
 
-def test_what_a_client_sends_is_passed_over(hub: Home, browse: Browse, client: redis.Redis) -> None:
+def test_what_a_client_sends_is_passed_over(
+    hub: Home, browse: Browse, redis_client: redis.Redis
+) -> None:
     browser = browse(PLAIN)
     browser.socket.sendall(b'GET / HTTP/1.1\r\n\r\n')
     hub.turn(3)
-    client.publish(PLAIN, 'x')
+    redis_client.publish(PLAIN, 'x')
     browser.expect('x')
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
-from django.test import override_settings
 
 from tests.hub.history_rig import (
     KEYS,
     NAME,
     Member,
     channel_of,
-    home,
     is_at,
     numbered,
     outage,
@@ -24,26 +21,11 @@ from tests.hub.history_rig import (
     run,
 )
 from tests.hub.rig import Home, bus_link_of
-from tests.programs import RedisServer
 from ws4redis.broker.history import Position, read_command
 from ws4redis.hub import histories, recovery
 from ws4redis.hub.channel import Outcome
 from ws4redis.hub.history_channel import State
 from ws4redis.protocol.client.codes import DisconnectCode
-
-
-@pytest.fixture
-def hub(redis_server: RedisServer) -> Iterator[Home]:
-    facilities = {'chat*': {'HISTORY_SIZE': 100}}
-    with override_settings(WS4REDIS_FACILITIES=facilities), home() as hub:
-        hub.turn_until(lambda: bus_link_of(hub).is_connected)
-        yield hub
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
 
 
 @pytest.mark.parametrize(
@@ -57,23 +39,23 @@ def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
 @pytest.mark.parametrize('while_away', [True, False])
 def test_keys_that_are_lost_cost_at_most_a_gap(
     hub: Home,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     lost: tuple[str, ...],
     gap: Outcome | None,
     while_away: bool,
 ) -> None:
-    publish(client, b'1')
-    member = Member(hub, publish(client, b'2'))
+    publish(redis_client, b'1')
+    member = Member(hub, publish(redis_client, b'2'))
     member.wait()
 
     def lose() -> None:
-        client.delete(*(getattr(KEYS, kind) for kind in lost))
+        redis_client.delete(*(getattr(KEYS, kind) for kind in lost))
 
     if while_away:
         outage(hub, lose)
     else:
         lose()
-    last = publish(client, b'3')
+    last = publish(redis_client, b'3')
     hub.turn_until(is_at(hub, last))
     if gap is None:
         member.receive(b'3')
@@ -84,17 +66,17 @@ def test_keys_that_are_lost_cost_at_most_a_gap(
 
 
 def test_what_was_trimmed_while_the_bus_was_away_is_a_gap_for_all(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
-    seen = publish(client, b'0')
+    seen = publish(redis_client, b'0')
     member, plain = Member(hub, seen), Member(hub)
     member.wait()
     plain.wait()
     outage(
         hub,
         lambda: (
-            publish(client, *numbered(1, 9)),
-            client.xtrim(KEYS.stream, maxlen=3, approximate=False),
+            publish(redis_client, *numbered(1, 9)),
+            redis_client.xtrim(KEYS.stream, maxlen=3, approximate=False),
         ),
     )
     assert hub.statistics.gaps == {Outcome.TRIMMED: 1}
@@ -103,18 +85,20 @@ def test_what_was_trimmed_while_the_bus_was_away_is_a_gap_for_all(
     plain.receive(b'0', b'9')
 
 
-def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: redis.Redis) -> None:
-    publish(client, b'1', b'2')
-    kept = {name: client.dump(getattr(KEYS, name)) for name in ('stream', 'position')}
-    last = publish(client, b'3', b'4')
+def test_offsets_that_are_given_out_again_begin_a_new_epoch(
+    hub: Home, redis_client: redis.Redis
+) -> None:
+    publish(redis_client, b'1', b'2')
+    kept = {name: redis_client.dump(getattr(KEYS, name)) for name in ('stream', 'position')}
+    last = publish(redis_client, b'3', b'4')
     member = Member(hub, last)
     member.wait()
 
     def promote_a_replica_that_lacks_two() -> None:
         for name, value in kept.items():
             assert value is not None
-            client.restore(getattr(KEYS, name), 0, value, replace=True)
-        publish(client, b'other 3', b'other 4')
+            redis_client.restore(getattr(KEYS, name), 0, value, replace=True)
+        publish(redis_client, b'other 3', b'other 4')
 
     outage(hub, promote_a_replica_that_lacks_two)
     assert hub.statistics.gaps == {Outcome.BROKEN: 1}
@@ -122,15 +106,15 @@ def test_offsets_that_are_given_out_again_begin_a_new_epoch(hub: Home, client: r
     position = channel_of(hub).position
     assert position is not None
     assert position.epoch != last.epoch
-    assert publish(client, b'5').epoch == position.epoch
+    assert publish(redis_client, b'5').epoch == position.epoch
     again = Member(hub, last)
     assert again.wait().outcome is Outcome.EPOCH
 
 
 def test_a_gap_is_told_though_the_connection_is_lost_before_it_could_be(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    hub: Home, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = publish(client, b'1', keep=0)
+    last = publish(redis_client, b'1', keep=0)
     Member(hub, last).wait()
     member = Member(hub, Position('another', 1))
     channel = channel_of(hub)
@@ -141,61 +125,61 @@ def test_a_gap_is_told_though_the_connection_is_lost_before_it_could_be(
         hub.turn_until(lambda: channel.state is State.LIVE)
         assert member.joined is None
         bus_link_of(hub).lost('for the test')
-        newest = publish(client, b'2', b'3', keep=0)
+        newest = publish(redis_client, b'2', b'3', keep=0)
     joined = member.wait()
     assert (joined.outcome, joined.position) == (Outcome.EPOCH, newest)
     assert joined.publications == []
 
 
 def test_another_process_that_finds_the_chain_broken_tells_this_one(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
-    last = publish(client, b'1', b'2')
+    last = publish(redis_client, b'1', b'2')
     member = Member(hub, last)
     member.wait()
     seen_by_the_other = Position(last.epoch, 9, 'lost')
-    run(client, read_command(KEYS, seen_by_the_other, has_seen=True))
+    run(redis_client, read_command(KEYS, seen_by_the_other, has_seen=True))
     hub.turn_until(lambda: hub.statistics.gaps)
     assert hub.statistics.gaps == {Outcome.BROKEN: 1}
     assert member.peer.frames_until_end()[0].close_reason == 'gap: broken'
     before = reads(hub)
     plain = Member(hub)
     plain.wait()
-    publish(client, b'3')
+    publish(redis_client, b'3')
     plain.receive(b'2', b'3')
     assert reads(hub) == before
 
 
-def test_keys_of_other_types_are_put_right(hub: Home, client: redis.Redis) -> None:
-    member = Member(hub, publish(client, b'0'))
+def test_keys_of_other_types_are_put_right(hub: Home, redis_client: redis.Redis) -> None:
+    member = Member(hub, publish(redis_client, b'0'))
     member.wait()
 
     def spoil() -> None:
         for key in (KEYS.stream, KEYS.position, KEYS.plain):
-            client.delete(key)
-            client.rpush(key, 'nonsense')
+            redis_client.delete(key)
+            redis_client.rpush(key, 'nonsense')
 
     spoil()
     assert published_by(hub, hub.peer(), b'1')[NAME].offset == 1
     outage(hub, spoil)
     plain = Member(hub)
     assert plain.wait().kept is None
-    last = publish(client, b'2')
+    last = publish(redis_client, b'2')
     hub.turn_until(is_at(hub, last))
     plain.receive(b'2')
 
 
 def test_messages_without_a_position_are_delivered_in_their_order(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
-    member = Member(hub, publish(client, b'0'))
+    member = Member(hub, publish(redis_client, b'0'))
     member.wait()
-    publish(client, b'1')
-    client.publish(NAME, 'plain')
-    publish(client, b'2')
-    client.publish(KEYS.events, b'P forged 7 tag before t')
-    client.publish(NAME, 'forged')
-    publish(client, b'3')
+    publish(redis_client, b'1')
+    redis_client.publish(NAME, 'plain')
+    publish(redis_client, b'2')
+    redis_client.publish(KEYS.events, b'P forged 7 tag before t')
+    redis_client.publish(NAME, 'forged')
+    publish(redis_client, b'3')
     received: list[str | bytes] = []
 
     def has_last() -> bool:
@@ -209,9 +193,9 @@ def test_messages_without_a_position_are_delivered_in_their_order(
 
 
 def test_a_message_that_follows_no_other_makes_the_channel_catch_up(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    hub: Home, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = Member(hub, publish(client, b'0'))
+    member = Member(hub, publish(redis_client, b'0'))
     member.wait()
     monkeypatch.setattr(histories, 'MAX_WAITING_BYTES', 1000)
     link = bus_link_of(hub)
@@ -224,7 +208,7 @@ def test_a_message_that_follows_no_other_makes_the_channel_catch_up(
             take(push)
 
     monkeypatch.setattr(link, 'push_received', drop_some)
-    publish(client, *numbered(1, 20))
+    publish(redis_client, *numbered(1, 20))
     member.receive(*numbered(1, 20))
     assert dropped == [b'2', b'3', b'7']
     assert not hub.statistics.gaps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import redis
 from django.test import override_settings
 
 from tests.hub.history_rig import KEYS, NAME, Member, home, member_position, numbered, published_by
-from tests.hub.rig import Home, bus_link_of
+from tests.hub.rig import Home
 from tests.programs import RedisServer
 from tests.timeouts import wait_until
 from ws4redis.broker import link as redis_link
@@ -20,32 +19,18 @@ from ws4redis.hub.publications import NotPublished
 from ws4redis.protocol.frames import CloseCode
 
 
-@pytest.fixture
-def hub(redis_server: RedisServer) -> Iterator[Home]:
-    facilities = {'chat*': {'HISTORY_SIZE': 100}}
-    with override_settings(WS4REDIS_FACILITIES=facilities), home() as hub:
-        hub.turn_until(lambda: bus_link_of(hub).is_connected)
-        yield hub
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
-
-
 def test_what_a_peer_publishes_has_a_position_on_each_channel_with_a_history(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
     peer, member = hub.peer(), Member(hub)
     member.wait()
     positions = published_by(hub, peer, b'hi', NAME, 'broadcast:news')
     assert positions == {NAME: member_position(hub, 1)}
     member.receive(b'hi')
-    assert client.get('broadcast:news') == client.get(NAME) == b'hi'
+    assert redis_client.get('broadcast:news') == redis_client.get(NAME) == b'hi'
 
 
-def test_a_repeated_idempotency_key_publishes_once(hub: Home, client: redis.Redis) -> None:
+def test_a_repeated_idempotency_key_publishes_once(hub: Home, redis_client: redis.Redis) -> None:
     peer, member = hub.peer(), Member(hub)
     member.wait()
     first = published_by(hub, peer, b'hi', once='key')
@@ -58,28 +43,28 @@ def test_a_repeated_idempotency_key_publishes_once(hub: Home, client: redis.Redi
 
 
 def test_scripts_that_redis_has_forgotten_are_sent_with_their_text(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
     peer, member = hub.peer(), Member(hub)
     member.wait()
     for number in range(1, 4):
-        client.script_flush()
+        redis_client.script_flush()
         positions = published_by(hub, peer, b'%d' % number, NAME, 'user:mary:chat')
         assert [p.offset for p in positions.values()] == [number, number]
-    client.script_flush()
+    redis_client.script_flush()
     Member(hub, Position('?', 0), name='user:mary:chat').wait()
     member.receive(b'1', b'2', b'3')
 
 
 def test_messages_keep_their_order_where_redis_has_forgotten_the_script(
-    hub: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    hub: Home, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer, member = hub.peer(), Member(hub)
     member.wait()
     # An answer or two are read in each turn, and more is published meanwhile.
     monkeypatch.setattr(redis_link, 'READ_BYTES', 64)
     monkeypatch.setattr(redis_link, 'MAX_READ_BYTES_PER_TURN', 64)
-    client.script_flush()
+    redis_client.script_flush()
     payloads = numbered(1, 40)
     for number, payload in enumerate(payloads):
         hub.publish(peer.websocket, (NAME,), payload)
@@ -89,7 +74,7 @@ def test_messages_keep_their_order_where_redis_has_forgotten_the_script(
 
 
 def test_what_redis_may_have_published_before_the_connection_broke_is_published_once(
-    hub: Home, client: redis.Redis
+    hub: Home, redis_client: redis.Redis
 ) -> None:
     peer, member = hub.peer(), Member(hub)
     member.wait()
@@ -102,16 +87,16 @@ def test_what_redis_may_have_published_before_the_connection_broke_is_published_
         hub.publications.turn_end()
         if number % 2 == 0:
             # Redis has it, and its answer is never read.
-            wait_until(lambda n=number: client.xlen(KEYS.stream) == n)  # type: ignore[misc]
+            wait_until(lambda n=number: redis_client.xlen(KEYS.stream) == n)  # type: ignore[misc]
         hub.publications.lost('for the test')
         hub.turn_until(lambda n=number: len(answers) == n - 1)  # type: ignore[misc]
     member.receive(*numbered(1, 6))
-    assert client.xlen(KEYS.stream) == 6
+    assert redis_client.xlen(KEYS.stream) == 6
     assert [positions[NAME].offset for positions, _ in answers] == [2, 3, 4, 5, 6]
 
 
 def test_clients_cannot_make_redis_keep_more_than_the_bound_in_histories(
-    redis_server: RedisServer, client: redis.Redis
+    redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
     with override_settings(
         WS4REDIS_MAX_KEPT_BYTES=4000, WS4REDIS_FACILITIES={'chat*': {'HISTORY_SIZE': 3}}
@@ -126,5 +111,5 @@ def test_clients_cannot_make_redis_keep_more_than_the_bound_in_histories(
             # What is in use stays in use: a new entry takes the place of an old one.
             outcomes = [published_by(hub, peer, b'y', 'broadcast:chat0') for _ in range(9)]
             assert not isinstance(outcomes[-1], NotPublished)
-            assert client.xlen(keys_of(b'broadcast:chat0').stream) == 3
-            assert client.xlen(keys_of(b'broadcast:chat4').stream) == 0
+            assert redis_client.xlen(keys_of(b'broadcast:chat0').stream) == 3
+            assert redis_client.xlen(keys_of(b'broadcast:chat4').stream) == 0
